@@ -1,0 +1,1 @@
+//! What the desktop sees: D-Bus interfaces, proxies and bus policy

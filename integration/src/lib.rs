@@ -1,0 +1,1 @@
+//! Tests as sentences over real namespaces, buses and kernels; benchmarks

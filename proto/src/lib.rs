@@ -1,0 +1,44 @@
+//! What services say to each other: gRPC contracts, and their conversion to domain types.
+//!
+//! Inside a `v1` package there are only additions. Wire types stop at the door of a service: [`convert`] turns them
+//! into the types of `verdict` and back.
+
+pub mod convert;
+
+/// Every message and service of the mesh, encoded as a `FileDescriptorSet`, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+macro_rules! part {
+    ($(#[$doc:meta])* $part:ident, $package:literal) => {
+        $(#[$doc])*
+        pub mod $part {
+            /// Version 1.
+            #[expect(missing_docs, unreachable_pub, clippy::all, clippy::allow_attributes_without_reason,
+                     reason = "generated; the documentation is in the .proto files")]
+            pub mod v1 {
+                tonic::include_proto!($package);
+            }
+        }
+    };
+}
+
+part!(
+    /// What every service can say about itself.
+    common, "portmaster.common.v1"
+);
+part!(
+    /// A flow, the process behind it, the decision about it.
+    flow, "portmaster.flow.v1"
+);
+part!(
+    /// Which process does a flow belong to?
+    resolver, "portmaster.resolver.v1"
+);
+part!(
+    /// What the owner wants, as snapshots.
+    policy, "portmaster.policy.v1"
+);
+part!(
+    /// What passes the packet path.
+    interceptor, "portmaster.interceptor.v1"
+);

@@ -1,0 +1,1 @@
+//! portmaster, the command line

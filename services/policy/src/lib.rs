@@ -1,0 +1,1 @@
+//! The only writer of what the owner wants: profiles, rules, snapshots

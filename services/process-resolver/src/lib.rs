@@ -1,0 +1,1 @@
+//! Answers which process a flow belongs to

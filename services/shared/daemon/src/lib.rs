@@ -1,0 +1,1 @@
+//! What every main needs once: config, sockets, gRPC over Unix sockets, telemetry, readiness

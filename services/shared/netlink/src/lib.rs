@@ -1,0 +1,1 @@
+//! Netlink sockets and attributes, shared by the packet path and attribution

@@ -1,0 +1,1 @@
+//! The firewall's rules as values, and their text for iptables-restore.
