@@ -13,8 +13,9 @@ macro_rules! part {
         $(#[$doc])*
         pub mod $part {
             /// Version 1.
-            #[expect(missing_docs, unreachable_pub, clippy::all, clippy::allow_attributes_without_reason,
-                     reason = "generated; the documentation is in the .proto files")]
+            #[allow(missing_docs, unused_qualifications, unreachable_pub, clippy::all, clippy::allow_attributes_without_reason,
+                    clippy::indexing_slicing, clippy::needless_pass_by_value, clippy::large_futures,
+                    reason = "generated; the documentation is in the .proto files")]
             pub mod v1 {
                 tonic::include_proto!($package);
             }
