@@ -51,8 +51,12 @@ impl Namespace {
             a: end(1),
             b: end(2),
         };
-        raise(a, &link.interface, link.a);
-        raise(b, &link.interface, link.b);
+        // Both up first: an IPv6 address given to an interface without carrier takes two seconds to work.
+        for namespace in [a, b] {
+            run(Command::new("ip").args(["-n", namespace.name(), "link", "set", &link.interface, "up"]));
+        }
+        give(a, &link.interface, link.a);
+        give(b, &link.interface, link.b);
         link
     }
 
@@ -108,7 +112,7 @@ impl Namespace {
     }
 }
 
-fn raise(namespace: &Namespace, interface: &str, end: End) {
+fn give(namespace: &Namespace, interface: &str, end: End) {
     let ip = || {
         let mut command = Command::new("ip");
         command.args(["-n", namespace.name()]);
@@ -124,5 +128,4 @@ fn raise(namespace: &Namespace, interface: &str, end: End) {
         interface,
         "nodad",
     ]));
-    run(ip().args(["link", "set", interface, "up"]));
 }
