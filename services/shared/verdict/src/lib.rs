@@ -10,6 +10,7 @@ pub mod packet;
 pub mod policy;
 pub mod process;
 pub mod ruleset;
+pub mod sniff;
 
 pub use decision::{Decision, Source, Verdict, Why};
 pub use flow::{Direction, Endpoint, Flow, Protocol, Scope};
