@@ -12,6 +12,8 @@ use super::{
 pub enum Deviation {
     /// A chain of ours is not there.
     MissingChain(TableName, ChainName),
+    /// A chain of ours is empty.
+    EmptyChain(TableName, ChainName),
     /// A rule of ours is not there.
     MissingRule(TableName, ChainName, String),
     /// A rule that is not ours stands in our chain, or one of ours of an earlier configuration, or one twice.
@@ -34,6 +36,7 @@ impl Deviation {
     pub const fn table(&self) -> TableName {
         match self {
             Self::MissingChain(table, _)
+            | Self::EmptyChain(table, _)
             | Self::MissingRule(table, ..)
             | Self::ExtraRule(table, ..)
             | Self::Reordered(table, _)
@@ -46,6 +49,7 @@ impl fmt::Display for Deviation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingChain(table, chain) => write!(f, "{table} {chain} is gone"),
+            Self::EmptyChain(table, chain) => write!(f, "{table} {chain} is empty"),
             Self::MissingRule(table, chain, rule) => write!(f, "{table} {chain} lacks \"{rule}\""),
             Self::ExtraRule(table, chain, rule) => {
                 write!(f, "{table} {chain} has \"{rule}\", which is not ours")
@@ -112,6 +116,9 @@ impl Comparison<'_> {
 
     /// An own chain: nothing less, nothing more.
     fn all(&mut self, found: &SavedChain) {
+        if found.rules.is_empty() {
+            return self.tell(Deviation::EmptyChain(self.table, self.chain.name));
+        }
         let rules: Vec<_> = found.rules.iter().collect();
         if !self.in_order(&rules) && !self.missing(&rules) & !self.extra(&rules) {
             self.tell(Deviation::Reordered(self.table, self.chain.name));

@@ -1,0 +1,130 @@
+//! Taking everything out again, whatever state it is in.
+
+use std::{fmt, path::Path};
+
+use iptables::IPTables;
+use verdict::ruleset::{ChainName, Family, Saved, TableName, render_removal};
+
+use super::{Backend, Error, apply::told, command};
+
+/// What [`cleanup`] found and removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Removed {
+    /// Where rules of ours were.
+    pub from: Vec<(Backend, Family)>,
+}
+
+/// What [`cleanup`] could not remove; it went on with the rest.
+#[derive(Debug, thiserror::Error)]
+pub struct Unremoved {
+    /// One for each place, with its reason.
+    pub errors: Vec<String>,
+    /// What was removed all the same.
+    pub removed: Removed,
+}
+
+impl fmt::Display for Unremoved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "firewall rules are left: {}", self.errors.join("; "))
+    }
+}
+
+/// Removes all rules of ours, of any configuration, from both back ends and both families. Where there is nothing it
+/// does nothing, so twice is as good as once. A back end that is not installed can hold nothing.
+pub async fn cleanup(lock_directory: &Path) -> Result<Removed, Unremoved> {
+    let lock = command::own_lock(lock_directory);
+    let mut removed = Removed::default();
+    let mut errors = Vec::new();
+    for backend in Backend::ALL {
+        for family in Family::ALL {
+            match remove(backend, family, lock.as_deref()).await {
+                Ok(true) => removed.from.push((backend, family)),
+                Ok(false) => {}
+                Err(error) => errors.push(format!("{family} in {backend}: {}", told(&error))),
+            }
+        }
+    }
+    if errors.is_empty() {
+        Ok(removed)
+    } else {
+        Err(Unremoved { errors, removed })
+    }
+}
+
+/// Whether there was something.
+pub(super) async fn remove(backend: Backend, family: Family, lock: Option<&Path>) -> Result<bool, Error> {
+    let Ok(tools) = backend.tools(family, lock) else {
+        return Ok(false);
+    };
+    let saved = match tools.read().await {
+        Ok(saved) => saved,
+        Err(_) if !loaded(backend, family) => return Ok(false), // the kernel has no such packet filter
+        Err(error) => return Err(error),
+    };
+    let Some(text) = render_removal(&saved) else {
+        return Ok(false);
+    };
+    if let Err(error) = tools.load(&text).await {
+        one_by_one(backend, family, saved).await;
+        if tools.read().await?.has_ours() {
+            return Err(error);
+        }
+    }
+    Ok(true)
+}
+
+/// The legacy back end tells which tables it holds; without that file, or empty, there are none.
+fn loaded(backend: Backend, family: Family) -> bool {
+    let names = match (backend, family) {
+        (Backend::Nft, Family::V4) => return true,
+        (Backend::Nft, Family::V6) => return super::apply::has_ipv6(),
+        (Backend::Legacy, Family::V4) => "/proc/thread-self/net/ip_tables_names",
+        (Backend::Legacy, Family::V6) => "/proc/thread-self/net/ip6_tables_names",
+    };
+    std::fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty())
+}
+
+/// Where one transaction does not go through (somebody changes the table at the same time, or refers to our chains by
+/// a rule that cannot be deleted by its text): rule by rule, as far as it goes.
+async fn one_by_one(backend: Backend, family: Family, saved: Saved) {
+    let work = move || {
+        let tables = IPTables {
+            cmd: backend.program(family),
+            has_check: true,
+            has_wait: true,
+            is_numeric: true,
+        };
+        for table in TableName::ALL.into_iter().rev() {
+            remove_table(&tables, table, &saved);
+        }
+    };
+    if let Err(error) = tokio::task::spawn_blocking(work).await {
+        tracing::warn!(%error, "removing rules one by one did not end");
+    }
+}
+
+fn remove_table(tables: &IPTables, table: TableName, saved: &Saved) {
+    let name = table.text();
+    let tell = |what: &str, result: Result<(), Box<dyn std::error::Error>>| {
+        if let Err(error) = result {
+            tracing::debug!(%error, table = name, what, "not removed");
+        }
+    };
+    let Some(table_saved) = saved.table(table) else {
+        return;
+    };
+    for (chain, rule) in table_saved.ours(table) {
+        tell(&rule.text, tables.delete(name, chain, &rule.text));
+    }
+    let own = || {
+        ChainName::OWN
+            .iter()
+            .filter(|own| table_saved.chain(own.text()).is_some())
+    };
+    for chain in own() {
+        tell(chain.text(), tables.flush_chain(name, chain.text()));
+    }
+    for chain in own() {
+        tell(chain.text(), tables.delete_chain(name, chain.text()));
+    }
+}

@@ -1,0 +1,135 @@
+//! Section `[firewall]` of `interceptor.toml`.
+
+use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
+
+use serde::Deserialize;
+use verdict::{
+    mark::MarkScheme,
+    ruleset::{Local, Options, RejectTcpWith},
+};
+
+use super::Error;
+
+/// What the owner can choose about the rules. Every key has a default.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which of the kernel's two packet filters holds the rules.
+    pub backend: BackendChoice,
+    /// How a blocked TCP connection fails.
+    pub reject_tcp_with: RejectTcp,
+    /// Packets of allowed connections keep the marks that others put on them (policy routing, VPNs).
+    pub keep_foreign_marks: bool,
+    /// Where IPv4 queries that strayed past the local DNS server go.
+    pub dns_v4: SocketAddrV4,
+    /// The same for IPv6.
+    pub dns_v6: SocketAddrV6,
+    /// Where IPv4 connections for Gate17 go.
+    pub gate17_v4: SocketAddrV4,
+    /// The same for IPv6.
+    pub gate17_v6: SocketAddrV6,
+}
+
+/// Setting `backend`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendChoice {
+    /// The one that this host's `iptables` uses.
+    #[default]
+    Auto,
+    /// nf_tables.
+    Nft,
+    /// x_tables.
+    Legacy,
+}
+
+/// Setting `reject_tcp_with`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum RejectTcp {
+    /// An ICMP error, as everything else.
+    #[default]
+    Icmp,
+    /// A reset.
+    Reset,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let Options {
+            keep_foreign_marks,
+            dns,
+            gate17,
+            ..
+        } = Options::default();
+        Self {
+            backend: BackendChoice::default(),
+            reject_tcp_with: RejectTcp::default(),
+            keep_foreign_marks,
+            dns_v4: dns.v4,
+            dns_v6: dns.v6,
+            gate17_v4: gate17.v4,
+            gate17_v6: gate17.v6,
+        }
+    }
+}
+
+impl Config {
+    /// Errors where something would be redirected to another host: the rules' guard drops all that leaves.
+    pub(super) fn options(&self, scheme: MarkScheme) -> Result<Options, Error> {
+        local("dns_v4", self.dns_v4.ip().to_owned().into())?;
+        local("dns_v6", self.dns_v6.ip().to_owned().into())?;
+        local("gate17_v4", self.gate17_v4.ip().to_owned().into())?;
+        local("gate17_v6", self.gate17_v6.ip().to_owned().into())?;
+        Ok(Options {
+            scheme,
+            reject_tcp_with: match self.reject_tcp_with {
+                RejectTcp::Icmp => RejectTcpWith::Icmp,
+                RejectTcp::Reset => RejectTcpWith::Reset,
+            },
+            keep_foreign_marks: self.keep_foreign_marks,
+            dns: Local {
+                v4: self.dns_v4,
+                v6: self.dns_v6,
+            },
+            gate17: Local {
+                v4: self.gate17_v4,
+                v6: self.gate17_v6,
+            },
+        })
+    }
+}
+
+fn local(setting: &'static str, address: IpAddr) -> Result<(), Error> {
+    if address.is_loopback() {
+        Ok(())
+    } else {
+        Err(Error::NotLocal { setting, address })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+
+    #[test]
+    fn a_redirect_to_another_host_is_refused() {
+        let config = Config {
+            gate17_v4: SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 717),
+            ..Config::default()
+        };
+        let error = config.options(MarkScheme::default()).unwrap_err().to_string();
+        assert!(error.contains("firewall.gate17_v4: 10.0.0.1"), "{error}");
+        let config = Config {
+            dns_v6: SocketAddrV6::new(Ipv6Addr::UNSPECIFIED, 53, 0, 0),
+            ..Config::default()
+        };
+        assert!(config.options(MarkScheme::default()).is_err());
+        assert_eq!(
+            Config::default().options(MarkScheme::default()).unwrap(),
+            Options::default()
+        );
+    }
+}

@@ -1,0 +1,168 @@
+//! Says when somebody may have changed our tables.
+//!
+//! nf_tables tells each change on a multicast group (`NFNLGRP_NFTABLES`). x_tables tells nothing: its tables are looked
+//! at twice a second, by two system calls each.
+
+use std::{io, time::Duration};
+
+use netlink::{Messages, Socket};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use verdict::ruleset::{Family, TableName};
+
+use super::{Backend, legacy::Fingerprints};
+
+/// So that a change is repaired within a second.
+const LOOK: Duration = Duration::from_millis(400);
+/// `1 << (NFNLGRP_NFTABLES - 1)`.
+const GROUP: u32 = 1 << 6;
+/// `NFNL_SUBSYS_NFTABLES`.
+const SUBSYSTEM: u16 = 10;
+/// `NFT_MSG_NEWTABLE` … `NFT_MSG_DELRULE`: tables, chains, rules; sets and counters change all the time.
+const OBJECTS: std::ops::RangeInclusive<u16> = 0..=8;
+/// `NFTA_TABLE_NAME`, `NFTA_CHAIN_TABLE`, `NFTA_RULE_TABLE`: all the same.
+const TABLE: u16 = 1;
+
+/// One source of notices.
+pub(super) enum Notices {
+    /// Told by the kernel.
+    Told(AsyncFd<Socket>),
+    /// Looked for.
+    Looked { every: Interval, last: Fingerprints },
+    /// Neither works here: compare at every interval.
+    Blind(Interval),
+}
+
+impl Notices {
+    /// For the tables of this back end in this thread's network namespace.
+    pub(super) fn open(backend: Backend) -> Self {
+        let opened = match backend {
+            Backend::Nft => told(),
+            Backend::Legacy => Fingerprints::take().map(|last| Self::Looked {
+                every: steady(LOOK),
+                last,
+            }),
+        };
+        opened.unwrap_or_else(|error| {
+            tracing::warn!(%error, %backend, "changes of the firewall cannot be noticed; the rules are compared every second");
+            Self::Blind(steady(Duration::from_secs(1)))
+        })
+    }
+
+    /// Waits until tables of these families may have changed; never an empty answer.
+    pub(super) async fn changed(&mut self) -> Vec<Family> {
+        loop {
+            let families = match self {
+                Self::Told(socket) => read(socket).await,
+                Self::Looked { every, last } => {
+                    every.tick().await;
+                    look(last)
+                }
+                Self::Blind(every) => {
+                    every.tick().await;
+                    Family::ALL.to_vec()
+                }
+            };
+            if !families.is_empty() {
+                return families;
+            }
+        }
+    }
+
+    /// Forgets what has changed until now: it is about to be compared.
+    pub(super) fn settle(&mut self) {
+        match self {
+            Self::Told(socket) => {
+                let mut buffer = vec![0; 1 << 16];
+                while matches!(socket.get_ref().receive(&mut buffer), Ok(Some(_)) | Err(_)) {}
+            }
+            Self::Looked { last, .. } => {
+                look(last);
+            }
+            Self::Blind(_) => {}
+        }
+    }
+}
+
+fn steady(period: Duration) -> Interval {
+    let mut every = interval(period);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    every
+}
+
+fn told() -> io::Result<Notices> {
+    let socket = Socket::open(rustix::net::netlink::NETFILTER, GROUP).map_err(io::Error::other)?;
+    Ok(Notices::Told(AsyncFd::register_with_interest(
+        socket,
+        Interest::READABLE,
+    )?))
+}
+
+fn look(last: &mut Fingerprints) -> Vec<Family> {
+    match Fingerprints::take() {
+        Ok(now) => {
+            let families = last.differ(&now);
+            *last = now;
+            families
+        }
+        Err(_) => Family::ALL.to_vec(), // changed while it was read
+    }
+}
+
+async fn read(socket: &AsyncFd<Socket>) -> Vec<Family> {
+    let mut families = Vec::new();
+    let Ok(mut ready) = socket.readable().await else {
+        return Family::ALL.to_vec();
+    };
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match socket.get_ref().receive(&mut buffer) {
+            Ok(Some(datagram)) => families.extend(Messages::new(datagram).filter_map(|message| {
+                let (&[family, ..], attributes) = message.split::<4>()?;
+                let table = attributes.find(TABLE).map(|attribute| attribute.payload);
+                concerned(message.kind, family, table)
+            })),
+            Ok(None) => break,
+            Err(_) => return Family::ALL.to_vec(), // notices were lost
+        }
+    }
+    ready.clear_ready();
+    families.sort();
+    families.dedup();
+    families
+}
+
+/// The family whose tables this message is about, if they are among ours.
+fn concerned(kind: u16, family: u8, table: Option<&[u8]>) -> Option<Family> {
+    const IPV4: u8 = 2;
+    const IPV6: u8 = 10;
+    let name = table?.strip_suffix(&[0]).or(table)?;
+    let ours = TableName::ALL.iter().any(|table| table.text().as_bytes() == name);
+    if kind >> 8 != SUBSYSTEM || !OBJECTS.contains(&(kind & 0xff)) || !ours {
+        return None;
+    }
+    match family {
+        IPV4 => Some(Family::V4),
+        IPV6 => Some(Family::V6),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_tables_concern_us() {
+        let new_rule = SUBSYSTEM << 8 | 6;
+        assert_eq!(concerned(new_rule, 2, Some(b"filter\0")), Some(Family::V4));
+        assert_eq!(concerned(new_rule, 10, Some(b"mangle\0")), Some(Family::V6));
+        assert_eq!(concerned(new_rule, 1, Some(b"filter\0")), None); // inet, firewalld's
+        assert_eq!(concerned(new_rule, 2, Some(b"other\0")), None);
+        assert_eq!(concerned(SUBSYSTEM << 8 | 12, 2, Some(b"filter\0")), None); // an element of a set
+        assert_eq!(concerned(0x0306, 2, Some(b"filter\0")), None);
+        assert_eq!(concerned(new_rule, 2, None), None);
+    }
+}
