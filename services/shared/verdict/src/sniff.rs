@@ -238,6 +238,14 @@ mod tests {
         assert_eq!(name(&record(&[2, 0, 0, 0])), Sniffed::None);
     }
 
+    #[test]
+    fn the_fuzzers_corpus_is_read() {
+        let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus/hello");
+        for file in std::fs::read_dir(corpus).unwrap() {
+            let _ = name(&std::fs::read(file.unwrap().path()).unwrap());
+        }
+    }
+
     proptest! {
         #[test]
         fn reading_is_total(first in prop_oneof![Just(22_u8), Just(b'G'), any::<u8>()], rest: Vec<u8>) {

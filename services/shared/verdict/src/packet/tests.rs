@@ -106,6 +106,16 @@ fn what_is_no_packet_says_why() {
     assert_eq!(Packet::parse(&v6(0, &endless)), Err(Malformed::Extensions));
 }
 
+#[test]
+fn the_fuzzers_corpus_parses_or_says_why_not() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus/packet");
+    let mut parsed = 0;
+    for file in std::fs::read_dir(corpus).unwrap() {
+        parsed += usize::from(Packet::parse(&std::fs::read(file.unwrap().path()).unwrap()).is_ok());
+    }
+    assert!(parsed >= 12);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
     #[test]
