@@ -30,7 +30,12 @@ pub(super) enum Notices {
     /// Told by the kernel.
     Told(AsyncFd<Socket>),
     /// Looked for.
-    Looked { every: Interval, last: Fingerprints },
+    Looked {
+        /// How often.
+        every: Interval,
+        /// Of tables that were compared after it was taken; `None` where they were not as they should be.
+        last: Option<Fingerprints>,
+    },
     /// Neither works here: compare at every interval.
     Blind(Interval),
 }
@@ -42,7 +47,7 @@ impl Notices {
             Backend::Nft => told(),
             Backend::Legacy => Fingerprints::take().map(|last| Self::Looked {
                 every: steady(LOOK),
-                last,
+                last: Some(last),
             }),
         };
         opened.unwrap_or_else(|error| {
@@ -71,44 +76,52 @@ impl Notices {
         }
     }
 
-    /// Forgets what has changed until now: it is about to be compared.
+    /// Forgets what has changed until now, since it is about to be compared.
     pub(super) fn settle(&mut self) {
         match self {
             Self::Told(socket) => {
                 let mut buffer = vec![0; 1 << 16];
-                while matches!(socket.get_ref().receive(&mut buffer), Ok(Some(_)) | Err(_)) {}
+                while matches!(socket.get_ref().receive(&mut buffer), Ok(Some(_))) {}
             }
-            Self::Looked { last, .. } => {
-                look(last);
-            }
+            Self::Looked { last, .. } => *last = Fingerprints::take().ok(),
             Self::Blind(_) => {}
+        }
+    }
+
+    /// What was compared was not as it should be and has been changed: whatever is there now has to be compared again.
+    /// (If somebody undoes a repair at once, a table looks as it did before.)
+    pub(super) fn doubt(&mut self) {
+        if let Self::Looked { last, .. } = self {
+            *last = None;
         }
     }
 }
 
-fn steady(period: Duration) -> Interval {
+pub(super) fn steady(period: Duration) -> Interval {
     let mut every = interval(period);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     every
 }
 
+#[expect(
+    unsafe_code,
+    reason = "tokio has no safe way to register a descriptor that somebody else's type owns"
+)]
 fn told() -> io::Result<Notices> {
     let socket = Socket::open(rustix::net::netlink::NETFILTER, GROUP).map_err(io::Error::other)?;
-    Ok(Notices::Told(AsyncFd::register_with_interest(
-        socket,
-        Interest::READABLE,
-    )?))
+    // SAFETY: the socket owns its descriptor, keeps it open as long as it lives, and always names the same one.
+    let registered = unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) };
+    Ok(Notices::Told(registered?))
 }
 
-fn look(last: &mut Fingerprints) -> Vec<Family> {
-    match Fingerprints::take() {
-        Ok(now) => {
-            let families = last.differ(&now);
-            *last = now;
-            families
-        }
-        Err(_) => Family::ALL.to_vec(), // changed while it was read
-    }
+fn look(last: &mut Option<Fingerprints>) -> Vec<Family> {
+    let now = Fingerprints::take().ok(); // an error: changed while it was read
+    let families = match (last.as_ref(), &now) {
+        (Some(last), Some(now)) => last.differ(now),
+        _ => Family::ALL.to_vec(),
+    };
+    *last = now;
+    families
 }
 
 async fn read(socket: &AsyncFd<Socket>) -> Vec<Family> {

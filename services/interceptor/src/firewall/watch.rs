@@ -5,23 +5,24 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, Interval, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use verdict::ruleset::{Deviation, Family};
 
 use super::{
-    Firewall,
+    Error, Firewall,
     apply::{Problem, families, has_ipv6},
-    notice::Notices,
+    notice::{Notices, steady},
 };
 
 /// Others change several tables at once: let them finish.
 const TOGETHER: Duration = Duration::from_millis(30);
-/// Two repairs less than this apart: somebody works against us.
+/// Repairs less than this apart belong together.
 const FIGHT: Duration = Duration::from_secs(5);
-/// So many of them are a conflict.
-const CONFLICT: u32 = 4;
-const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
+/// So many of them, and somebody works against us.
+const CONFLICT: u32 = 6;
+/// Between two repairs in a conflict: doubled each time, up to the longest.
+const PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Compared even without notice; and a family that has come up since is noticed.
 const REGULAR: Duration = Duration::from_secs(5);
@@ -72,6 +73,7 @@ impl Firewall {
             notices: Notices::open(self.backend()),
             seen: families().map(|family| (family, State::default())).collect(),
             firewall: self,
+            every: steady(REGULAR),
             turns: 0,
         };
         while let Some(()) = shutdown.run_until_cancelled(watcher.turn(&mut on_report)).await {}
@@ -82,43 +84,40 @@ struct Watcher {
     firewall: Firewall,
     notices: Notices,
     seen: HashMap<Family, State>,
+    every: Interval,
     turns: u32,
-}
-
-/// One family's.
-#[derive(Default)]
-struct State {
-    repaired: Option<Instant>,
-    in_a_row: u32,
-    failing: bool,
-    conflict: bool,
 }
 
 impl Watcher {
     /// One wait, and what follows from it.
     async fn turn(&mut self, on_report: &mut impl FnMut(Report)) {
+        let postponed = self.seen.values().filter_map(|state| state.postponed).min();
         let changed = tokio::select! {
             families = self.notices.changed() => {
                 sleep(TOGETHER).await;
                 families
             }
-            () = sleep(REGULAR) => self.regular(),
+            () = sleep_until(postponed.unwrap_or_else(Instant::now)), if postponed.is_some() => self.due(),
+            _ = self.every.tick() => self.regular(),
         };
         self.notices.settle();
         for family in changed {
             self.compare(family, on_report).await;
         }
-        self.calm(on_report);
-        if !self.seen.contains_key(&Family::V6) && has_ipv6() {
-            self.seen.insert(Family::V6, State::default());
-            self.compare(Family::V6, &mut |report| {
-                on_report(match report {
-                    Report::Repaired { family, .. } => Report::Up { family },
-                    other => other,
-                });
-            })
-            .await;
+        for (family, state) in &mut self.seen {
+            state.calm(*family, on_report);
         }
+        self.look_for_ipv6(on_report).await;
+    }
+
+    /// Families whose repair was put off until now.
+    fn due(&mut self) -> Vec<Family> {
+        let now = Instant::now();
+        let due = self
+            .seen
+            .iter_mut()
+            .filter_map(|(family, state)| state.postponed.take_if(|at| *at <= now).map(|_| *family));
+        due.collect()
     }
 
     /// Families to compare without a notice: those that failed, and now and then all.
@@ -138,33 +137,51 @@ impl Watcher {
             Ok(deviations) => deviations,
             Err(error) => return state.fails(family, &error, on_report),
         };
-        sleep(state.pause()).await;
+        self.notices.doubt();
+        if state.postpones() {
+            return;
+        }
         match self.firewall.repair(family, &deviations).await {
             Ok(()) => state.repairs(family, deviations, on_report),
             Err(error) => state.fails(family, &error, on_report),
         }
     }
 
-    /// Conflicts end by silence.
-    fn calm(&mut self, on_report: &mut impl FnMut(Report)) {
-        for (family, state) in &mut self.seen {
-            if state.conflict && state.repaired.is_none_or(|last| last.elapsed() > FIGHT) {
-                state.conflict = false;
-                state.in_a_row = 0;
-                on_report(Report::Settled { family: *family });
-            }
+    /// IPv6 may come up while we run.
+    async fn look_for_ipv6(&mut self, on_report: &mut impl FnMut(Report)) {
+        let family = Family::V6;
+        if self.seen.contains_key(&family) || !has_ipv6() {
+            return;
         }
+        self.seen.insert(family, State::default());
+        let up = |report| match report {
+            Report::Repaired { family, .. } => Report::Up { family },
+            other => other,
+        };
+        self.compare(family, &mut |report| on_report(up(report))).await;
     }
 }
 
+/// One family's.
+#[derive(Default)]
+struct State {
+    repaired: Option<Instant>,
+    in_a_row: u32,
+    postponed: Option<Instant>,
+    conflict: bool,
+    failing: bool,
+}
+
 impl State {
-    /// Before the next repair.
-    fn pause(&self) -> Duration {
-        if self.in_a_row < 2 || self.repaired.is_none_or(|last| last.elapsed() > FIGHT) {
-            return Duration::ZERO;
-        }
-        let doubled = SHORTEST_PAUSE.saturating_mul(1 << self.in_a_row.min(10));
-        doubled.min(LONGEST_PAUSE)
+    /// In a conflict the next repair waits for its time.
+    fn postpones(&mut self) -> bool {
+        let quiet = self.in_a_row.saturating_sub(CONFLICT / 2);
+        let Some(last) = self.repaired.filter(|_| quiet > 0) else {
+            return false;
+        };
+        let at = last + PAUSE.saturating_mul(1 << quiet.min(10)).min(LONGEST_PAUSE);
+        self.postponed = Some(at).filter(|at| *at > Instant::now());
+        self.postponed.is_some()
     }
 
     fn works(&mut self, family: Family, on_report: &mut impl FnMut(Report)) {
@@ -186,11 +203,20 @@ impl State {
         }
     }
 
-    fn fails(&mut self, family: Family, error: &super::Error, on_report: &mut impl FnMut(Report)) {
+    fn fails(&mut self, family: Family, error: &Error, on_report: &mut impl FnMut(Report)) {
         if !self.failing {
             self.failing = true;
             let problem = Problem::unrepaired(family, error);
             on_report(Report::Failed { family, problem });
+        }
+    }
+
+    /// A conflict ends by silence.
+    fn calm(&mut self, family: Family, on_report: &mut impl FnMut(Report)) {
+        if self.conflict && self.repaired.is_none_or(|last| last.elapsed() > FIGHT) {
+            self.conflict = false;
+            self.in_a_row = 0;
+            on_report(Report::Settled { family });
         }
     }
 }
