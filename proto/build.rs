@@ -5,7 +5,10 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let parts = ["common", "flow", "resolver", "policy", "interceptor"];
-    let files: Vec<String> = parts.iter().map(|part| format!("portmaster/{part}/v1/{part}.proto")).collect();
+    let files: Vec<String> = parts
+        .iter()
+        .map(|part| format!("portmaster/{part}/v1/{part}.proto"))
+        .collect();
     println!("cargo::rerun-if-changed=proto");
     let descriptors = protox::compile(&files, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);

@@ -21,6 +21,27 @@ pub enum Action {
     Tunnel,
 }
 
+impl Action {
+    /// All of them.
+    pub const ALL: [Self; 5] = [Self::Allow, Self::Block, Self::Drop, Self::Ask, Self::Tunnel];
+
+    /// Stable text, as in files and logs.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Drop => "drop",
+            Self::Ask => "ask",
+            Self::Tunnel => "tunnel",
+        }
+    }
+
+    /// By its stable text.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|action| action.text() == text)
+    }
+}
+
 /// One way of naming a remote end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Remote {
