@@ -1,0 +1,58 @@
+# make try    see the firewall at work, in network namespaces of its own
+# make test   everything that must hold
+# make bench  figures, side by side with other firewalls
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+PROGRAMS := -p interceptor -p process-resolver -p policy -p cli
+ifneq ($(shell id -u),0)
+# Compiled by you, run by root: namespaces, rules and queues need it.
+SUDO := sudo
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
+endif
+
+.PHONY: help setup try build test fmt lint programs unit docs licences bench
+
+help:
+	@sed -n 's/^# //;1,3p' Makefile
+
+setup:
+	@scripts/setup
+
+# ── try ──
+build: setup
+	cargo build --release --locked $(PROGRAMS)
+
+try: build
+	$(SUDO) target/release/portmaster try
+
+# ── test ──
+test: setup fmt lint programs unit docs licences
+
+fmt:
+	cargo fmt --all --check
+
+lint:
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Tests start them; cargo builds other packages' programs only when told to.
+programs:
+	cargo build --workspace --bins --locked
+
+unit: programs
+	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --locked; else cargo test --workspace --locked; fi
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --quiet
+
+# The test `house` checks every dependency's licence by the same list; cargo-deny, where it is installed, knows more.
+licences:
+	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans; fi
+
+# ── bench ──
+bench:
+	@scripts/setup opensnitch
+	cargo build --release --locked $(PROGRAMS) -p integration --bins
+	$(SUDO) target/release/bench
