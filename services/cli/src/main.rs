@@ -1,2 +1,7 @@
-//! Thin main.
-fn main() {}
+//! `portmaster`, the command line.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

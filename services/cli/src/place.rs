@@ -1,0 +1,145 @@
+//! Where the services are, and what to tell a person who cannot reach them.
+
+use std::{error::Error, io, path::PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use clap::Args;
+use tonic::{Code, Status, transport::Channel};
+
+/// A service of the mesh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Service {
+    Interceptor,
+    ProcessResolver,
+    Policy,
+}
+
+impl Service {
+    pub(crate) const ALL: [Self; 3] = [Self::Interceptor, Self::ProcessResolver, Self::Policy];
+
+    /// The word that its socket is called by.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Interceptor => "interceptor",
+            Self::ProcessResolver => "process-resolver",
+            Self::Policy => "policy",
+        }
+    }
+}
+
+/// Where the services are.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Where the services are")]
+pub struct PlaceArgs {
+    /// Folder that all their paths are below [default: /]
+    #[arg(long, value_name = "DIR", env = "PORTMASTER_ROOT", hide_env_values = true)]
+    pub root: Option<PathBuf>,
+    /// Folder of their sockets [default: ROOT/run/portmaster]
+    #[arg(long, value_name = "DIR", env = "PORTMASTER_RUNTIME_DIR", hide_env_values = true)]
+    pub runtime_dir: Option<PathBuf>,
+}
+
+impl PlaceArgs {
+    /// Path of a service's socket.
+    pub(crate) fn socket(&self, service: Service) -> PathBuf {
+        let below_root = || self.root.clone().unwrap_or_else(|| PathBuf::from("/")).join("run/portmaster");
+        let folder = self.runtime_dir.clone().unwrap_or_else(below_root);
+        folder.join(format!("{}.sock", service.name()))
+    }
+
+    /// A channel that connects when it is used, and again after the service was away.
+    pub(crate) fn channel(&self, service: Service) -> Result<Channel> {
+        let address = format!("unix://{}", self.socket(service).display());
+        Ok(tonic::transport::Endpoint::try_from(address.clone()).with_context(|| format!("connect to {address}"))?.connect_lazy())
+    }
+
+    /// Why `service` could not be asked, for people, with the remedy.
+    pub(crate) fn unreachable(&self, service: Service, status: &Status) -> anyhow::Error {
+        let (name, path) = (service.name(), self.socket(service));
+        let path = path.display();
+        match trouble(status) {
+            Trouble::Forbidden => anyhow!(
+                "may not talk to {name} at {path}: join group portmaster (usermod -aG portmaster USER, then log in again) or be root"
+            ),
+            Trouble::Away(cause) => anyhow!("cannot reach {name} at {path}: {cause}: is it running? `portmaster status` tells"),
+            Trouble::Answer => anyhow!("{name} at {path} refused: {}", status.message()),
+        }
+    }
+
+    /// Asks a service; what it cannot answer becomes [`Self::unreachable`].
+    pub(crate) fn answer<T>(&self, service: Service, reply: Result<tonic::Response<T>, Status>) -> Result<T> {
+        reply.map(tonic::Response::into_inner).map_err(|status| self.unreachable(service, &status))
+    }
+}
+
+/// What keeps us from an answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// The socket, or the service itself, does not let us.
+    Forbidden,
+    /// Nobody answers, and why.
+    Away(String),
+    /// It answered, with an error.
+    Answer,
+}
+
+/// Sorts a call's error by what a person can do about it.
+pub(crate) fn trouble(status: &Status) -> Trouble {
+    let cause = io_cause(status);
+    let forbidden = cause.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    match status.code() {
+        _ if forbidden => Trouble::Forbidden,
+        Code::PermissionDenied | Code::Unauthenticated => Trouble::Forbidden,
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown => {
+            Trouble::Away(cause.map_or_else(|| status.message().to_owned(), cause_text))
+        }
+        _ => Trouble::Answer,
+    }
+}
+
+fn cause_text(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such socket".to_owned(),
+        io::ErrorKind::ConnectionRefused => "nobody listens there".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn io_cause(status: &Status) -> Option<&io::Error> {
+    let mut error: Option<&(dyn Error + 'static)> = status.source();
+    while let Some(current) = error {
+        if let Some(found) = current.downcast_ref::<io::Error>() {
+            return Some(found);
+        }
+        error = current.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_below_the_root_unless_their_folder_is_given() {
+        let socket = |root: Option<&str>, runtime: Option<&str>| {
+            let place = PlaceArgs { root: root.map(PathBuf::from), runtime_dir: runtime.map(PathBuf::from) };
+            place.socket(Service::ProcessResolver).display().to_string()
+        };
+        assert_eq!(socket(None, None), "/run/portmaster/process-resolver.sock");
+        assert_eq!(socket(Some("/tmp/x"), None), "/tmp/x/run/portmaster/process-resolver.sock");
+        assert_eq!(socket(Some("/tmp/x"), Some("/tmp/y")), "/tmp/y/process-resolver.sock");
+    }
+
+    #[test]
+    fn the_remedy_follows_the_trouble() {
+        let place = PlaceArgs::default();
+        let text = |status: &Status| place.unreachable(Service::Policy, status).to_string();
+        assert!(text(&Status::permission_denied("no")).contains("join group portmaster"));
+        assert!(text(&Status::unavailable("x")).contains("cannot reach policy at /run/portmaster/policy.sock: x: is it running?"));
+        assert!(text(&Status::invalid_argument("no flow")).ends_with("refused: no flow"));
+        let from_system = |kind: io::ErrorKind| Status::from_error(Box::new(io::Error::from(kind)));
+        assert_eq!(trouble(&from_system(io::ErrorKind::PermissionDenied)), Trouble::Forbidden);
+        assert_eq!(trouble(&from_system(io::ErrorKind::NotFound)), Trouble::Away("there is no such socket".to_owned()));
+    }
+}
