@@ -8,7 +8,7 @@ use std::{io, time::Duration};
 use netlink::{Messages, Socket};
 use tokio::{
     io::{Interest, unix::AsyncFd},
-    time::{Interval, MissedTickBehavior, interval},
+    time::{Instant, Interval, MissedTickBehavior, interval_at},
 };
 use verdict::ruleset::{Family, TableName};
 
@@ -76,15 +76,12 @@ impl Notices {
         }
     }
 
-    /// Forgets what has changed until now, since it is about to be compared.
-    pub(super) fn settle(&mut self) {
+    /// What has changed until now and was not told yet.
+    pub(super) fn more(&mut self) -> Vec<Family> {
         match self {
-            Self::Told(socket) => {
-                let mut buffer = vec![0; 1 << 16];
-                while matches!(socket.get_ref().receive(&mut buffer), Ok(Some(_))) {}
-            }
-            Self::Looked { last, .. } => *last = Fingerprints::take().ok(),
-            Self::Blind(_) => {}
+            Self::Told(socket) => waiting(socket.get_ref()),
+            Self::Looked { last, .. } => look(last),
+            Self::Blind(_) => Vec::new(),
         }
     }
 
@@ -98,7 +95,7 @@ impl Notices {
 }
 
 pub(super) fn steady(period: Duration) -> Interval {
-    let mut every = interval(period);
+    let mut every = interval_at(Instant::now() + period, period);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     every
 }
@@ -125,26 +122,29 @@ fn look(last: &mut Option<Fingerprints>) -> Vec<Family> {
 }
 
 async fn read(socket: &AsyncFd<Socket>) -> Vec<Family> {
-    let mut families = Vec::new();
     let Ok(mut ready) = socket.readable().await else {
         return Family::ALL.to_vec();
     };
+    let families = waiting(socket.get_ref());
+    ready.clear_ready();
+    families
+}
+
+/// Families that the waiting messages are about, perhaps more than once.
+fn waiting(socket: &Socket) -> Vec<Family> {
+    let mut families = Vec::new();
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match socket.get_ref().receive(&mut buffer) {
+        match socket.receive(&mut buffer) {
             Ok(Some(datagram)) => families.extend(Messages::new(datagram).filter_map(|message| {
                 let (&[family, ..], attributes) = message.split::<4>()?;
                 let table = attributes.find(TABLE).map(|attribute| attribute.payload);
                 concerned(message.kind, family, table)
             })),
-            Ok(None) => break,
-            Err(_) => return Family::ALL.to_vec(), // notices were lost
+            Ok(None) => return families,
+            Err(_) => return Family::ALL.to_vec(), // messages were lost
         }
     }
-    ready.clear_ready();
-    families.sort();
-    families.dedup();
-    families
 }
 
 /// The family whose tables this message is about, if they are among ours.

@@ -76,6 +76,10 @@ impl Firewall {
             every: steady(REGULAR),
             turns: 0,
         };
+        // whatever happened between loading and listening
+        for family in families() {
+            watcher.compare(family, &mut on_report).await;
+        }
         while let Some(()) = shutdown.run_until_cancelled(watcher.turn(&mut on_report)).await {}
     }
 }
@@ -92,7 +96,7 @@ impl Watcher {
     /// One wait, and what follows from it.
     async fn turn(&mut self, on_report: &mut impl FnMut(Report)) {
         let postponed = self.seen.values().filter_map(|state| state.postponed).min();
-        let changed = tokio::select! {
+        let mut changed = tokio::select! {
             families = self.notices.changed() => {
                 sleep(TOGETHER).await;
                 families
@@ -100,7 +104,9 @@ impl Watcher {
             () = sleep_until(postponed.unwrap_or_else(Instant::now)), if postponed.is_some() => self.due(),
             _ = self.every.tick() => self.regular(),
         };
-        self.notices.settle();
+        changed.extend(self.notices.more());
+        changed.sort();
+        changed.dedup();
         for family in changed {
             self.compare(family, on_report).await;
         }
