@@ -1,0 +1,45 @@
+//! `make bench`: what a connection costs under each firewall, side by side, in one run.
+//!
+//! Each subject gets a fresh pair of namespaces, 300 other processes with 50 descriptors each around it, and the same
+//! load. Rounds are interleaved, so that a machine that drifts drifts for all. Nothing is judged: ratios are printed next to
+//! what the project aims at.
+#![expect(clippy::print_stdout, reason = "a table is what it is for")]
+#![expect(
+    clippy::panic,
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a measurement that cannot be made ends the run, and says at which line"
+)]
+
+mod accept_all;
+mod arena;
+mod figures;
+mod load;
+mod opensnitch;
+mod report;
+mod rounds;
+mod servers;
+mod subject;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.split_first() {
+        // Programs that the benchmark starts from itself, in a namespace.
+        Some((&"accept-all", [])) => accept_all::run(),
+        Some((&"load", rest)) => load::run(rest),
+        // What people start.
+        None => report::print(&rounds::run(3)),
+        Some((&"--rounds", [rounds])) => {
+            report::print(&rounds::run(rounds.parse().expect("a number of rounds")))
+        }
+        _ => {
+            eprintln!("usage: bench [--rounds N]");
+            return ExitCode::from(64);
+        }
+    }
+    ExitCode::SUCCESS
+}
