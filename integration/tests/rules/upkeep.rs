@@ -1,0 +1,228 @@
+//! The rules stay as they are, and go when they are told to.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    thread,
+};
+
+use integration::{Namespace, eventually};
+use interceptor::firewall::{Backend, BackendChoice, Config, Firewall, RejectTcp, Report, cleanup};
+use tokio_util::sync::CancellationToken;
+use verdict::{mark::MarkScheme, ruleset::Family};
+
+use crate::host::{BACKENDS, apply, config, inside, verify};
+
+const PROGRAMS: [&str; 2] = ["iptables", "ip6tables"];
+
+fn suffix(backend: BackendChoice) -> &'static str {
+    match backend {
+        BackendChoice::Legacy => "legacy",
+        _ => "nft",
+    }
+}
+
+fn saved(namespace: &Namespace, backend: BackendChoice) -> String {
+    let save = |program: &str| namespace.sh(&format!("{program}-{}-save 2>/dev/null", suffix(backend)));
+    PROGRAMS
+        .map(save)
+        .join("\n")
+        .lines()
+        .filter(|line| line.starts_with("-A"))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+fn clean(namespace: &Namespace) -> Vec<(Backend, Family)> {
+    inside(namespace, || async {
+        cleanup(Path::new("/nonexistent")).await.unwrap().from
+    })
+}
+
+#[test]
+fn loading_twice_is_loading_once_and_removing_twice_is_no_error() {
+    for backend in BACKENDS {
+        let host = Namespace::new("upkeep");
+        let others = format!(
+            "iptables-{0} -A OUTPUT -p udp -j ACCEPT; ip6tables-{0} -t nat -A OUTPUT -j RETURN",
+            suffix(backend)
+        );
+        host.sh(&others);
+        let before = saved(&host, backend);
+        apply(&host, &config(backend), MarkScheme::default());
+        assert_eq!(verify(&host, &config(backend)), []);
+        let once = saved(&host, backend);
+        apply(&host, &config(backend), MarkScheme::default());
+        assert_eq!(saved(&host, backend), once);
+        assert_eq!(clean(&host).len(), 2);
+        assert_eq!(saved(&host, backend), before);
+        assert_eq!(clean(&host), []);
+    }
+}
+
+#[test]
+fn another_configuration_replaces_the_earlier_one() {
+    for backend in BACKENDS {
+        let host = Namespace::new("upkeep");
+        let other = Config {
+            reject_tcp_with: RejectTcp::Reset,
+            gate17_v4: "127.0.0.18:718".parse().unwrap(),
+            ..config(backend)
+        };
+        apply(&host, &other, MarkScheme::new(0x07ff_0000, 16).unwrap());
+        apply(&host, &config(backend), MarkScheme::default());
+        assert_eq!(verify(&host, &config(backend)), []);
+        clean(&host);
+        assert_eq!(saved(&host, backend), "");
+    }
+}
+
+#[test]
+fn rules_never_stay_behind_in_the_other_back_end() {
+    let host = Namespace::new("upkeep");
+    let [nft, legacy] = BACKENDS;
+    for (one, other) in [(nft, legacy), (legacy, nft)] {
+        apply(&host, &config(one), MarkScheme::default());
+        apply(&host, &config(other), MarkScheme::default());
+        assert_eq!(saved(&host, one), "");
+        assert_eq!(verify(&host, &config(other)), []);
+    }
+}
+
+#[test]
+fn removal_copes_with_what_others_left_of_the_rules() {
+    for backend in BACKENDS {
+        let host = Namespace::new("upkeep");
+        apply(&host, &config(backend), MarkScheme::default());
+        let program = format!("iptables-{}", suffix(backend));
+        host.sh(&format!(
+            "{program} -F C17; {program} -t mangle -D INPUT -j C171; {program} -N THEIRS; {program} -A THEIRS -g C17; \
+             {program} -t nat -F; {program} -A OUTPUT -s 10.0.0.0/8 -j C17"
+        ));
+        clean(&host);
+        assert!(!saved(&host, backend).contains("C17"));
+        assert_eq!(clean(&host), []);
+    }
+}
+
+/// Watches until dropped.
+struct Watch {
+    shutdown: CancellationToken,
+    thread: Option<thread::JoinHandle<()>>,
+    reports: Arc<Mutex<Vec<Report>>>,
+}
+
+impl Watch {
+    fn start(namespace: &Namespace, config: &Config) -> Self {
+        let (shutdown, reports) = (CancellationToken::new(), Arc::new(Mutex::new(Vec::new())));
+        let (token, told, config) = (shutdown.clone(), Arc::clone(&reports), config.clone());
+        let namespace_file = std::fs::File::open(namespace.path()).unwrap();
+        let thread = thread::spawn(move || {
+            let kind = rustix::thread::LinkNameSpaceType::Network;
+            rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace_file), Some(kind))
+                .unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                let firewall = Firewall::new(&config, MarkScheme::default()).await.unwrap();
+                firewall.apply().await.unwrap();
+                firewall
+                    .watch(token, |report| told.lock().unwrap().push(report))
+                    .await;
+            });
+        });
+        Self {
+            shutdown,
+            thread: Some(thread),
+            reports,
+        }
+    }
+
+    /// The first report that is as wanted.
+    fn expect(&self, what: &str, wanted: impl Fn(&Report) -> bool) {
+        eventually(what, || {
+            self.reports.lock().unwrap().iter().any(&wanted).then_some(())
+        });
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn as_it_should_be(namespace: &Namespace, config: &Config) {
+    eventually("the rules are as they should be", || {
+        verify(namespace, config).is_empty().then_some(())
+    });
+}
+
+#[test]
+fn what_others_flush_or_put_before_the_rules_is_repaired_and_told() {
+    for backend in BACKENDS {
+        let host = Namespace::new("upkeep");
+        let config = config(backend);
+        let watch = Watch::start(&host, &config);
+        as_it_should_be(&host, &config);
+        for (family, program) in Family::ALL.into_iter().zip(PROGRAMS) {
+            let program = format!("{program}-{}", suffix(backend));
+            for change in [
+                "-t mangle -F OUTPUT",
+                "-t mangle -I OUTPUT -j ACCEPT",
+                "-F C17",
+                "-t nat -F OUTPUT",
+                "-t mangle -F POSTROUTING",
+            ] {
+                watch.reports.lock().unwrap().clear();
+                host.sh(&format!("{program} {change}"));
+                watch.expect(change, |report| {
+                    matches!(report, Report::Repaired { family: told, .. } | Report::Conflict { family: told, .. } if *told == family)
+                });
+                as_it_should_be(&host, &config);
+            }
+        }
+    }
+}
+
+#[test]
+fn all_rules_come_back_after_the_whole_firewall_was_flushed() {
+    let host = Namespace::new("upkeep");
+    let config = config(BackendChoice::Nft);
+    let _watch = Watch::start(&host, &config);
+    as_it_should_be(&host, &config);
+    host.sh("nft flush ruleset");
+    as_it_should_be(&host, &config);
+    assert!(saved(&host, BackendChoice::Nft).contains("-j C171"));
+}
+
+#[test]
+fn somebody_who_keeps_undoing_the_rules_is_told_of_and_does_not_win() {
+    for backend in BACKENDS {
+        let host = Namespace::new("upkeep");
+        let config = config(backend);
+        let watch = Watch::start(&host, &config);
+        as_it_should_be(&host, &config);
+        let undo = format!(
+            "iptables-{} -w -t mangle -D OUTPUT -j C170 2>/dev/null || true",
+            suffix(backend)
+        );
+        eventually("the conflict is told", || {
+            host.sh(&undo);
+            let reports = watch.reports.lock().unwrap();
+            reports
+                .iter()
+                .any(|report| matches!(report, Report::Conflict { .. }))
+                .then_some(())
+        });
+        as_it_should_be(&host, &config);
+        watch.expect("the conflict ends", |report| {
+            matches!(report, Report::Settled { .. })
+        });
+    }
+}
