@@ -6,10 +6,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{
-    filter::FilterArgs,
-    place::PlaceArgs,
-};
+use crate::{filter::FilterArgs, place::PlaceArgs};
 
 /// See what the programs on this host connect to, and why it is allowed or not.
 #[derive(Debug, Parser)]
@@ -49,10 +46,10 @@ pub enum Command {
     /// List the connections that are live now
     Connections(ConnectionsArgs),
     /// Check rules, and show the shipped ones
-    //#[command(subcommand)]
-    //Rules(RulesCommand),
+    #[command(subcommand)]
+    Rules(RulesCommand),
     /// Say what would happen to a connection, and by which rule
-    //Explain(ExplainArgs),
+    Explain(ExplainArgs),
     /// Show every service: version, health, problems, counters
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.
@@ -254,4 +251,3 @@ pub struct ManArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 }
-

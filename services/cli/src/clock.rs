@@ -63,11 +63,17 @@ mod tests {
 
     #[test]
     fn wire_times_become_rfc_3339_with_microseconds() {
-        let time = prost_types::Timestamp { seconds: 1_795_415_828, nanos: 123_456_789 };
+        let time = prost_types::Timestamp {
+            seconds: 1_795_415_828,
+            nanos: 123_456_789,
+        };
         assert_eq!(rfc3339(Some(&time)), "2026-11-23T06:37:08.123456Z");
         let whole = prost_types::Timestamp { seconds: 0, nanos: 0 };
         assert_eq!(rfc3339(Some(&whole)), "1970-01-01T00:00:00.000000Z");
-        let never = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
+        let never = prost_types::Timestamp {
+            seconds: i64::MAX,
+            nanos: 0,
+        };
         assert_eq!(rfc3339(Some(&never)), "");
         assert_eq!(rfc3339(None), "");
     }
@@ -75,18 +81,33 @@ mod tests {
     #[test]
     fn what_is_no_time_is_shown_as_it_is() {
         assert_eq!(time_of_day(""), "");
-        assert_eq!(time_of_day("2026-11-23T06:37:08.123456Z").len(), "08:37:08.123".len());
+        assert_eq!(
+            time_of_day("2026-11-23T06:37:08.123456Z").len(),
+            "08:37:08.123".len()
+        );
     }
 
     #[test]
     fn spans_and_amounts_are_for_people() {
-        let spans = [(0, "0 µs"), (850, "850 µs"), (12_340, "12.3 ms"), (4_100_000, "4.1 s"), (200_000_000, "3 min 20 s")];
+        let spans = [
+            (0, "0 µs"),
+            (850, "850 µs"),
+            (12_340, "12.3 ms"),
+            (4_100_000, "4.1 s"),
+            (200_000_000, "3 min 20 s"),
+        ];
         for (micros, text) in spans {
             assert_eq!(span(Duration::from_micros(micros)), text);
         }
         assert_eq!(span(Duration::from_secs(7_500)), "2 h 5 min");
         assert_eq!(span(Duration::from_secs(273_700)), "3 d 4 h");
-        let amounts = [(0, "0 B"), (999, "999 B"), (1_500, "1.5 kB"), (999_949, "999.9 kB"), (999_950, "1.0 MB")];
+        let amounts = [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1_500, "1.5 kB"),
+            (999_949, "999.9 kB"),
+            (999_950, "1.0 MB"),
+        ];
         for (amount, text) in amounts {
             assert_eq!(octets(amount), text);
         }
@@ -95,7 +116,19 @@ mod tests {
 
     #[test]
     fn a_negative_span_is_none() {
-        assert_eq!(microseconds(&prost_types::Duration { seconds: -1, nanos: -5 }), 0);
-        assert_eq!(microseconds(&prost_types::Duration { seconds: 1, nanos: 5_999 }), 1_000_005);
+        assert_eq!(
+            microseconds(&prost_types::Duration {
+                seconds: -1,
+                nanos: -5
+            }),
+            0
+        );
+        assert_eq!(
+            microseconds(&prost_types::Duration {
+                seconds: 1,
+                nanos: 5_999
+            }),
+            1_000_005
+        );
     }
 }

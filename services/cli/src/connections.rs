@@ -39,7 +39,8 @@ async fn list(args: &ConnectionsArgs) -> Result<Vec<EventJson>> {
     let mut found = Vec::new();
     loop {
         let message = stream.message().await;
-        let Some(part) = message.map_err(|status| args.place.unreachable(Service::Interceptor, &status))? else {
+        let Some(part) = message.map_err(|status| args.place.unreachable(Service::Interceptor, &status))?
+        else {
             return Ok(found);
         };
         let entries = part.connections.into_iter().map(EventJson::live);
@@ -54,11 +55,19 @@ fn sort(connections: &mut [EventJson], key: SortKey) {
         SortKey::Time => {}
         SortKey::App => connections.sort_by_cached_key(|entry| {
             let process = entry.process.as_ref();
-            (process.is_none(), process.map(|process| (process.label().to_lowercase(), process.pid)))
+            (
+                process.is_none(),
+                process.map(|process| (process.label().to_lowercase(), process.pid)),
+            )
         }),
         SortKey::Remote => connections.sort_by_cached_key(|entry| {
             let address = entry.remote.parse::<std::net::IpAddr>().ok();
-            (entry.domain.is_empty(), entry.domain.clone(), address, entry.remote_port)
+            (
+                entry.domain.is_empty(),
+                entry.domain.clone(),
+                address,
+                entry.remote_port,
+            )
         }),
         SortKey::Verdict => connections.sort_by(|a, b| a.verdict.cmp(&b.verdict)),
         SortKey::Profile => connections.sort_by(|a, b| a.profile.cmp(&b.profile)),
@@ -84,9 +93,19 @@ mod tests {
     use crate::event_json::ProcessJson;
 
     fn entry(id: u64, time: &str, app: Option<&str>, remote: &str, domain: &str) -> EventJson {
-        let process = app.map(|comm| ProcessJson { comm: comm.to_owned(), ..ProcessJson::default() });
+        let process = app.map(|comm| ProcessJson {
+            comm: comm.to_owned(),
+            ..ProcessJson::default()
+        });
         let (time, remote, domain) = (time.to_owned(), remote.to_owned(), domain.to_owned());
-        EventJson { id, time, process, remote, domain, ..EventJson::default() }
+        EventJson {
+            id,
+            time,
+            process,
+            remote,
+            domain,
+            ..EventJson::default()
+        }
     }
 
     #[test]

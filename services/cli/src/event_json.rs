@@ -116,13 +116,19 @@ impl EventJson {
 
     fn of(connection: Connection) -> Self {
         let scope = wire::scope(connection.scope());
-        let miss = if connection.process.is_none() { wire::miss(connection.miss()) } else { "" };
+        let miss = if connection.process.is_none() {
+            wire::miss(connection.miss())
+        } else {
+            ""
+        };
         let mut event = Self {
             id: connection.id,
             started: clock::rfc3339(connection.started.as_ref()),
             scope: scope.to_owned(),
             miss: miss.to_owned(),
-            uid: connection.uid.or(connection.process.as_ref().map(|process| process.uid)),
+            uid: connection
+                .uid
+                .or(connection.process.as_ref().map(|process| process.uid)),
             domain: connection.domain,
             process: connection.process.map(ProcessJson::from),
             ..Self::default()
@@ -136,10 +142,15 @@ impl EventJson {
     fn set_flow(&mut self, flow: proto::flow::v1::Flow) {
         let protocol = wire::protocol(flow.protocol);
         self.direction = wire::direction(flow.direction()).to_owned();
-        self.protocol = protocol.and_then(Protocol::name).map_or_else(|| flow.protocol.to_string(), str::to_owned);
+        self.protocol = protocol
+            .and_then(Protocol::name)
+            .map_or_else(|| flow.protocol.to_string(), str::to_owned);
         self.local = wire::address_text(&flow.local_address);
         self.remote = wire::address_text(&flow.remote_address);
-        let (local, remote) = (u16::try_from(flow.local_port).ok(), u16::try_from(flow.remote_port).ok());
+        let (local, remote) = (
+            u16::try_from(flow.local_port).ok(),
+            u16::try_from(flow.remote_port).ok(),
+        );
         if protocol.is_some_and(Protocol::is_icmp) {
             let [kind, code] = remote.unwrap_or_default().to_be_bytes();
             (self.icmp_type, self.icmp_code, self.icmp_id) = (Some(kind), Some(code), local);
@@ -175,7 +186,11 @@ impl From<ConnectionEvent> for EventJson {
             EventKind::Unspecified => Kind::Unknown,
         };
         let time = clock::rfc3339(event.time.as_ref());
-        Self { kind, time, ..Self::of(event.connection.unwrap_or_default()) }
+        Self {
+            kind,
+            time,
+            ..Self::of(event.connection.unwrap_or_default())
+        }
     }
 }
 

@@ -87,9 +87,13 @@ impl FilterArgs {
     pub fn matches(&self, event: &EventJson) -> bool {
         any(&self.app, |text| is_app(event, text))
             && any(&self.verdict, |verdict| verdict.text() == event.verdict)
-            && self.direction.is_none_or(|direction| direction.text() == event.direction)
+            && self
+                .direction
+                .is_none_or(|direction| direction.text() == event.direction)
             && any(&self.protocol, |protocol| is_protocol(*protocol, &event.protocol))
-            && any(&self.remote, |pattern| pattern.matches(&event.remote, event.remote_port))
+            && any(&self.remote, |pattern| {
+                pattern.matches(&event.remote, event.remote_port)
+            })
             && any(&self.domain, |pattern| pattern.matches(&event.domain))
             && any(&self.profile, |profile| *profile == event.profile)
             && any(&self.uid, |uid| event.uid == Some(*uid))
@@ -102,9 +106,16 @@ fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
 }
 
 fn is_app(event: &EventJson, text: &str) -> bool {
-    let Some(process) = &event.process else { return false };
+    let Some(process) = &event.process else {
+        return false;
+    };
     let text = text.to_lowercase();
-    let names = [&process.path, &process.claimed_path, &process.script, &process.comm];
+    let names = [
+        &process.path,
+        &process.claimed_path,
+        &process.script,
+        &process.comm,
+    ];
     names.into_iter().any(|name| name.to_lowercase().contains(&text))
 }
 
@@ -117,7 +128,8 @@ fn is_protocol(wanted: Protocol, word: &str) -> bool {
 /// # Errors
 /// Where it is neither.
 pub fn protocol(text: &str) -> Result<Protocol, String> {
-    Protocol::parse(text).ok_or_else(|| "no such protocol: give a name like tcp, udp, icmp, or a number up to 255".to_owned())
+    Protocol::parse(text)
+        .ok_or_else(|| "no such protocol: give a name like tcp, udp, icmp, or a number up to 255".to_owned())
 }
 
 /// An address or network, with or without a port.
@@ -131,9 +143,13 @@ pub struct AddressPattern {
 
 impl AddressPattern {
     fn matches(&self, address: &str, port: Option<u16>) -> bool {
-        let Ok(address) = address.parse::<IpAddr>() else { return false };
+        let Ok(address) = address.parse::<IpAddr>() else {
+            return false;
+        };
         let port_matches = self.port.is_none() || self.port == port;
-        port_matches && prefix(address, self.length) == prefix(self.address, self.length) && address.is_ipv4() == self.address.is_ipv4()
+        port_matches
+            && prefix(address, self.length) == prefix(self.address, self.length)
+            && address.is_ipv4() == self.address.is_ipv4()
     }
 }
 
@@ -143,7 +159,8 @@ fn prefix(address: IpAddr, length: u8) -> u128 {
         IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
         IpAddr::V6(address) => (address.to_bits(), 128),
     };
-    bits.checked_shr(width - u32::from(length).min(width)).unwrap_or_default()
+    bits.checked_shr(width - u32::from(length).min(width))
+        .unwrap_or_default()
 }
 
 impl FromStr for AddressPattern {
@@ -151,9 +168,16 @@ impl FromStr for AddressPattern {
 
     /// `ADDRESS`, `ADDRESS/LENGTH`, `V4:PORT`, `[V6]:PORT`
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "give an address (192.0.2.7), a network (2001:db8::/32), or one with a port ([2001:db8::7]:443)".to_owned();
+        let wrong = || {
+            "give an address (192.0.2.7), a network (2001:db8::/32), or one with a port ([2001:db8::7]:443)"
+                .to_owned()
+        };
         if let Ok(socket) = text.parse::<std::net::SocketAddr>() {
-            return Ok(Self { address: socket.ip(), length: full(socket.ip()), port: Some(socket.port()) });
+            return Ok(Self {
+                address: socket.ip(),
+                length: full(socket.ip()),
+                port: Some(socket.port()),
+            });
         }
         let (address, length) = match text.split_once('/') {
             Some((address, length)) => (address, Some(length.parse::<u8>().map_err(|_| wrong())?)),
@@ -161,7 +185,15 @@ impl FromStr for AddressPattern {
         };
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let length = length.unwrap_or_else(|| full(address));
-        if length > full(address) { Err(wrong()) } else { Ok(Self { address, length, port: None }) }
+        if length > full(address) {
+            Err(wrong())
+        } else {
+            Ok(Self {
+                address,
+                length,
+                port: None,
+            })
+        }
     }
 }
 
@@ -179,7 +211,11 @@ pub struct DomainPattern {
 impl DomainPattern {
     fn matches(&self, domain: &str) -> bool {
         let domain = domain.to_lowercase();
-        let below = || domain.strip_suffix(&self.name).is_some_and(|rest| rest.ends_with('.'));
+        let below = || {
+            domain
+                .strip_suffix(&self.name)
+                .is_some_and(|rest| rest.ends_with('.'))
+        };
         domain == self.name || (self.zone && below())
     }
 }

@@ -7,6 +7,8 @@ pub mod args;
 mod clock;
 mod connections;
 pub mod event_json;
+mod explain;
+mod files;
 pub mod filter;
 mod manual;
 mod monitor;
@@ -14,10 +16,12 @@ mod output;
 mod paint;
 pub mod place;
 mod printable;
+mod rules;
 mod status;
 mod table;
 pub mod try_cmd;
 pub mod up;
+mod users;
 mod wire;
 mod words;
 
@@ -54,11 +58,18 @@ pub fn main() -> ExitCode {
 /// Help and version are no mistakes.
 fn usage(error: &clap::Error) -> ExitCode {
     let _closed_pipe = error.print();
-    if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS }
+    if error.use_stderr() {
+        ExitCode::from(USAGE)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")
 }
 
 async fn run(cli: Cli) -> Result<ExitCode> {
@@ -66,9 +77,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Monitor(args) => monitor::run(args, paint).await,
         Command::Connections(args) => connections::run(args, paint).await,
-        //Command::Rules(RulesCommand::Check(args)) => rules::check(&args),
-        //Command::Rules(RulesCommand::Default) => rules::default(),
-        //Command::Explain(args) => explain::run(args, paint).await,
+        Command::Rules(RulesCommand::Check(args)) => rules::check(&args),
+        Command::Rules(RulesCommand::Default) => rules::shipped(),
+        Command::Explain(args) => explain::run(args, paint).await,
         Command::Status(args) => status::run(args, paint).await,
         Command::Try(args) => try_cmd::run(args).await,
         Command::Up(args) => up::run(args).await,

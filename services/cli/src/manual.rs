@@ -36,7 +36,12 @@ fn write_all(folder: &Path) -> Result<ExitCode> {
     fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     let mut waiting = vec![tree()];
     while let Some(command) = waiting.pop() {
-        waiting.extend(command.get_subcommands().filter(|child| !child.is_hide_set()).cloned());
+        waiting.extend(
+            command
+                .get_subcommands()
+                .filter(|child| !child.is_hide_set())
+                .cloned(),
+        );
         let name = command.get_display_name().unwrap_or(command.get_name());
         let path = folder.join(format!("{name}.1"));
         fs::write(&path, page(command)?).with_context(|| format!("write {}", path.display()))?;
@@ -46,7 +51,9 @@ fn write_all(folder: &Path) -> Result<ExitCode> {
 
 fn page(command: Command) -> Result<String> {
     let mut page = Vec::new();
-    clap_mangen::Man::new(command).render(&mut page).context("render a man page")?;
+    clap_mangen::Man::new(command)
+        .render(&mut page)
+        .context("render a man page")?;
     String::from_utf8(page).context("render a man page")
 }
 
@@ -65,7 +72,12 @@ mod tests {
         while let Some(command) = waiting.pop() {
             assert!(command.get_about().is_some(), "{} has none", command.get_name());
             for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-                assert!(argument.get_help().is_some(), "{} {} has none", command.get_name(), argument.get_id());
+                assert!(
+                    argument.get_help().is_some(),
+                    "{} {} has none",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
             waiting.extend(command.get_subcommands().cloned());
         }

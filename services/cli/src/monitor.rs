@@ -30,7 +30,11 @@ pub(crate) async fn run(args: MonitorArgs, paint: Paint) -> Result<ExitCode> {
     let listen = |kind| signal(kind).context("listen to signals");
     let (mut interrupt, mut terminate) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
     let mut output = Output::start()?;
-    let printer = Printer { args, paint, writer: output.writer() };
+    let printer = Printer {
+        args,
+        paint,
+        writer: output.writer(),
+    };
     let result = tokio::select! {
         result = printer.follow() => result,
         _ = interrupt.recv() => Ok(()),
@@ -92,10 +96,15 @@ impl Printer {
 
     fn render(&self, batch: ConnectionEvents) -> String {
         if batch.dropped > 0 {
-            eprintln!("portmaster: {} events are missing here: they came faster than they were read", batch.dropped);
+            eprintln!(
+                "portmaster: {} events are missing here: they came faster than they were read",
+                batch.dropped
+            );
         }
         let wanted = batch.events.into_iter().filter(|event| self.wants(event.kind()));
-        let events = wanted.map(EventJson::from).filter(|event| self.args.filter.matches(event));
+        let events = wanted
+            .map(EventJson::from)
+            .filter(|event| self.args.filter.matches(event));
         events.map(|event| self.line(&event)).collect()
     }
 
@@ -110,7 +119,11 @@ impl Printer {
     }
 
     fn line(&self, event: &EventJson) -> String {
-        if self.args.json { event.to_line() } else { text_line(event, self.paint) }
+        if self.args.json {
+            event.to_line()
+        } else {
+            text_line(event, self.paint)
+        }
     }
 }
 
@@ -140,7 +153,10 @@ impl Outage {
     async fn wait(&mut self, end: Option<&Status>) {
         let pause = self.pause.unwrap_or_else(|| {
             let why = end.map_or("it stopped", Status::message);
-            eprintln!("portmaster: lost the interceptor ({}); waiting for it", crate::printable::printable(why));
+            eprintln!(
+                "portmaster: lost the interceptor ({}); waiting for it",
+                crate::printable::printable(why)
+            );
             *RETRY.start()
         });
         tokio::time::sleep(pause).await;

@@ -37,7 +37,11 @@ impl Output {
             }
         });
         watcher.context("start a thread that watches standard output")?;
-        Ok(Self { texts, written, reader_left })
+        Ok(Self {
+            texts,
+            written,
+            reader_left,
+        })
     }
 
     /// A handle to write by.
@@ -81,7 +85,9 @@ pub(crate) fn print(text: &str) -> Result<ExitCode> {
 
 fn finish(result: io::Result<()>) -> Result<ExitCode> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("write to standard output"),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("write to standard output")
+        }
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -101,7 +107,11 @@ fn wait_until_reader_leaves() -> bool {
     loop {
         let mut watched = [PollFd::new(&stdout, PollFlags::empty())];
         match poll(&mut watched, None) {
-            Ok(_) => return watched.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP)),
+            Ok(_) => {
+                return watched
+                    .iter()
+                    .any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::HUP));
+            }
             Err(rustix::io::Errno::INTR) => {}
             Err(_) => return false,
         }

@@ -55,8 +55,18 @@ impl Paint {
     }
 
     /// `text` in the colour of `tone`, filled with spaces up to `width` columns (one letter is one column).
-    pub(crate) fn text<'a>(self, tone: Tone, text: impl Into<std::borrow::Cow<'a, str>>, width: usize) -> Painted<'a> {
-        Painted { on: self.on, tone, text: text.into(), width }
+    pub(crate) fn text<'a>(
+        self,
+        tone: Tone,
+        text: impl Into<std::borrow::Cow<'a, str>>,
+        width: usize,
+    ) -> Painted<'a> {
+        Painted {
+            on: self.on,
+            tone,
+            text: text.into(),
+            width,
+        }
     }
 }
 
@@ -88,7 +98,10 @@ mod tests {
     fn colours_do_not_count_as_columns() {
         let (on, off) = (Paint { on: true }, Paint { on: false });
         assert_eq!(off.text(Tone::Bad, "block", 7).to_string(), "block  ");
-        assert_eq!(on.text(Tone::Bad, "block", 7).to_string(), "\x1b[31mblock\x1b[0m  ");
+        assert_eq!(
+            on.text(Tone::Bad, "block", 7).to_string(),
+            "\x1b[31mblock\x1b[0m  "
+        );
         assert_eq!(on.text(Tone::Good, "é", 2).to_string(), "\x1b[32mé\x1b[0m ");
     }
 }

@@ -35,14 +35,24 @@ pub struct PlaceArgs {
     #[arg(long, value_name = "DIR", env = "PORTMASTER_ROOT", hide_env_values = true)]
     pub root: Option<PathBuf>,
     /// Folder of their sockets [default: ROOT/run/portmaster]
-    #[arg(long, value_name = "DIR", env = "PORTMASTER_RUNTIME_DIR", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "PORTMASTER_RUNTIME_DIR",
+        hide_env_values = true
+    )]
     pub runtime_dir: Option<PathBuf>,
 }
 
 impl PlaceArgs {
     /// Path of a service's socket.
     pub(crate) fn socket(&self, service: Service) -> PathBuf {
-        let below_root = || self.root.clone().unwrap_or_else(|| PathBuf::from("/")).join("run/portmaster");
+        let below_root = || {
+            self.root
+                .clone()
+                .unwrap_or_else(|| PathBuf::from("/"))
+                .join("run/portmaster")
+        };
         let folder = self.runtime_dir.clone().unwrap_or_else(below_root);
         folder.join(format!("{}.sock", service.name()))
     }
@@ -50,7 +60,9 @@ impl PlaceArgs {
     /// A channel that connects when it is used, and again after the service was away.
     pub(crate) fn channel(&self, service: Service) -> Result<Channel> {
         let address = format!("unix://{}", self.socket(service).display());
-        Ok(tonic::transport::Endpoint::try_from(address.clone()).with_context(|| format!("connect to {address}"))?.connect_lazy())
+        Ok(tonic::transport::Endpoint::try_from(address.clone())
+            .with_context(|| format!("connect to {address}"))?
+            .connect_lazy())
     }
 
     /// Why `service` could not be asked, for people, with the remedy.
@@ -61,14 +73,18 @@ impl PlaceArgs {
             Trouble::Forbidden => anyhow!(
                 "may not talk to {name} at {path}: join group portmaster (usermod -aG portmaster USER, then log in again) or be root"
             ),
-            Trouble::Away(cause) => anyhow!("cannot reach {name} at {path}: {cause}: is it running? `portmaster status` tells"),
+            Trouble::Away(cause) => {
+                anyhow!("cannot reach {name} at {path}: {cause}: is it running? `portmaster status` tells")
+            }
             Trouble::Answer => anyhow!("{name} at {path} refused: {}", status.message()),
         }
     }
 
     /// Asks a service; what it cannot answer becomes [`Self::unreachable`].
     pub(crate) fn answer<T>(&self, service: Service, reply: Result<tonic::Response<T>, Status>) -> Result<T> {
-        reply.map(tonic::Response::into_inner).map_err(|status| self.unreachable(service, &status))
+        reply
+            .map(tonic::Response::into_inner)
+            .map_err(|status| self.unreachable(service, &status))
     }
 }
 
@@ -123,12 +139,21 @@ mod tests {
     #[test]
     fn sockets_are_below_the_root_unless_their_folder_is_given() {
         let socket = |root: Option<&str>, runtime: Option<&str>| {
-            let place = PlaceArgs { root: root.map(PathBuf::from), runtime_dir: runtime.map(PathBuf::from) };
+            let place = PlaceArgs {
+                root: root.map(PathBuf::from),
+                runtime_dir: runtime.map(PathBuf::from),
+            };
             place.socket(Service::ProcessResolver).display().to_string()
         };
         assert_eq!(socket(None, None), "/run/portmaster/process-resolver.sock");
-        assert_eq!(socket(Some("/tmp/x"), None), "/tmp/x/run/portmaster/process-resolver.sock");
-        assert_eq!(socket(Some("/tmp/x"), Some("/tmp/y")), "/tmp/y/process-resolver.sock");
+        assert_eq!(
+            socket(Some("/tmp/x"), None),
+            "/tmp/x/run/portmaster/process-resolver.sock"
+        );
+        assert_eq!(
+            socket(Some("/tmp/x"), Some("/tmp/y")),
+            "/tmp/y/process-resolver.sock"
+        );
     }
 
     #[test]
@@ -136,10 +161,19 @@ mod tests {
         let place = PlaceArgs::default();
         let text = |status: &Status| place.unreachable(Service::Policy, status).to_string();
         assert!(text(&Status::permission_denied("no")).contains("join group portmaster"));
-        assert!(text(&Status::unavailable("x")).contains("cannot reach policy at /run/portmaster/policy.sock: x: is it running?"));
+        assert!(
+            text(&Status::unavailable("x"))
+                .contains("cannot reach policy at /run/portmaster/policy.sock: x: is it running?")
+        );
         assert!(text(&Status::invalid_argument("no flow")).ends_with("refused: no flow"));
         let from_system = |kind: io::ErrorKind| Status::from_error(Box::new(io::Error::from(kind)));
-        assert_eq!(trouble(&from_system(io::ErrorKind::PermissionDenied)), Trouble::Forbidden);
-        assert_eq!(trouble(&from_system(io::ErrorKind::NotFound)), Trouble::Away("there is no such socket".to_owned()));
+        assert_eq!(
+            trouble(&from_system(io::ErrorKind::PermissionDenied)),
+            Trouble::Forbidden
+        );
+        assert_eq!(
+            trouble(&from_system(io::ErrorKind::NotFound)),
+            Trouble::Away("there is no such socket".to_owned())
+        );
     }
 }

@@ -53,7 +53,10 @@ fn is_dangerous(letter: char) -> bool {
 /// Where `value` cannot be JSON (a map whose keys are no strings).
 pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
     let mut bytes = Vec::with_capacity(512);
-    value.serialize(&mut Serializer::with_formatter(&mut bytes, Safe(CompactFormatter)))?;
+    value.serialize(&mut Serializer::with_formatter(
+        &mut bytes,
+        Safe(CompactFormatter),
+    ))?;
     bytes.push(b'\n');
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
@@ -62,7 +65,11 @@ pub(crate) fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
 struct Safe(CompactFormatter);
 
 impl Formatter for Safe {
-    fn write_string_fragment<W: ?Sized + io::Write>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()> {
+    fn write_string_fragment<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
         if !fragment.chars().any(is_dangerous) {
             return self.0.write_string_fragment(writer, fragment);
         }
@@ -100,7 +107,11 @@ mod tests {
     fn a_name_cannot_move_the_cursor_or_forge_a_line() {
         assert_eq!(printable("x\x1b[2K\rallow"), "x\\u{1b}[2K\\rallow");
         assert_eq!(printable("a\nb\u{9b}c\u{202e}d"), "a\\nb\\u{9b}c\\u{202e}d");
-        assert_eq!(printable(r"a\nb"), r"a\\nb", "an escape is not to be confused with the same letters in a name");
+        assert_eq!(
+            printable(r"a\nb"),
+            r"a\\nb",
+            "an escape is not to be confused with the same letters in a name"
+        );
     }
 
     #[test]

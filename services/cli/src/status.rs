@@ -30,9 +30,16 @@ const DOWN: u8 = 3;
 /// Prints the state of all services. Exit status: 0 healthy, 1 with a problem, 3 where one is down.
 pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
     let reports = futures_util::future::join_all(Service::ALL.map(|service| ask(&args.place, service))).await;
-    let worst = reports.iter().map(|report| report.health).max().unwrap_or(State::Ok);
+    let worst = reports
+        .iter()
+        .map(|report| report.health)
+        .max()
+        .unwrap_or(State::Ok);
     let text = if args.json {
-        json_line(&Whole { health: worst, services: &reports })?
+        json_line(&Whole {
+            health: worst,
+            services: &reports,
+        })?
     } else {
         reports.iter().map(|report| report.text(paint)).collect()
     };
@@ -144,7 +151,10 @@ impl Report {
     }
 
     fn down(service: Service, socket: String, error: String) -> Self {
-        Self { error, ..Self::empty(service, State::Down, socket) }
+        Self {
+            error,
+            ..Self::empty(service, State::Down, socket)
+        }
     }
 
     fn empty(service: Service, health: State, socket: String) -> Self {
@@ -164,14 +174,20 @@ impl Report {
 
     fn text(&self, paint: Paint) -> String {
         let (tone, word) = self.health.word();
-        let (name, health) = (paint.text(Tone::Title, self.service, 16), paint.text(tone, word, 8));
+        let (name, health) = (
+            paint.text(Tone::Title, self.service, 16),
+            paint.text(tone, word, 8),
+        );
         let mut text = format!("{name}  {health}  {}\n", self.summary());
         for problem in &self.problems {
             let code = paint.text(Tone::Warning, printable(&problem.code), 0);
             let since = clock::time_of_day(&problem.since);
             let _infallible = writeln!(text, "    {code}: {} (since {since})", printable(&problem.text));
         }
-        let counters = self.counters.iter().map(|(name, count)| format!("{} {count}", printable(name)));
+        let counters = self
+            .counters
+            .iter()
+            .map(|(name, count)| format!("{} {count}", printable(name)));
         for line in wrapped(counters, COLUMNS) {
             let _infallible = writeln!(text, "    {}", paint.text(Tone::Faint, line, 0));
         }
@@ -184,7 +200,11 @@ impl Report {
         }
         let pid = self.pid.map_or_else(String::new, |pid| format!("  pid {pid}"));
         let up = uptime(&self.started).map_or_else(String::new, |up| format!("  up {up}"));
-        let policy = if self.policy_version == 0 { String::new() } else { format!("  policy {}", self.policy_version) };
+        let policy = if self.policy_version == 0 {
+            String::new()
+        } else {
+            format!("  policy {}", self.policy_version)
+        };
         format!("{}{pid}{up}{policy}", printable(&self.version))
     }
 }
@@ -218,7 +238,12 @@ mod tests {
     use crate::args::Color;
 
     fn state(health: Health) -> ServiceState {
-        ServiceState { health: health.into(), version: "0.1.0".to_owned(), pid: 7, ..ServiceState::default() }
+        ServiceState {
+            health: health.into(),
+            version: "0.1.0".to_owned(),
+            pid: 7,
+            ..ServiceState::default()
+        }
     }
 
     fn report(state: ServiceState) -> Report {
@@ -228,8 +253,14 @@ mod tests {
     #[test]
     fn a_service_that_says_ok_with_a_problem_is_degraded() {
         assert_eq!(report(state(Health::Ok)).health, State::Ok);
-        let problem = proto::common::v1::Problem { code: "profile-refused".to_owned(), ..Default::default() };
-        let with_problem = ServiceState { problems: vec![problem], ..state(Health::Ok) };
+        let problem = proto::common::v1::Problem {
+            code: "profile-refused".to_owned(),
+            ..Default::default()
+        };
+        let with_problem = ServiceState {
+            problems: vec![problem],
+            ..state(Health::Ok)
+        };
         assert_eq!(report(with_problem).health, State::Degraded);
         assert_eq!(report(state(Health::Unspecified)).health, State::Starting);
     }
@@ -242,9 +273,18 @@ mod tests {
 
     #[test]
     fn text_names_problems_and_counters() {
-        let problem = proto::common::v1::Problem { code: "a-b".to_owned(), text: "read x\x1b".to_owned(), since: None };
+        let problem = proto::common::v1::Problem {
+            code: "a-b".to_owned(),
+            text: "read x\x1b".to_owned(),
+            since: None,
+        };
         let counters = [("packets".to_owned(), 3), ("decided".to_owned(), 2)].into();
-        let state = ServiceState { problems: vec![problem], counters, policy_version: 4, ..state(Health::Degraded) };
+        let state = ServiceState {
+            problems: vec![problem],
+            counters,
+            policy_version: 4,
+            ..state(Health::Degraded)
+        };
         let text = report(state).text(Paint::for_stdout(Color::Never));
         assert_eq!(
             text,

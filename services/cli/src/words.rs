@@ -27,7 +27,11 @@ pub(crate) fn process_name(process: &ProcessJson) -> String {
 }
 
 fn unknown(event: &EventJson) -> String {
-    let miss = if event.miss.is_empty() { "unknown" } else { &event.miss };
+    let miss = if event.miss.is_empty() {
+        "unknown"
+    } else {
+        &event.miss
+    };
     match event.uid {
         Some(uid) => format!("? {miss}, uid {uid}"),
         None => format!("? {miss}"),
@@ -45,7 +49,11 @@ pub(crate) fn remote(event: &EventJson) -> String {
     };
     if event.domain.is_empty() {
         let bracketed = event.remote.contains(':') && event.remote_port.is_some();
-        let address = if bracketed { format!("[{}]", event.remote) } else { event.remote.clone() };
+        let address = if bracketed {
+            format!("[{}]", event.remote)
+        } else {
+            event.remote.clone()
+        };
         return format!("{arrow} {address}{detail}");
     }
     format!("{arrow} {}{detail} ({})", printable(&event.domain), event.remote)
@@ -62,10 +70,15 @@ pub(crate) fn reason(event: &EventJson) -> String {
 }
 
 fn totals(event: &EventJson) -> String {
-    let (Some(sent), Some(received)) = (event.sent_bytes, event.received_bytes) else { return String::new() };
+    let (Some(sent), Some(received)) = (event.sent_bytes, event.received_bytes) else {
+        return String::new();
+    };
     let (sent, received) = (clock::octets(sent), clock::octets(received));
     match event.duration_us {
-        Some(micros) => format!("{sent} out, {received} in, {}", clock::span(Duration::from_micros(micros))),
+        Some(micros) => format!(
+            "{sent} out, {received} in, {}",
+            clock::span(Duration::from_micros(micros))
+        ),
         None => format!("{sent} out, {received} in"),
     }
 }
@@ -74,7 +87,14 @@ fn totals(event: &EventJson) -> String {
 pub(crate) fn fate(event: &EventJson) -> (Tone, &str) {
     match event.kind {
         Kind::Ended => (Tone::Faint, "ended"),
-        _ => (tone(&event.verdict), if event.verdict.is_empty() { "?" } else { &event.verdict }),
+        _ => (
+            tone(&event.verdict),
+            if event.verdict.is_empty() {
+                "?"
+            } else {
+                &event.verdict
+            },
+        ),
     }
 }
 
@@ -98,7 +118,11 @@ mod tests {
             direction: "out".to_owned(),
             remote: "2001:db8::7".to_owned(),
             remote_port: Some(443),
-            process: Some(ProcessJson { pid: 12, path: "/usr/bin/cu\x1b[31mrl".to_owned(), ..ProcessJson::default() }),
+            process: Some(ProcessJson {
+                pid: 12,
+                path: "/usr/bin/cu\x1b[31mrl".to_owned(),
+                ..ProcessJson::default()
+            }),
             verdict: "allow".to_owned(),
             why: "rule".to_owned(),
             rule: "curl#2".to_owned(),
@@ -112,28 +136,60 @@ mod tests {
         assert_eq!(remote(&event()), "→ [2001:db8::7]:443");
         assert_eq!(reason(&event()), "rule curl#2");
         assert_eq!(fate(&event()), (Tone::Good, "allow"));
-        let named = EventJson { domain: "a.example\n".to_owned(), ..event() };
+        let named = EventJson {
+            domain: "a.example\n".to_owned(),
+            ..event()
+        };
         assert_eq!(remote(&named), "→ a.example\\n:443 (2001:db8::7)");
     }
 
     #[test]
     fn an_incoming_connection_shows_the_port_that_is_asked_for() {
-        let event = EventJson { direction: "in".to_owned(), local_port: Some(22), process: None, miss: "no-socket".to_owned(), ..event() };
+        let event = EventJson {
+            direction: "in".to_owned(),
+            local_port: Some(22),
+            process: None,
+            miss: "no-socket".to_owned(),
+            ..event()
+        };
         assert_eq!(app(&event), "? no-socket :22");
         assert_eq!(remote(&event), "← [2001:db8::7]:443");
-        assert_eq!(app(&EventJson { uid: Some(0), ..event }), "? no-socket, uid 0 :22");
+        assert_eq!(
+            app(&EventJson {
+                uid: Some(0),
+                ..event
+            }),
+            "? no-socket, uid 0 :22"
+        );
     }
 
     #[test]
     fn a_ping_has_a_type_and_no_port() {
-        let ping = EventJson { remote_port: None, icmp_type: Some(128), icmp_code: Some(0), ..event() };
+        let ping = EventJson {
+            remote_port: None,
+            icmp_type: Some(128),
+            icmp_code: Some(0),
+            ..event()
+        };
         assert_eq!(remote(&ping), "→ 2001:db8::7 type 128");
-        assert_eq!(remote(&EventJson { icmp_code: Some(4), ..ping }), "→ 2001:db8::7 type 128 code 4");
+        assert_eq!(
+            remote(&EventJson {
+                icmp_code: Some(4),
+                ..ping
+            }),
+            "→ 2001:db8::7 type 128 code 4"
+        );
     }
 
     #[test]
     fn the_end_says_what_went_through() {
-        let end = EventJson { kind: Kind::Ended, sent_bytes: Some(120), received_bytes: Some(4_500), duration_us: Some(1_200_000), ..event() };
+        let end = EventJson {
+            kind: Kind::Ended,
+            sent_bytes: Some(120),
+            received_bytes: Some(4_500),
+            duration_us: Some(1_200_000),
+            ..event()
+        };
         assert_eq!(reason(&end), "120 B out, 4.5 kB in, 1.2 s");
         assert_eq!(fate(&end), (Tone::Faint, "ended"));
     }

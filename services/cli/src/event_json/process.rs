@@ -77,8 +77,12 @@ pub struct CgroupJson {
 impl ProcessJson {
     /// What to call it in one word: the file name of script or executable, else the command name.
     pub fn label(&self) -> &str {
-        let file = [&self.script, &self.path].into_iter().find(|path| !path.is_empty());
-        let name = file.and_then(|path| path.rsplit('/').next()).filter(|name| !name.is_empty());
+        let file = [&self.script, &self.path]
+            .into_iter()
+            .find(|path| !path.is_empty());
+        let name = file
+            .and_then(|path| path.rsplit('/').next())
+            .filter(|name| !name.is_empty());
         name.unwrap_or(&self.comm)
     }
 }
@@ -109,14 +113,35 @@ impl From<Process> for ProcessJson {
 
 impl From<Parent> for ParentJson {
     fn from(parent: Parent) -> Self {
-        Self { pid: parent.pid, start_time: parent.start_time, path: parent.path, comm: parent.comm }
+        Self {
+            pid: parent.pid,
+            start_time: parent.start_time,
+            path: parent.path,
+            comm: parent.comm,
+        }
     }
 }
 
 impl From<Cgroup> for CgroupJson {
     fn from(cgroup: Cgroup) -> Self {
-        let Cgroup { path, unit, user_unit, slice, container, flatpak, snap } = cgroup;
-        Self { path, unit, user_unit, slice, container, flatpak, snap }
+        let Cgroup {
+            path,
+            unit,
+            user_unit,
+            slice,
+            container,
+            flatpak,
+            snap,
+        } = cgroup;
+        Self {
+            path,
+            unit,
+            user_unit,
+            slice,
+            container,
+            flatpak,
+            snap,
+        }
     }
 }
 

@@ -22,8 +22,16 @@ fn decided() -> ConnectionEvent {
         executable: Some(executable),
         comm: "curl".to_owned(),
         cmdline: vec!["curl".to_owned(), "https://example.com".to_owned()],
-        parents: vec![wire::Parent { pid: 1, start_time: 3, path: "/sbin/init".to_owned(), comm: "init".to_owned() }],
-        cgroup: Some(wire::Cgroup { path: "/user.slice".to_owned(), ..wire::Cgroup::default() }),
+        parents: vec![wire::Parent {
+            pid: 1,
+            start_time: 3,
+            path: "/sbin/init".to_owned(),
+            comm: "init".to_owned(),
+        }],
+        cgroup: Some(wire::Cgroup {
+            path: "/user.slice".to_owned(),
+            ..wire::Cgroup::default()
+        }),
         network_namespace: 5,
         mount_namespace: 6,
         ..wire::Process::default()
@@ -43,7 +51,10 @@ fn decided() -> ConnectionEvent {
         profile: String::new(),
         permanent: true,
     };
-    let time = prost_types::Timestamp { seconds: 1_795_415_828, nanos: 123_456_000 };
+    let time = prost_types::Timestamp {
+        seconds: 1_795_415_828,
+        nanos: 123_456_000,
+    };
     ConnectionEvent {
         kind: EventKind::Decided.into(),
         time: Some(time),
@@ -76,18 +87,31 @@ fn a_decided_event_is_this_very_line() {
         "\n"
     );
     assert_eq!(line, expected);
-    assert_eq!(serde_json::from_str::<EventJson>(&line).unwrap(), EventJson::from(decided()));
+    assert_eq!(
+        serde_json::from_str::<EventJson>(&line).unwrap(),
+        EventJson::from(decided())
+    );
 }
 
 #[test]
 fn an_ended_event_has_totals() {
     let mut event = decided();
     event.kind = EventKind::Ended.into();
-    let duration = Some(prost_types::Duration { seconds: 1, nanos: 5_000 });
-    let totals = Totals { sent_bytes: 10, sent_packets: 2, received_bytes: 30, received_packets: 4, duration };
+    let duration = Some(prost_types::Duration {
+        seconds: 1,
+        nanos: 5_000,
+    });
+    let totals = Totals {
+        sent_bytes: 10,
+        sent_packets: 2,
+        received_bytes: 30,
+        received_packets: 4,
+        duration,
+    };
     event.connection.as_mut().unwrap().totals = Some(totals);
     let line = EventJson::from(event).to_line();
-    let end = r#""sent_bytes":10,"sent_packets":2,"received_bytes":30,"received_packets":4,"duration_us":1000005}"#;
+    let end =
+        r#""sent_bytes":10,"sent_packets":2,"received_bytes":30,"received_packets":4,"duration_us":1000005}"#;
     assert!(line.trim_end().ends_with(end), "{line}");
 }
 
@@ -97,7 +121,10 @@ fn an_unknown_process_is_null_and_says_why() {
     let connection = event.connection.as_mut().unwrap();
     (connection.process, connection.miss, connection.uid) = (None, Miss::NoSocket.into(), Some(33));
     let event = EventJson::from(event);
-    assert_eq!((event.process, event.miss.as_str(), event.uid), (None, "no-socket", Some(33)));
+    assert_eq!(
+        (event.process, event.miss.as_str(), event.uid),
+        (None, "no-socket", Some(33))
+    );
 }
 
 #[test]
@@ -106,8 +133,14 @@ fn icmp_has_type_code_and_identifier_instead_of_ports() {
     let flow = event.connection.as_mut().unwrap().flow.as_mut().unwrap();
     (flow.protocol, flow.local_port, flow.remote_port) = (58, 77, 128 * 256 + 1);
     let event = EventJson::from(event);
-    assert_eq!((event.protocol.as_str(), event.local_port, event.remote_port), ("icmpv6", None, None));
-    assert_eq!((event.icmp_type, event.icmp_code, event.icmp_id), (Some(128), Some(1), Some(77)));
+    assert_eq!(
+        (event.protocol.as_str(), event.local_port, event.remote_port),
+        ("icmpv6", None, None)
+    );
+    assert_eq!(
+        (event.icmp_type, event.icmp_code, event.icmp_id),
+        (Some(128), Some(1), Some(77))
+    );
 }
 
 #[test]
@@ -121,13 +154,20 @@ fn what_a_newer_service_says_becomes_an_empty_word() {
     connection.decision.as_mut().unwrap().why = 99;
     let event = EventJson::from(event);
     assert_eq!(event.kind, Kind::Unknown);
-    assert_eq!((event.scope.as_str(), event.why.as_str(), event.remote.as_str()), ("", "", ""));
+    assert_eq!(
+        (event.scope.as_str(), event.why.as_str(), event.remote.as_str()),
+        ("", "", "")
+    );
     assert_eq!((event.protocol.as_str(), event.remote_port), ("300", None));
 }
 
 #[test]
 fn an_empty_event_is_an_object_too() {
-    assert!(EventJson::from(ConnectionEvent::default()).to_line().starts_with(r#"{"kind":"","id":0,"#));
+    assert!(
+        EventJson::from(ConnectionEvent::default())
+            .to_line()
+            .starts_with(r#"{"kind":"","id":0,"#)
+    );
 }
 
 #[test]

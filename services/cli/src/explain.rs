@@ -1,0 +1,261 @@
+//! `portmaster explain`: what would happen to a connection, and by which rule.
+//!
+//! The policy service answers by the snapshot in force; with `--config` the same engine answers from files, here.
+
+mod subject;
+mod target;
+
+use std::{fmt::Write as _, process::ExitCode, time::SystemTime};
+
+use anyhow::{Context, Result};
+use proto::{
+    flow::v1 as wire_flow,
+    policy::v1::{ExplainRequest, policy_client::PolicyClient},
+};
+use serde::Serialize;
+use tonic::transport::Channel;
+use verdict::{
+    Flow, Process, Protocol,
+    policy::{CompiledPolicy, Facts},
+};
+
+use crate::{
+    args::ExplainArgs,
+    event_json::{EventJson, ProcessJson},
+    files,
+    output::print,
+    paint::{Paint, Tone},
+    place::{PlaceArgs, Service},
+    printable::{command_line, json_line, printable},
+    wire, words,
+};
+use target::Target;
+
+/// Explains every address of the target.
+pub(crate) async fn run(args: ExplainArgs, paint: Paint) -> Result<ExitCode> {
+    let process = subject::process(&args.subject, &args.place).await?;
+    let Target { flows, domain } = target::target(&args).await?;
+    let judge = Judge::new(&args)?;
+    let mut text = String::new();
+    for flow in flows {
+        let question = Question {
+            process: process.clone(),
+            flow,
+            domain: domain.clone(),
+        };
+        let answer = judge.answer(question, &args.place).await?;
+        text += &if args.json {
+            json_line(&answer)?
+        } else {
+            answer.text(paint)
+        };
+    }
+    print(&text)
+}
+
+struct Question {
+    process: Option<wire_flow::Process>,
+    flow: Flow,
+    domain: String,
+}
+
+/// What would happen, and why.
+#[derive(Debug, Serialize)]
+struct Answer {
+    verdict: String,
+    why: String,
+    rule: String,
+    profile: String,
+    permanent: bool,
+    policy_version: u64,
+    /// What was tried before, in order.
+    steps: Vec<String>,
+    direction: &'static str,
+    protocol: String,
+    remote: String,
+    /// The remote port; for an incoming connection the local one.
+    port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    icmp_type: Option<u8>,
+    scope: &'static str,
+    domain: String,
+    process: Option<ProcessJson>,
+}
+
+/// Who answers.
+enum Judge {
+    Service(PolicyClient<Channel>),
+    Files(Box<CompiledPolicy>),
+}
+
+impl Judge {
+    fn new(args: &ExplainArgs) -> Result<Self> {
+        match &args.config {
+            Some(folder) => files::policy(folder).map(|policy| Self::Files(Box::new(policy))),
+            None => Ok(Self::Service(PolicyClient::new(
+                args.place.channel(Service::Policy)?,
+            ))),
+        }
+    }
+
+    async fn answer(&self, question: Question, place: &PlaceArgs) -> Result<Answer> {
+        match self {
+            Self::Files(policy) => by_files(policy, question),
+            Self::Service(client) => by_service(client.clone(), question, place).await,
+        }
+    }
+}
+
+async fn by_service(
+    mut client: PolicyClient<Channel>,
+    question: Question,
+    place: &PlaceArgs,
+) -> Result<Answer> {
+    let request = ExplainRequest {
+        process: question.process.clone(),
+        flow: Some(question.flow.into()),
+        domain: question.domain.clone(),
+    };
+    let reply = place.answer(Service::Policy, client.explain(request).await)?;
+    let decision = reply
+        .decision
+        .context("the policy service answered without a decision")?;
+    Ok(Answer::new(question, decision, reply.policy_version, reply.steps))
+}
+
+fn by_files(policy: &CompiledPolicy, question: Question) -> Result<Answer> {
+    let process: Option<Process> = question.process.clone().map(Process::try_from).transpose()?;
+    let profile = policy.profile_for(process.as_ref());
+    let domains = [question.domain.as_str()];
+    let facts = Facts {
+        flow: question.flow,
+        scope: question.flow.scope(),
+        uid: process.as_ref().map(|process| process.uid),
+        domains: if question.domain.is_empty() { &[] } else { &domains },
+        now: SystemTime::now(),
+    };
+    let explanation = policy.explain(profile, &facts);
+    let decision = (&explanation.decision).into();
+    Ok(Answer::new(
+        question,
+        decision,
+        policy.version(),
+        explanation.steps,
+    ))
+}
+
+impl Answer {
+    fn new(
+        question: Question,
+        decision: wire_flow::Decision,
+        policy_version: u64,
+        steps: Vec<String>,
+    ) -> Self {
+        let Question {
+            process,
+            flow,
+            domain,
+        } = question;
+        let asked = if flow.direction == verdict::Direction::Incoming {
+            flow.local
+        } else {
+            flow.remote
+        };
+        Self {
+            verdict: wire::verdict(decision.verdict()).to_owned(),
+            why: wire::why(decision.why()).to_owned(),
+            rule: decision.source,
+            profile: decision.profile,
+            permanent: decision.permanent,
+            policy_version,
+            steps,
+            direction: flow.direction.text(),
+            protocol: flow
+                .protocol
+                .name()
+                .map_or_else(|| flow.protocol.0.to_string(), str::to_owned),
+            remote: flow.remote.address.to_string(),
+            port: Protocol::has_ports(flow.protocol).then_some(asked.port),
+            icmp_type: flow.icmp_type(),
+            scope: flow.scope().text(),
+            domain,
+            process: process.map(ProcessJson::from),
+        }
+    }
+
+    /// ```text
+    /// block  by curl#2 (rule)
+    ///     /usr/bin/curl, uid 1000 → example.com:443 (93.184.216.34), tcp, internet, profile curl
+    ///     curl#1: other remote
+    /// ```
+    fn text(&self, paint: Paint) -> String {
+        let verdict = paint.text(words::tone(&self.verdict), self.verdict.as_str(), 0);
+        let rule = if self.rule.is_empty() {
+            String::new()
+        } else {
+            format!("by {} ", printable(&self.rule))
+        };
+        let mut text = format!("{verdict}  {rule}({})\n    {}\n", self.why, self.connection());
+        for step in &self.steps {
+            let _infallible = writeln!(text, "    {}", paint.text(Tone::Faint, printable(step), 0));
+        }
+        text
+    }
+
+    fn connection(&self) -> String {
+        let incoming = self.direction == "in";
+        let profile = if self.profile.is_empty() {
+            "no profile".to_owned()
+        } else {
+            format!("profile {}", printable(&self.profile))
+        };
+        let remote = words::remote(&EventJson {
+            direction: self.direction.to_owned(),
+            remote: self.remote.clone(),
+            remote_port: if incoming { None } else { self.port },
+            icmp_type: self.icmp_type,
+            domain: self.domain.clone(),
+            ..EventJson::default()
+        });
+        let port = match self.port {
+            Some(port) if incoming => format!(" :{port}"),
+            _ => String::new(),
+        };
+        format!(
+            "{}{port} {remote}, {}, {}, {profile}",
+            self.program(),
+            self.protocol,
+            self.scope
+        )
+    }
+
+    fn program(&self) -> String {
+        let Some(process) = &self.process else {
+            return "a process that cannot be found".to_owned();
+        };
+        let uid = process.uid;
+        if process.pid != 0 {
+            let arguments = command_line(&process.cmdline);
+            return format!("{} ({arguments}), uid {uid}", words::process_name(process));
+        }
+        let file = [&process.script, &process.path]
+            .into_iter()
+            .find(|path| !path.is_empty());
+        let group = &process.cgroup;
+        let names = [
+            &group.unit,
+            &group.flatpak,
+            &group.snap,
+            &group.container,
+            &group.path,
+        ];
+        let name = file.or_else(|| names.into_iter().find(|name| !name.is_empty()));
+        format!(
+            "{}, uid {uid}",
+            name.map_or("any program".into(), |name| printable(name))
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;
