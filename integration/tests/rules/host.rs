@@ -82,6 +82,7 @@ impl Host {
     pub fn with_scheme(config: &Config, scheme: MarkScheme) -> Self {
         let (host, internet) = (Namespace::new("rules"), Namespace::new("rules-inet"));
         let link = Namespace::connect(&host, &internet);
+        host.default_route(link.b); // a leak needs a way out
         let decider = Some(Decider::start(&host, scheme));
         apply(&host, config, scheme);
         Self {

@@ -4,5 +4,6 @@
 mod decider;
 mod fates;
 mod host;
+mod measure;
 mod redirects;
 mod upkeep;

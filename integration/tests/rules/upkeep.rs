@@ -65,7 +65,7 @@ fn another_configuration_replaces_the_earlier_one() {
     for backend in BACKENDS {
         let host = Namespace::new("upkeep");
         let other = Config {
-            reject_tcp_with: RejectTcp::Reset,
+            reject_tcp_with: RejectTcp::Icmp,
             gate17_v4: "127.0.0.18:718".parse().unwrap(),
             ..config(backend)
         };

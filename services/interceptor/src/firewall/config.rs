@@ -47,10 +47,11 @@ pub enum BackendChoice {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum RejectTcp {
-    /// An ICMP error, as everything else.
-    #[default]
+    /// An ICMP error, as everything else: says "prohibited" instead of "refused", but not always at once, and not to open
+    /// connections.
     Icmp,
     /// A reset.
+    #[default]
     Reset,
 }
 

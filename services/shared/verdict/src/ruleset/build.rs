@@ -62,10 +62,11 @@ impl Local {
 /// How a blocked TCP connection fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum RejectTcpWith {
-    /// As everything else, and as listed: an ICMP error.
-    #[default]
+    /// As everything else, and as listed: an ICMP error. One that comes while `connect()` still holds the socket is not
+    /// heard for a second, and an open connection does not hear it at all.
     Icmp,
-    /// A reset.
+    /// A reset, which is always heard at once.
+    #[default]
     Reset,
 }
 
@@ -103,6 +104,8 @@ const WHY_RELATED: &str = "the error that REJECT sends passes OUTPUT with the bl
 const WHY_DISCOVERY: &str = "neighbour and router discovery is not tracked: it would be asked for ever, and \
     without it IPv6 ends; a hop limit of 255 proves that it comes from this link";
 const WHY_FOREIGN: &str = "an allowed connection's packets keep the marks of others (policy routing, VPNs)";
+const WHY_RESET: &str = "TCP hears a reset at once; it may not hear an ICMP error for a second while it connects, nor at all \
+    once it is connected";
 const WHY_DNS: &str = "else any program could leave by this mark, whatever its policy";
 const WHY_REST: &str = "a mark that has no rule is no permission";
 const WHY_GUARD: &str = "a socket bound to a device ignores the redirect's route, and protocols without one have none: \
@@ -286,7 +289,7 @@ impl Builder<'_> {
             vec![Match::Protocol(Transport::Tcp), self.marked(mark)],
             Target::Reject(RejectWith::TcpReset),
         )
-        .because("reject_tcp_with = \"reset\"");
+        .because(WHY_RESET);
         let with = match self.family {
             Family::V4 => RejectWith::HostProhibited,
             Family::V6 => RejectWith::AdminProhibited,

@@ -11,9 +11,9 @@ fn masked() -> Options {
     }
 }
 
-fn reset() -> Options {
+fn plain() -> Options {
     Options {
-        reject_tcp_with: RejectTcpWith::Reset,
+        reject_tcp_with: RejectTcpWith::Icmp,
         keep_foreign_marks: false,
         ..Options::default()
     }
@@ -80,15 +80,15 @@ fn without_the_additions_the_rules_are_the_listing() {
 fn the_texts_are_as_reviewed() {
     for family in Family::ALL {
         let text = |options| render(&RuleSet::new(&options), family);
-        insta::assert_snapshot!(format!("{family}_whole_icmp"), text(Options::default()));
-        insta::assert_snapshot!(format!("{family}_whole_reset"), text(reset()));
-        insta::assert_snapshot!(format!("{family}_masked_icmp"), text(masked()));
+        insta::assert_snapshot!(format!("{family}_default"), text(Options::default()));
+        insta::assert_snapshot!(format!("{family}_plain"), text(plain()));
+        insta::assert_snapshot!(format!("{family}_masked"), text(masked()));
     }
 }
 
 #[test]
 fn what_was_loaded_verifies_in_every_spelling() {
-    for options in [Options::default(), masked(), reset()] {
+    for options in [Options::default(), masked(), plain()] {
         for family in Family::ALL {
             let rules = RuleSet::new(&options);
             let saved = Saved::parse(&as_saved(&options, family));
@@ -209,7 +209,7 @@ fn removed(text: &str, removal: &str) -> Vec<String> {
 
 #[test]
 fn after_removal_nothing_of_ours_is_left() {
-    for options in [Options::default(), masked(), reset()] {
+    for options in [Options::default(), masked(), plain()] {
         let text = as_saved(&options, Family::V6) + "*filter\n-A INPUT -j C17\n-A USERS -g C17\nCOMMIT\n";
         let left = removed(&text, &render_removal(&Saved::parse(&text)).unwrap()).join("\n");
         assert_eq!(render_removal(&Saved::parse(&left)), None);
