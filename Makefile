@@ -52,7 +52,14 @@ licences:
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans; fi
 
 # ── bench ──
+# OpenSnitch is unpacked, not installed: its package would start it, here and now, in the machine's own namespace.
+target/opensnitch:
+	mkdir -p target/opensnitch.new
+	cd target/opensnitch.new && apt-get download opensnitch && dpkg-deb --extract opensnitch_*.deb . && rm opensnitch_*.deb
+	mv target/opensnitch.new target/opensnitch
+
 bench:
-	@scripts/setup opensnitch
+	@scripts/setup libnetfilter-queue1
+	$(MAKE) --no-print-directory target/opensnitch
 	cargo build --release --locked $(PROGRAMS) -p integration --bins
 	$(SUDO) target/release/bench

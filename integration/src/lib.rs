@@ -9,7 +9,9 @@
     reason = "a harness for tests: whatever fails here fails the test, and must say on what object"
 )]
 
+pub mod app;
 pub mod bus;
+pub mod echo;
 pub mod events;
 pub mod link;
 pub mod namespace;
@@ -19,6 +21,7 @@ pub mod world;
 
 use std::path::PathBuf;
 
+pub use app::{App, Attempt, Call, profile};
 pub use bus::PrivateBus;
 pub use events::Events;
 pub use link::Link;

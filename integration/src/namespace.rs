@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     fs::{self, File},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
@@ -85,40 +86,27 @@ impl Namespace {
     /// # Panics
     /// If the namespace cannot be entered, or `act` panics.
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
-        let file =
-            File::open(self.path()).unwrap_or_else(|error| panic!("open {}: {error}", self.path().display()));
-        let act = move || {
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
-                .unwrap_or_else(|error| panic!("enter a network namespace: {error}"));
-            act()
-        };
-        thread::scope(|scope| {
-            scope
-                .spawn(act)
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })
+        enter(&self.path(), act)
     }
+}
 
-    /// A tokio runtime whose threads stand inside, for servers and clients of the test that go on while it does other things.
-    ///
-    /// # Panics
-    /// If the runtime cannot be built.
-    pub fn runtime(&self) -> tokio::runtime::Runtime {
-        let path = self.path();
-        let enter = move || {
-            let file = File::open(&path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
-                .unwrap_or_else(|error| panic!("enter a network namespace: {error}"));
-        };
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder
-            .worker_threads(2)
-            .enable_all()
-            .on_thread_start(enter)
-            .build()
-            .expect("build a tokio runtime")
-    }
+/// [`Namespace::enter`], for threads that outlive the borrow of a namespace. `path`: [`Namespace::path`].
+///
+/// # Panics
+/// If the namespace cannot be entered, or `act` panics.
+pub fn enter<T: Send>(path: &Path, act: impl FnOnce() -> T + Send) -> T {
+    let file = File::open(path).unwrap_or_else(|error| panic!("open {}: {error}", path.display()));
+    let act = move || {
+        move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+            .unwrap_or_else(|error| panic!("enter a network namespace: {error}"));
+        act()
+    };
+    thread::scope(|scope| {
+        scope
+            .spawn(act)
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 impl Drop for Namespace {

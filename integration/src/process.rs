@@ -50,6 +50,15 @@ impl Running {
         }
     }
 
+    /// Takes over a child that leads its own process group.
+    pub fn adopt(name: &str, child: Child) -> Self {
+        Self {
+            name: name.to_owned(),
+            child,
+            log: None,
+        }
+    }
+
     /// Process id.
     ///
     /// # Panics

@@ -42,7 +42,7 @@ pub(super) fn profiles(cast: &Cast) -> Vec<(&'static str, String)> {
     let python = format!(
         "{}{}",
         profile("python", &cast.python, "block"),
-        rule("allow", "in", &format!("local_ports = [{OPEN}]"))
+        rule("allow", "in", &format!("local_port = [{OPEN}]"))
     );
     let nc = format!(
         "{}{}",
@@ -75,11 +75,11 @@ fn profile(name: &str, path: &Path, default_action: &str) -> String {
 }
 
 fn rule(action: &str, direction: &str, rest: &str) -> String {
-    format!("[[rules]]\naction = {action:?}\ndirection = {direction:?}\n{rest}\n")
+    format!("[[rule]]\naction = {action:?}\ndirection = {direction:?}\n{rest}\n")
 }
 
 fn remotes(site: &Site) -> String {
-    format!("remotes = [{:?}, {:?}]", site.v4, site.v6)
+    format!("remote = [{:?}, {:?}]", site.v4, site.v6)
 }
 
 /// All of them.

@@ -1,0 +1,324 @@
+//! `portmaster try` and `portmaster up`, as people run them.
+
+use std::{
+    fs,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    process::{Command, ExitStatus, Stdio},
+    thread,
+    time::Duration,
+};
+
+use integration::{Namespace, Running, binary, eventually, require_root};
+use rustix::process::Signal;
+use serde_json::Value;
+
+/// A world's name that no other test has.
+fn name(label: &str) -> String {
+    format!("test-{label}-{}", std::process::id())
+}
+
+fn portmaster() -> Command {
+    require_root();
+    let mut command = Command::new(binary("portmaster"));
+    command.env_remove("DBUS_SYSTEM_BUS_ADDRESS").env("NO_COLOR", "1");
+    command
+}
+
+fn nothing_is_left_of(name: &str) {
+    for file in [
+        format!("/run/netns/portmaster-{name}"),
+        format!("/run/netns/portmaster-{name}-internet"),
+        format!("/run/portmaster-{name}"),
+        format!("/run/portmaster-{name}.lock"),
+    ] {
+        assert!(!Path::new(&file).exists(), "{file} is left");
+    }
+}
+
+#[test]
+fn the_tour_comes_out_as_it_should() {
+    let name = name("tour");
+    let output = portmaster()
+        .args(["try", "--name", &name])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}:\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    for word in [
+        "Allowed",
+        "Blocked",
+        "Dropped",
+        "Unknown process",
+        "Incoming",
+        "Changed",
+    ] {
+        assert!(text.contains(word), "{word} is not in the tour:\n{text}");
+    }
+    nothing_is_left_of(&name);
+}
+
+#[test]
+fn a_command_gets_a_world_and_its_exit_status_comes_back() {
+    let name = name("status");
+    let script = r#"
+        curl -4sSf -m 20 http://allowed.example/ && curl -6sSf -m 20 http://www.example/ && [ -d "$PORTMASTER_RUNTIME_DIR" ] &&
+        dbus-send --bus="$DBUS_SYSTEM_BUS_ADDRESS" --print-reply --dest=org.freedesktop.DBus / org.freedesktop.DBus.GetId &&
+        exit 42"#;
+    let output = portmaster()
+        .args(["try", "--name", &name, "--", "sh", "-c", script])
+        .output()
+        .unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(42), "{said}");
+    assert!(
+        said.contains("Hello from allowed.example") && said.contains("Hello from www.example"),
+        "{said}"
+    );
+    let status = portmaster()
+        .args(["try", "--name", &name, "--", "sh", "-c", "kill -TERM $$"])
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(128 + 15));
+    nothing_is_left_of(&name);
+}
+
+#[test]
+fn events_of_a_command_are_written_as_json_lines() {
+    let (name, folder) = (name("events"), tempfile::tempdir().unwrap());
+    let (config, events) = (folder.path().join("config"), folder.path().join("events.jsonl"));
+    fs::create_dir_all(config.join("profiles.d")).unwrap();
+    let curl = Path::new("/usr/bin/curl").canonicalize().unwrap();
+    let rule = "[[rule]]\naction = \"block\"\nremote = \"203.0.113.20\"\n";
+    fs::write(
+        config.join("profiles.d/curl.toml"),
+        integration::profile(&curl, "allow", rule),
+    )
+    .unwrap();
+    let script =
+        "curl -4sS -m 20 http://allowed.example/; curl -4sS -m 20 http://blocked.example/ && exit 1; id -un";
+    let mut command = portmaster();
+    command
+        .args(["try", "--name", &name, "--user", "nobody", "--config"])
+        .arg(&config)
+        .arg("--events")
+        .arg(&events);
+    let output = command.args(["--", "sh", "-c", script]).output().unwrap();
+    let said =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("nobody"), "{said}");
+
+    let text = fs::read_to_string(&events).unwrap();
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let find = |remote: &str, verdict: &str| {
+        lines.iter().any(|event| {
+            event["remote"] == remote
+                && event["verdict"] == verdict
+                && event["process"]["path"] == curl.to_str().unwrap()
+                && event["uid"] == 65534
+        })
+    };
+    assert!(find("203.0.113.10", "allow"), "{text}");
+    assert!(find("203.0.113.20", "block"), "{text}");
+    assert!(
+        fs::read_dir(&config).unwrap().count() == 1,
+        "the owner's folder is only read"
+    );
+    nothing_is_left_of(&name);
+}
+
+#[test]
+fn a_killed_try_leaves_nothing_behind() {
+    let name = name("killed");
+    let mut command = portmaster();
+    command
+        .args(["try", "--name", &name, "--", "sleep", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let running = Running::start("portmaster try", command);
+    let namespace = format!("portmaster-{name}");
+    let sleeper = eventually("the command runs", || {
+        let output = Command::new("ip")
+            .args(["netns", "pids", &namespace])
+            .output()
+            .unwrap();
+        let pids = String::from_utf8_lossy(&output.stdout).into_owned();
+        pids.split_whitespace()
+            .map(str::to_owned)
+            .find(|pid| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm == "sleep\n"))
+    });
+    running.signal(Signal::KILL);
+    drop(running);
+    eventually("all of it is gone", || {
+        (!Path::new(&format!("/run/portmaster-{name}.lock")).exists()).then_some(())
+    });
+    nothing_is_left_of(&name);
+    assert!(!Path::new(&format!("/proc/{sleeper}")).exists());
+}
+
+#[test]
+fn two_worlds_of_one_name_are_refused() {
+    let name = name("taken");
+    let mut command = portmaster();
+    command
+        .args(["try", "--name", &name, "--", "sleep", "600"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    let first = Running::start("portmaster try", command);
+    let lock = format!("/run/portmaster-{name}.lock");
+    eventually("the first one is there", || {
+        Path::new(&lock).exists().then_some(())
+    });
+    thread::sleep(Duration::from_millis(200));
+    let second = portmaster()
+        .args(["try", "--name", &name, "--", "true"])
+        .output()
+        .unwrap();
+    assert!(!second.status.success());
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("already"),
+        "{second:?}"
+    );
+    first.signal(Signal::TERM);
+    drop(first);
+    eventually("all of it is gone", || (!Path::new(&lock).exists()).then_some(()));
+}
+
+/// `portmaster up` in a namespace of the test's own.
+fn up(namespace: &Namespace, root: &Path) -> Running {
+    let mut command = namespace.command(binary("portmaster"));
+    command
+        .arg("up")
+        .arg("--root")
+        .arg(root)
+        .arg("--ready-file")
+        .arg(root.join("ready"));
+    command.env_remove("DBUS_SYSTEM_BUS_ADDRESS").env("NO_COLOR", "1");
+    Running::start_logged("portmaster up", command, &root.join("up.log"))
+}
+
+fn ready(running: &mut Running, root: &Path) {
+    eventually("traffic is decided", || {
+        assert!(running.ended().is_none(), "it ended:\n{}", running.output());
+        root.join("ready").exists().then_some(())
+    });
+}
+
+fn pid_of(namespace: &Namespace, program: &str) -> Option<i32> {
+    let output = Command::new("ip")
+        .args(["netns", "pids", namespace.name()])
+        .output()
+        .unwrap();
+    let pids = String::from_utf8_lossy(&output.stdout).into_owned();
+    let has = |pid: &&str| {
+        fs::read_link(format!("/proc/{pid}/exe"))
+            .is_ok_and(|path| path.file_name().is_some_and(|name| name == program))
+    };
+    pids.split_whitespace().find(has).and_then(|pid| pid.parse().ok())
+}
+
+#[test]
+fn up_decides_traffic_until_it_is_told_to_stop_and_removes_its_rules() {
+    let (namespace, root) = (Namespace::new("up"), tempfile::tempdir().unwrap());
+    let mut running = up(&namespace, root.path());
+    ready(&mut running, root.path());
+    for program in ["iptables-save", "ip6tables-save"] {
+        assert!(namespace.sh(program).contains("C170"), "{program}");
+    }
+    let mut status = namespace.command(binary("portmaster"));
+    let status = status
+        .arg("status")
+        .env("PORTMASTER_RUNTIME_DIR", root.path().join("run/portmaster"))
+        .output()
+        .unwrap();
+    assert!(
+        status.status.success(),
+        "{}",
+        String::from_utf8_lossy(&status.stdout)
+    );
+
+    let mut second = up(&namespace, root.path());
+    assert!(!second.wait().success());
+    assert!(second.output().contains("already running"), "{}", second.output());
+    assert!(root.path().join("ready").exists(), "the first one goes on");
+
+    let status: ExitStatus = running.stop();
+    assert_eq!(status, ExitStatus::from_raw(0));
+    assert!(!root.path().join("ready").exists());
+    for program in ["iptables-save", "ip6tables-save"] {
+        assert!(!namespace.sh(program).contains("C17"), "{program}");
+    }
+    assert_eq!(
+        Command::new("ip")
+            .args(["netns", "pids", namespace.name()])
+            .output()
+            .unwrap()
+            .stdout,
+        b""
+    );
+}
+
+#[test]
+fn up_starts_a_crashed_service_again() {
+    let (namespace, root) = (Namespace::new("up-crash"), tempfile::tempdir().unwrap());
+    let mut running = up(&namespace, root.path());
+    ready(&mut running, root.path());
+    for program in [
+        "portmaster-process-resolver",
+        "portmaster-policy",
+        "portmaster-interceptor",
+    ] {
+        let before = pid_of(&namespace, program).unwrap();
+        rustix::process::kill_process(rustix::process::Pid::from_raw(before).unwrap(), Signal::KILL).unwrap();
+        eventually(&format!("{program} is back"), || {
+            pid_of(&namespace, program).filter(|pid| *pid != before)
+        });
+    }
+    assert!(running.stop().success());
+}
+
+#[test]
+fn up_that_is_killed_takes_its_services_along() {
+    let (namespace, root) = (Namespace::new("up-kill"), tempfile::tempdir().unwrap());
+    let mut running = up(&namespace, root.path());
+    ready(&mut running, root.path());
+    running.signal(Signal::KILL);
+    let _status = running.wait();
+    eventually("no process is left", || {
+        let pids = Command::new("ip")
+            .args(["netns", "pids", namespace.name()])
+            .output()
+            .unwrap()
+            .stdout;
+        pids.is_empty().then_some(())
+    });
+}
+
+#[test]
+fn up_with_a_broken_configuration_says_so_and_ends() {
+    let (namespace, root) = (Namespace::new("up-broken"), tempfile::tempdir().unwrap());
+    fs::create_dir_all(root.path().join("etc/portmaster")).unwrap();
+    fs::write(
+        root.path().join("etc/portmaster/interceptor.toml"),
+        "no_such_key = 1\n",
+    )
+    .unwrap();
+    let mut running = up(&namespace, root.path());
+    assert!(!running.wait().success());
+    let said = running.output();
+    assert!(
+        said.contains("interceptor.toml") && said.contains("no_such_key"),
+        "{said}"
+    );
+    assert!(!namespace.sh("iptables-save").contains("C17"));
+}
