@@ -1,1 +1,7 @@
-//! What the desktop sees: D-Bus interfaces, proxies and bus policy
+//! What the desktop sees: D-Bus interfaces, proxies and bus policy.
+
+mod event;
+mod proxies;
+
+pub use event::ConnectionEvent;
+pub use proxies::{Interceptor1Proxy, Policy1Proxy, Service1Proxy};
