@@ -114,17 +114,17 @@ pub struct Matcher {
 /// `None`: inherited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
-    /// What happens when no rule matches. Built in: allow.
+    /// What happens when no rule matches. As shipped: allow.
     pub default_action: Option<Action>,
-    /// What `ask` comes to when nobody answers (never `ask` itself). Built in: block.
+    /// What `ask` comes to when nobody answers (never `ask` itself). As shipped: block.
     pub ask_timeout_action: Option<Action>,
-    /// Refuse connections from other hosts. Built in: yes.
+    /// Refuse connections from other hosts. As shipped: yes.
     pub block_incoming: Option<bool>,
-    /// Refuse the local network, both ways. Built in: no.
+    /// Refuse the local network and multicast, both ways. As shipped: no.
     pub block_lan: Option<bool>,
-    /// Refuse the internet, both ways. Built in: no.
+    /// Refuse the internet, both ways. As shipped: no.
     pub block_internet: Option<bool>,
-    /// Refuse outgoing connections to internet addresses that no name was asked for. Built in: no.
+    /// Refuse outgoing connections to internet addresses that no name was asked for. As shipped: no.
     pub block_direct: Option<bool>,
 }
 
