@@ -1,0 +1,253 @@
+//! Which process holds a socket: from its inode to a pid, cheapest first.
+//!
+//! | step | looks at | costs about |
+//! |---|---|---|
+//! | cached | the descriptor where this socket was found before | 1 µs |
+//! | near | descriptors around the latest socket of processes that asked lately | 2–10 µs |
+//! | newest | the youngest processes, by the kernel's last pid | 10–100 µs |
+//! | recent | all descriptors of processes that asked lately | 10 µs – 5 ms |
+//! | all | all descriptors of all processes, youngest first | 30 ms and more |
+//!
+//! The order is only a guess at who it is; the inode decides. Where several processes hold a socket (inherited over fork,
+//! passed on), the first that is found is named; pid 1, which holds sockets for others, only where nobody else does.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    os::fd::BorrowedFd,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+use moka::sync::Cache;
+use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, readlinkat, statat};
+
+use crate::known::{Known, Processes};
+
+/// Processes that asked lately, in order.
+const RECENT: usize = 16;
+/// Pids to try below the latest.
+const NEWEST: u32 = 48;
+/// Descriptors of a young process to try.
+const FIRST_DESCRIPTORS: std::ops::Range<u32> = 3..12;
+/// Descriptors beyond the latest to try.
+const NEAR: u32 = 6;
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pid: u32,
+    descriptor: u32,
+}
+
+/// By which step a holder was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// See the module's table.
+    Cached,
+    /// See the module's table.
+    Near,
+    /// See the module's table.
+    Newest,
+    /// See the module's table.
+    Recent,
+    /// See the module's table.
+    All,
+}
+
+/// Bounded caches over `/proc`.
+#[derive(Debug)]
+pub struct Holders {
+    places: Cache<u64, Place>,
+    recent: Mutex<VecDeque<u32>>,
+}
+
+impl Holders {
+    /// Remembers at most `capacity` sockets.
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            places: Cache::new(capacity),
+            recent: Mutex::default(),
+        }
+    }
+
+    /// Sockets remembered.
+    pub fn len(&self) -> u64 {
+        self.places.entry_count()
+    }
+
+    /// Without looking at more than a few descriptors.
+    pub fn find_quickly(
+        &self,
+        processes: &Processes,
+        inode: u64,
+        uid: Option<u32>,
+    ) -> Option<(Arc<Known>, Step)> {
+        let link = format!("socket:[{inode}]");
+        let found = self
+            .cached(processes, inode, &link)
+            .map(|known| (known, Step::Cached))
+            .or_else(|| {
+                self.near(processes, inode, &link)
+                    .map(|known| (known, Step::Near))
+            })
+            .or_else(|| {
+                self.newest(processes, inode, &link, uid)
+                    .map(|known| (known, Step::Newest))
+            })?;
+        self.touch(found.0.process.pid);
+        Some(found)
+    }
+
+    /// Looks everywhere, if need be.
+    pub fn find_slowly(&self, processes: &Processes, inode: u64) -> Option<(Arc<Known>, Step)> {
+        let link = format!("socket:[{inode}]");
+        let recent = self
+            .recent()
+            .into_iter()
+            .find_map(|pid| self.scan(processes, pid, inode, &link));
+        let found = recent.map(|known| (known, Step::Recent)).or_else(|| {
+            let everyone = youngest_first();
+            let found = everyone
+                .into_iter()
+                .find_map(|pid| self.scan(processes, pid, inode, &link));
+            found
+                .or_else(|| self.scan(processes, 1, inode, &link))
+                .map(|known| (known, Step::All))
+        })?;
+        self.touch(found.0.process.pid);
+        Some(found)
+    }
+
+    fn cached(&self, processes: &Processes, inode: u64, link: &str) -> Option<Arc<Known>> {
+        let place = self.places.get(&inode)?;
+        let known = processes.get(place.pid)?;
+        if holds(known.directory.as_fd(), place.descriptor, link) {
+            return Some(known);
+        }
+        self.places.invalidate(&inode);
+        None
+    }
+
+    fn near(&self, processes: &Processes, inode: u64, link: &str) -> Option<Arc<Known>> {
+        self.recent().into_iter().find_map(|pid| {
+            let known = processes.cached(pid)?;
+            let last = known.last_descriptor.load(Ordering::Relaxed);
+            let descriptor =
+                around(last).find(|descriptor| holds(known.directory.as_fd(), *descriptor, link))?;
+            Some(self.found(known, inode, descriptor))
+        })
+    }
+
+    fn newest(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
+        let latest = latest_pid()?;
+        (latest.saturating_sub(NEWEST)..=latest).rev().find_map(|pid| {
+            let directory = crate::details::Directory::open(pid).ok()?;
+            let owner = statat(directory.as_fd(), "", AtFlags::EMPTY_PATH).ok()?.st_uid;
+            // a process that is not dumpable shows as root's
+            if uid.is_some_and(|uid| owner != uid && owner != 0) {
+                return None;
+            }
+            let descriptor = FIRST_DESCRIPTORS
+                .into_iter()
+                .find(|descriptor| holds(directory.as_fd(), *descriptor, link))?;
+            let known = processes.get(pid)?;
+            Some(self.found(known, inode, descriptor))
+        })
+    }
+
+    /// All descriptors of one process, the highest first: that is where a new one is, as a rule.
+    fn scan(&self, processes: &Processes, pid: u32, inode: u64, link: &str) -> Option<Arc<Known>> {
+        let directory = crate::details::Directory::open(pid).ok()?;
+        let mut descriptors = descriptors(directory.as_fd())?;
+        descriptors.sort_unstable_by(|one, other| other.cmp(one));
+        let descriptor = descriptors
+            .into_iter()
+            .find(|descriptor| holds(directory.as_fd(), *descriptor, link))?;
+        let known = processes.get(pid)?;
+        Some(self.found(known, inode, descriptor))
+    }
+
+    fn found(&self, known: Arc<Known>, inode: u64, descriptor: u32) -> Arc<Known> {
+        known.last_descriptor.store(descriptor, Ordering::Relaxed);
+        self.places.insert(
+            inode,
+            Place {
+                pid: known.process.pid,
+                descriptor,
+            },
+        );
+        known
+    }
+
+    fn recent(&self) -> Vec<u32> {
+        self.recent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .copied()
+            .collect()
+    }
+
+    fn touch(&self, pid: u32) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.front() == Some(&pid) || pid == 1 {
+            return;
+        }
+        recent.retain(|other| *other != pid);
+        recent.push_front(pid);
+        recent.truncate(RECENT);
+    }
+}
+
+/// The descriptor itself (closed and opened again), those behind it, the one before.
+fn around(last: u32) -> impl Iterator<Item = u32> {
+    (last..=last.saturating_add(NEAR)).chain(last.checked_sub(1))
+}
+
+fn holds(directory: BorrowedFd<'_>, descriptor: u32, link: &str) -> bool {
+    let mut name = String::with_capacity(16);
+    name.push_str("fd/");
+    name.push_str(&descriptor.to_string());
+    readlinkat(directory, name, Vec::with_capacity(64))
+        .is_ok_and(|target| target.as_bytes() == link.as_bytes())
+}
+
+fn descriptors(directory: BorrowedFd<'_>) -> Option<Vec<u32>> {
+    let fd = openat(
+        directory,
+        "fd",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
+    .ok()?;
+    let entries = Dir::new(fd).ok()?;
+    Some(
+        entries
+            .filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok())
+            .collect(),
+    )
+}
+
+/// The last word of `/proc/loadavg`: the pid that was given out most recently in this pid namespace.
+fn latest_pid() -> Option<u32> {
+    fs::read_to_string("/proc/loadavg")
+        .ok()?
+        .split_ascii_whitespace()
+        .last()?
+        .parse()
+        .ok()
+}
+
+/// By start time, since pids wrap. Pid 1 is not among them.
+fn youngest_first() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
+        .filter(|pid| *pid != 1);
+    let mut aged: Vec<(u64, u32)> = pids
+        .filter_map(|pid| Some((crate::details::Directory::open(pid).ok()?.stat()?.start_time, pid)))
+        .collect();
+    aged.sort_unstable_by(|one, other| other.cmp(one));
+    aged.into_iter().map(|(_, pid)| pid).collect()
+}

@@ -1,0 +1,142 @@
+//! Processes that were read before. An answer from here is checked against the kernel each time: it must still run, and
+//! execute the same image; so neither a reused pid nor an `exec` can pass for what was here before.
+
+use std::sync::{
+    Arc, OnceLock,
+    atomic::{AtomicU32, AtomicU64, Ordering},
+};
+
+use moka::sync::Cache;
+use verdict::{Parent, Process};
+
+use crate::{
+    details::{Directory, Image, Reader},
+    script,
+};
+
+/// Longer chains are cut: nobody reads them, and a fork bomb's is endless.
+const MOST_PARENTS: usize = 16;
+
+/// A process as it was read.
+#[derive(Debug)]
+pub struct Known {
+    /// Names this reading of it for as long as the resolver runs.
+    pub serial: u64,
+    /// What was read.
+    pub process: Arc<Process>,
+    /// Its directory.
+    pub directory: Directory,
+    image: Image,
+    /// SHA-256 of what it executes, once it was asked for.
+    pub hash: OnceLock<[u8; 32]>,
+    /// Where its latest socket was found: the next one is there or close by.
+    pub last_descriptor: AtomicU32,
+}
+
+impl Known {
+    /// It runs, and executes what it did.
+    pub fn is_current(&self) -> bool {
+        if self.directory.image() != Ok(self.image) {
+            return false;
+        }
+        // the same interpreter may run another script by now
+        let interpreter = self
+            .process
+            .executable
+            .path
+            .as_deref()
+            .is_some_and(script::is_interpreter);
+        !interpreter || self.directory.arguments() == self.process.cmdline
+    }
+}
+
+/// Bounded; counted by the caller.
+#[derive(Debug)]
+pub struct Processes {
+    by_pid: Cache<u32, Arc<Known>>,
+    reader: Reader,
+    serial: AtomicU64,
+}
+
+impl Processes {
+    /// Holds a descriptor for each of at most `capacity` processes.
+    pub fn new(capacity: u64) -> Self {
+        Self {
+            by_pid: Cache::new(capacity),
+            reader: Reader::new(),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// How many are known.
+    pub fn len(&self) -> u64 {
+        self.by_pid.entry_count()
+    }
+
+    /// Where it was read before and is still the same; true: it was.
+    pub fn cached(&self, pid: u32) -> Option<Arc<Known>> {
+        let known = self.by_pid.get(&pid)?;
+        if known.is_current() {
+            return Some(known);
+        }
+        self.by_pid.invalidate(&pid);
+        None
+    }
+
+    /// The process with this id, read now unless known. `None`: it ended, or is none.
+    pub fn get(&self, pid: u32) -> Option<Arc<Known>> {
+        self.cached(pid).or_else(|| self.read(pid))
+    }
+
+    /// Reads it, whatever is known.
+    pub fn read(&self, pid: u32) -> Option<Arc<Known>> {
+        let directory = Directory::open(pid).ok()?;
+        let (mut process, image, parent) = self.reader.read(&directory)?;
+        process.parents = self.parents(parent);
+        let known = Arc::new(Known {
+            serial: self.serial.fetch_add(1, Ordering::Relaxed) + 1,
+            directory,
+            image,
+            hash: OnceLock::new(),
+            last_descriptor: AtomicU32::new(2),
+            process: Arc::new(process),
+        });
+        self.by_pid.insert(known.process.pid, Arc::clone(&known));
+        Some(known)
+    }
+
+    /// Nearest first. A known parent brings its own parents with it.
+    fn parents(&self, mut pid: u32) -> Vec<Parent> {
+        let mut parents = Vec::new();
+        while pid != 0 && parents.len() < MOST_PARENTS {
+            if let Some(known) = self.by_pid.get(&pid).filter(|known| known.directory.is_alive()) {
+                parents.push(as_parent(&known.process));
+                parents.extend(known.process.parents.iter().cloned());
+                parents.truncate(MOST_PARENTS);
+                return parents;
+            }
+            let Some((process, _, next)) = Directory::open(pid)
+                .ok()
+                .and_then(|directory| self.reader.read(&directory))
+            else {
+                return parents;
+            };
+            parents.push(as_parent(&process));
+            pid = next;
+        }
+        parents
+    }
+}
+
+fn as_parent(process: &Process) -> Parent {
+    Parent {
+        pid: process.pid,
+        start_time: process.start_time,
+        path: process
+            .executable
+            .path
+            .clone()
+            .unwrap_or_else(|| process.executable.claimed_path.clone()),
+        comm: process.comm.clone(),
+    }
+}
