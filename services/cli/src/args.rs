@@ -203,7 +203,7 @@ pub struct SubjectArgs {
     /// A script that the program, an interpreter, runs
     #[arg(long, value_name = "PATH")]
     pub script: Option<PathBuf>,
-    /// Name or id of the user that it runs as [default: root]
+    /// Name or id of the user that it runs as [default: you]
     #[arg(long, value_name = "USER")]
     pub user: Option<String>,
     /// systemd unit, of the system or of a user's manager

@@ -33,7 +33,7 @@ pub(crate) async fn run(args: ConnectionsArgs, paint: Paint) -> Result<ExitCode>
 }
 
 async fn list(args: &ConnectionsArgs) -> Result<Vec<EventJson>> {
-    let mut client = InterceptorClient::new(args.place.channel(Service::Interceptor)?);
+    let mut client = InterceptorClient::new(args.place.channel(Service::Interceptor));
     let reply = client.list_connections(ListConnectionsRequest {}).await;
     let mut stream = args.place.answer(Service::Interceptor, reply)?;
     let mut found = Vec::new();

@@ -133,13 +133,13 @@ impl EventJson {
             process: connection.process.map(ProcessJson::from),
             ..Self::default()
         };
-        event.set_flow(connection.flow.unwrap_or_default());
+        event.set_flow(&connection.flow.unwrap_or_default());
         event.set_decision(connection.decision.unwrap_or_default());
         event.set_totals(connection.totals);
         event
     }
 
-    fn set_flow(&mut self, flow: proto::flow::v1::Flow) {
+    fn set_flow(&mut self, flow: &proto::flow::v1::Flow) {
         let protocol = wire::protocol(flow.protocol);
         self.direction = wire::direction(flow.direction()).to_owned();
         self.protocol = protocol

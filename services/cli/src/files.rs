@@ -13,7 +13,7 @@ use verdict::policy::{
     shipped,
 };
 
-use crate::users::Users;
+use crate::users;
 
 /// Holds the settings for all programs; every other file is a profile.
 const GLOBAL: &str = "global.toml";
@@ -26,19 +26,25 @@ pub(crate) enum Content {
 }
 
 /// Reads one file. The error names file, line and remedy.
-pub(crate) fn read(path: &Path, users: &Users) -> Result<Content> {
+pub(crate) fn read(path: &Path) -> Result<Content> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let shown = path.display().to_string();
-    let user = |name: &str| users.id(name);
     if name == GLOBAL {
-        return Ok(Content::Global(Box::new(parse_global(&shown, &text, &user)?)));
+        return Ok(Content::Global(Box::new(parse_global(
+            &shown,
+            &text,
+            &users::id,
+        )?)));
     }
     let id = name.strip_suffix(".toml").filter(|id| !id.is_empty());
     let id = id
         .ok_or_else(|| anyhow!("{shown}: the policy service reads only files called NAME.toml: rename it"))?;
     Ok(Content::Profile(Box::new(parse_profile(
-        id, &shown, &text, &user,
+        id,
+        &shown,
+        &text,
+        &users::id,
     )?)))
 }
 
@@ -67,8 +73,8 @@ fn is_hidden(path: &Path) -> bool {
 /// # Errors
 /// With all that is refused: an answer by half a policy would mislead.
 pub(crate) fn policy(folder: &Path) -> Result<CompiledPolicy> {
-    let (files, users) = (in_folder(folder)?, Users::of_this_host());
-    let (good, bad) = split(files.iter().map(|path| read(path, &users)));
+    let files = in_folder(folder)?;
+    let (good, bad) = split(files.iter().map(|path| read(path)));
     if !bad.is_empty() {
         let errors: Vec<String> = bad.iter().map(|error| format!("{error:#}")).collect();
         bail!("{} refused: {}", folder.display(), errors.join("; "));
@@ -141,7 +147,7 @@ mod tests {
     #[test]
     fn a_file_by_another_name_is_no_profile() {
         let folder = folder(&[("curl.tml", CURL)]);
-        let error = read(&folder.path().join("curl.tml"), &Users::default()).unwrap_err();
+        let error = read(&folder.path().join("curl.tml")).unwrap_err();
         assert!(error.to_string().contains("NAME.toml"));
     }
 }

@@ -56,7 +56,7 @@ impl Printer {
     /// Ends without an error when nobody reads any more.
     async fn follow(&self) -> Result<()> {
         // Lazy: every call connects again where the connection was lost.
-        let mut client = InterceptorClient::new(self.args.place.channel(Service::Interceptor)?);
+        let mut client = InterceptorClient::new(self.args.place.channel(Service::Interceptor));
         let mut include_live = self.args.live;
         let mut reached = false;
         let mut outage = Outage::default();

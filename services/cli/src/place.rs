@@ -2,7 +2,7 @@
 
 use std::{error::Error, io, path::PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use clap::Args;
 use tonic::{Code, Status, transport::Channel};
 
@@ -58,25 +58,29 @@ impl PlaceArgs {
     }
 
     /// A channel that connects when it is used, and again after the service was away.
-    pub(crate) fn channel(&self, service: Service) -> Result<Channel> {
-        let address = format!("unix://{}", self.socket(service).display());
-        Ok(tonic::transport::Endpoint::try_from(address.clone())
-            .with_context(|| format!("connect to {address}"))?
-            .connect_lazy())
+    pub(crate) fn channel(&self, service: Service) -> Channel {
+        daemon::grpc::channel(&self.socket(service))
     }
 
     /// Why `service` could not be asked, for people, with the remedy.
     pub(crate) fn unreachable(&self, service: Service, status: &Status) -> anyhow::Error {
+        let why = self.why(service, status);
+        match trouble(status) {
+            Trouble::Away(_) => anyhow!("cannot reach {why}: is it running? `portmaster status` tells"),
+            Trouble::Forbidden | Trouble::Answer => anyhow!(why),
+        }
+    }
+
+    /// The same in short.
+    pub(crate) fn why(&self, service: Service, status: &Status) -> String {
         let (name, path) = (service.name(), self.socket(service));
         let path = path.display();
         match trouble(status) {
-            Trouble::Forbidden => anyhow!(
+            Trouble::Forbidden => format!(
                 "may not talk to {name} at {path}: join group portmaster (usermod -aG portmaster USER, then log in again) or be root"
             ),
-            Trouble::Away(cause) => {
-                anyhow!("cannot reach {name} at {path}: {cause}: is it running? `portmaster status` tells")
-            }
-            Trouble::Answer => anyhow!("{name} at {path} refused: {}", status.message()),
+            Trouble::Away(cause) => format!("{name} at {path}: {cause}"),
+            Trouble::Answer => format!("{name} at {path} refused: {}", status.message()),
         }
     }
 

@@ -10,7 +10,8 @@ use proto::{
     resolver::v1::process_resolver_client::ProcessResolverClient,
 };
 use serde::Serialize;
-use tonic::{Response, Status};
+use tokio::time::timeout;
+use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     args::StatusArgs,
@@ -107,23 +108,25 @@ struct ProblemJson {
 }
 
 async fn ask(place: &PlaceArgs, service: Service) -> Report {
-    let answer = tokio::time::timeout(PATIENCE, get_state(place, service)).await;
-    let answer = answer.unwrap_or_else(|_| Err(anyhow::anyhow!("no answer within {} s", PATIENCE.as_secs())));
+    let late = || Status::deadline_exceeded(format!("no answer within {} s", PATIENCE.as_secs()));
     let socket = place.socket(service).display().to_string();
-    match answer {
-        Ok(state) => Report::of(service, socket, state),
-        Err(error) => Report::down(service, socket, format!("{error:#}")),
+    let channel = place.channel(service);
+    match timeout(PATIENCE, get_state(channel, service))
+        .await
+        .unwrap_or_else(|_| Err(late()))
+    {
+        Ok(state) => Report::of(service, socket, state.into_inner()),
+        Err(status) => Report::down(service, socket, place.why(service, &status)),
     }
 }
 
-async fn get_state(place: &PlaceArgs, service: Service) -> Result<ServiceState> {
-    let (channel, request) = (place.channel(service)?, GetStateRequest {});
-    let reply: Result<Response<ServiceState>, Status> = match service {
+async fn get_state(channel: Channel, service: Service) -> Result<Response<ServiceState>, Status> {
+    let request = GetStateRequest {};
+    match service {
         Service::Interceptor => InterceptorClient::new(channel).get_state(request).await,
         Service::ProcessResolver => ProcessResolverClient::new(channel).get_state(request).await,
         Service::Policy => PolicyClient::new(channel).get_state(request).await,
-    };
-    place.answer(service, reply)
+    }
 }
 
 impl Report {

@@ -1,4 +1,5 @@
 //! The program itself, where no service runs: what it prints, and what it exits with.
+#![expect(clippy::unwrap_used, reason = "a test: what fails here fails the test")]
 
 use std::{
     fs,
@@ -248,7 +249,7 @@ fn a_refused_file_is_named_with_its_line_and_the_others_are_still_checked() {
     assert_eq!(code, 1);
     assert_eq!(
         out,
-        format!("{good}: good, profile \"Good\", 1 matchers, 0 rules\n")
+        format!("{good}: good, profile \"Good\", 1 matcher, 0 rules\n")
     );
     assert!(err.contains(&format!("{bad}:6:")), "{err}");
     assert!(err.contains("read /nonexistent.toml"), "{err}");

@@ -1,4 +1,9 @@
 //! `portmaster monitor` against an interceptor that says what the test wants, at the moment that the test wants.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test: what fails here fails the test"
+)]
 
 use std::{
     io::{BufRead, BufReader, Read},

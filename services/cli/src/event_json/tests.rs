@@ -47,7 +47,7 @@ fn decided() -> ConnectionEvent {
     let decision = wire::Decision {
         verdict: wire::Verdict::Allow.into(),
         why: wire::Why::DefaultAction.into(),
-        source: "global#default_action".to_owned(),
+        source: "shipped#default_action".to_owned(),
         profile: String::new(),
         permanent: true,
     };
@@ -83,7 +83,7 @@ fn a_decided_event_is_this_very_line() {
         r#""cmdline":["curl","https://example.com"],"parents":[{"pid":1,"start_time":3,"path":"/sbin/init","comm":"init"}],"#,
         r#""cgroup":{"path":"/user.slice","unit":"","user_unit":"","slice":"","container":"","flatpak":"","snap":""},"#,
         r#""network_namespace":5,"mount_namespace":6},"miss":"","uid":1000,"profile":"","domain":"example.com","#,
-        r#""verdict":"allow","why":"default-action","rule":"global#default_action","permanent":true}"#,
+        r#""verdict":"allow","why":"default-action","rule":"shipped#default_action","permanent":true}"#,
         "\n"
     );
     assert_eq!(line, expected);

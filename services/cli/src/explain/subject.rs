@@ -18,8 +18,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     args::SubjectArgs,
     place::{PlaceArgs, Service},
-    users::Users,
-    wire,
+    users, wire,
 };
 
 /// `None`: a process that cannot be found.
@@ -33,7 +32,7 @@ pub(super) async fn process(args: &SubjectArgs, place: &PlaceArgs) -> Result<Opt
 
 /// Asks the resolver, so that the answer is about what the firewall knows.
 async fn running(pid: u32, place: &PlaceArgs) -> Result<Process> {
-    let mut client = ProcessResolverClient::new(place.channel(Service::ProcessResolver)?);
+    let mut client = ProcessResolverClient::new(place.channel(Service::ProcessResolver));
     let request = LookupRequest {
         subject: Some(Subject::Pid(pid)),
         hash: true,
@@ -73,9 +72,9 @@ fn described(args: &SubjectArgs) -> Result<Process> {
 fn uid(user: Option<&str>) -> Result<u32> {
     match user {
         None => Ok(rustix::process::getuid().as_raw()),
-        Some(user) => Users::of_this_host()
-            .id(user)
-            .with_context(|| format!("no user {user} in /etc/passwd: give the user id")),
+        Some(user) => {
+            users::id(user).with_context(|| format!("no user {user} in /etc/passwd: give the user id"))
+        }
     }
 }
 

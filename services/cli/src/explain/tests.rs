@@ -79,7 +79,7 @@ fn a_name_counts_and_addresses_may_be_given() {
 #[test]
 fn another_program_gets_the_defaults() {
     let text = explained(APP, "--program /opt/other --to 192.0.2.1:443");
-    assert!(text.starts_with("allow  by global#"), "{text}");
+    assert!(text.starts_with("allow  by shipped#"), "{text}");
     assert!(text.contains("no profile"), "{text}");
 }
 
@@ -87,7 +87,7 @@ fn another_program_gets_the_defaults() {
 fn incoming_connections_are_refused_as_shipped() {
     let text = explained(APP, "--unknown --in --from 203.0.113.5:22");
     assert!(
-        text.starts_with("drop  by global#block_incoming (block-incoming)"),
+        text.starts_with("drop  by shipped#block_incoming (block-incoming)"),
         "{text}"
     );
     assert!(
