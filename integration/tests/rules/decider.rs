@@ -15,7 +15,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use verdict::{Mark, mark::MarkScheme};
 
 /// Port 53 is [`Mark::DNS`], ports 8700 to 8798 are the marks 1700 to 1798, everything else [`Mark::ACCEPT`].
-pub fn mark_of_port(port: u16) -> Mark {
+pub(crate) fn mark_of_port(port: u16) -> Mark {
     match port {
         53 => Mark::DNS,
         8700..=8798 => Mark(u32::from(port) - 7000),
@@ -25,7 +25,7 @@ pub fn mark_of_port(port: u16) -> Mark {
 
 /// What a packet is, as far as the decider looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// TCP or UDP, by its port of interest.
     Port(u16),
     /// ICMP and ICMPv6, by type.
@@ -35,7 +35,7 @@ pub enum Kind {
 }
 
 /// Decides until dropped.
-pub struct Decider {
+pub(crate) struct Decider {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ struct Shared {
 
 impl Decider {
     /// Binds all four queues.
-    pub fn start(namespace: &Namespace, scheme: MarkScheme) -> Self {
+    pub(crate) fn start(namespace: &Namespace, scheme: MarkScheme) -> Self {
         let options = QueueOptions::default();
         let bind = || QueueNumber::ALL.map(|number| Queue::bind(number, &options).unwrap());
         let queues = namespace.enter(bind);
@@ -68,12 +68,12 @@ impl Decider {
     }
 
     /// From now on ICMP gets this mark.
-    pub fn mark_icmp(&self, mark: Mark) {
+    pub(crate) fn mark_icmp(&self, mark: Mark) {
         self.shared.icmp.store(mark.0, Ordering::SeqCst);
     }
 
     /// How often packets of this kind were asked about.
-    pub fn asked(&self, kind: Kind) -> u32 {
+    pub(crate) fn asked(&self, kind: Kind) -> u32 {
         self.shared.asked.lock().unwrap().get(&kind).copied().unwrap_or(0)
     }
 }

@@ -14,15 +14,15 @@ use verdict::mark::MarkScheme;
 use crate::decider::Decider;
 
 /// Long enough for everything that comes at all.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// Long enough to see that nothing comes.
-pub const SILENCE: Duration = Duration::from_millis(1500);
+pub(crate) const SILENCE: Duration = Duration::from_millis(1500);
 
 /// Both back ends.
-pub const BACKENDS: [BackendChoice; 2] = [BackendChoice::Nft, BackendChoice::Legacy];
+pub(crate) const BACKENDS: [BackendChoice; 2] = [BackendChoice::Nft, BackendChoice::Legacy];
 
 /// Settings that differ from the defaults in the back end alone.
-pub fn config(backend: BackendChoice) -> Config {
+pub(crate) fn config(backend: BackendChoice) -> Config {
     Config {
         backend,
         ..Config::default()
@@ -30,7 +30,7 @@ pub fn config(backend: BackendChoice) -> Config {
 }
 
 /// Runs `act` on a runtime inside the namespace.
-pub fn inside<T: Send, F: Future<Output = T>>(namespace: &Namespace, act: impl FnOnce() -> F + Send) -> T {
+pub(crate) fn inside<T: Send, F: Future<Output = T>>(namespace: &Namespace, act: impl FnOnce() -> F + Send) -> T {
     namespace.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -41,7 +41,7 @@ pub fn inside<T: Send, F: Future<Output = T>>(namespace: &Namespace, act: impl F
 }
 
 /// Loads the rules.
-pub fn apply(namespace: &Namespace, config: &Config, scheme: MarkScheme) {
+pub(crate) fn apply(namespace: &Namespace, config: &Config, scheme: MarkScheme) {
     inside(namespace, || async {
         let applied = Firewall::new(config, scheme)
             .await
@@ -54,7 +54,7 @@ pub fn apply(namespace: &Namespace, config: &Config, scheme: MarkScheme) {
 }
 
 /// Compares the rules.
-pub fn verify(namespace: &Namespace, config: &Config) -> Vec<Finding> {
+pub(crate) fn verify(namespace: &Namespace, config: &Config) -> Vec<Finding> {
     inside(namespace, || async {
         let firewall = Firewall::new(config, MarkScheme::default()).await.unwrap();
         firewall.verify().await.unwrap()
@@ -62,24 +62,24 @@ pub fn verify(namespace: &Namespace, config: &Config) -> Vec<Finding> {
 }
 
 /// Two namespaces; the rules stand in `host`, and are decided by port.
-pub struct Host {
+pub(crate) struct Host {
     /// Behind the rules.
-    pub host: Namespace,
+    pub(crate) host: Namespace,
     /// Not.
-    pub internet: Namespace,
+    pub(crate) internet: Namespace,
     /// From host (a) to internet (b).
-    pub link: Link,
+    pub(crate) link: Link,
     decider: Option<Decider>,
 }
 
 impl Host {
     /// With these settings and the whole mark.
-    pub fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         Self::with_scheme(config, MarkScheme::default())
     }
 
     /// With these settings and marks.
-    pub fn with_scheme(config: &Config, scheme: MarkScheme) -> Self {
+    pub(crate) fn with_scheme(config: &Config, scheme: MarkScheme) -> Self {
         let (host, internet) = (Namespace::new("rules"), Namespace::new("rules-inet"));
         let link = Namespace::connect(&host, &internet);
         host.default_route(link.b); // a leak needs a way out
@@ -94,28 +94,28 @@ impl Host {
     }
 
     /// Who decides.
-    pub fn decider(&self) -> &Decider {
+    pub(crate) fn decider(&self) -> &Decider {
         self.decider.as_ref().unwrap()
     }
 
     /// The interceptor is gone.
-    pub fn stop_deciding(&mut self) {
+    pub(crate) fn stop_deciding(&mut self) {
         self.decider = None;
     }
 
     /// Addresses of the internet.
-    pub fn remotes(&self) -> [IpAddr; 2] {
+    pub(crate) fn remotes(&self) -> [IpAddr; 2] {
         [self.link.b.v4.into(), self.link.b.v6.into()]
     }
 
     /// An attempt of a program behind the rules.
-    pub fn connect(&self, to: IpAddr, port: u16, patience: Duration) -> io::Result<TcpStream> {
+    pub(crate) fn connect(&self, to: IpAddr, port: u16, patience: Duration) -> io::Result<TcpStream> {
         self.host
             .enter(|| TcpStream::connect_timeout(&SocketAddr::new(to, port), patience))
     }
 
     /// A connected UDP socket of a program behind the rules.
-    pub fn udp(&self, to: IpAddr, port: u16) -> UdpSocket {
+    pub(crate) fn udp(&self, to: IpAddr, port: u16) -> UdpSocket {
         self.host.enter(|| {
             let socket = UdpSocket::bind((any(to), 0)).unwrap();
             socket.connect((to, port)).unwrap();
@@ -125,7 +125,7 @@ impl Host {
     }
 
     /// How many packets a counting rule has seen; `rule` as in [`Host::count`].
-    pub fn counted(&self, namespace: &Namespace, to: IpAddr, table: &str, chain: &str) -> u64 {
+    pub(crate) fn counted(&self, namespace: &Namespace, to: IpAddr, table: &str, chain: &str) -> u64 {
         let program = program(to);
         let listed = namespace.sh(&format!("{program} -t {table} -nvxL {chain}"));
         let lines = listed.lines().filter(|line| line.contains("/* counted */"));
@@ -135,7 +135,7 @@ impl Host {
     }
 
     /// Appends a rule that only counts.
-    pub fn count(&self, namespace: &Namespace, to: IpAddr, table: &str, chain: &str, rule: &str) {
+    pub(crate) fn count(&self, namespace: &Namespace, to: IpAddr, table: &str, chain: &str, rule: &str) {
         let program = program(to);
         namespace.sh(&format!(
             "{program} -t {table} -A {chain} {rule} -m comment --comment counted"
@@ -152,7 +152,7 @@ fn program(to: IpAddr) -> &'static str {
 }
 
 /// The wildcard address of this address's family.
-pub fn any(family: IpAddr) -> IpAddr {
+pub(crate) fn any(family: IpAddr) -> IpAddr {
     match family {
         IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
@@ -160,7 +160,7 @@ pub fn any(family: IpAddr) -> IpAddr {
 }
 
 /// Sends back what it gets, on TCP and UDP, until the test ends.
-pub fn echo(namespace: &Namespace, address: IpAddr, port: u16) {
+pub(crate) fn echo(namespace: &Namespace, address: IpAddr, port: u16) {
     let (tcp, udp) = namespace.enter(|| {
         (
             TcpListener::bind((address, port)).unwrap(),
@@ -190,7 +190,7 @@ fn echo_stream(mut stream: TcpStream) {
 }
 
 /// One round trip.
-pub fn talk(stream: &mut TcpStream) {
+pub(crate) fn talk(stream: &mut TcpStream) {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"hello").unwrap();
     let mut answer = [0; 5];

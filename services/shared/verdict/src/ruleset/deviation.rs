@@ -97,7 +97,7 @@ impl Comparison<'_> {
     fn run(mut self, found: &SavedTable) {
         match found.chain(self.chain.name.text()) {
             None if self.chain.name.is_own() => {
-                self.tell(Deviation::MissingChain(self.table, self.chain.name))
+                self.tell(Deviation::MissingChain(self.table, self.chain.name));
             }
             None => {
                 self.missing(&[]);
