@@ -30,7 +30,10 @@ pub(crate) fn config(backend: BackendChoice) -> Config {
 }
 
 /// Runs `act` on a runtime inside the namespace.
-pub(crate) fn inside<T: Send, F: Future<Output = T>>(namespace: &Namespace, act: impl FnOnce() -> F + Send) -> T {
+pub(crate) fn inside<T: Send, F: Future<Output = T>>(
+    namespace: &Namespace,
+    act: impl FnOnce() -> F + Send,
+) -> T {
     namespace.enter(|| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
