@@ -33,7 +33,9 @@ pub enum Error {
     #[error("{0} is not installed; install the package iptables")]
     NoProgram(String),
     /// A setting cannot be used.
-    #[error("setting firewall.{setting}: {address} is not an address of this host alone; give one of 127.0.0.0/8 or ::1")]
+    #[error(
+        "setting firewall.{setting}: {address} is not an address of this host alone; give one of 127.0.0.0/8 or ::1"
+    )]
     NotLocal {
         /// Which.
         setting: &'static str,
@@ -50,7 +52,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A program does not end.
-    #[error("{program} has not answered for {seconds} s and was ended; does another program hold the lock of xtables?")]
+    #[error(
+        "{program} has not answered for {seconds} s and was ended; does another program hold the lock of xtables?"
+    )]
     Timeout {
         /// Which.
         program: PathBuf,
@@ -93,7 +97,11 @@ impl Firewall {
     pub async fn new(config: &Config, scheme: MarkScheme) -> Result<Self, Error> {
         let rules = RuleSet::new(&config.options(scheme)?);
         let backend = backend::choose(config.backend).await?;
-        Ok(Self { rules, backend, lock: None })
+        Ok(Self {
+            rules,
+            backend,
+            lock: None,
+        })
     }
 
     /// Where the lock of the legacy back end lies if this process may not write `/run/xtables.lock` (that is, is not

@@ -125,7 +125,13 @@ pub struct Judge {
 
 impl Judge {
     /// `first_id`: connections are numbered from here. `mesh_uids`: whose outgoing traffic is the mesh's own.
-    pub fn new(limits: Limits, scheme: MarkScheme, policy: Arc<CompiledPolicy>, mesh_uids: Vec<u32>, first_id: u64) -> Self {
+    pub fn new(
+        limits: Limits,
+        scheme: MarkScheme,
+        policy: Arc<CompiledPolicy>,
+        mesh_uids: Vec<u32>,
+        first_id: u64,
+    ) -> Self {
         Self {
             limits,
             scheme,
@@ -174,28 +180,50 @@ impl Judge {
         if self.settle_known(now, &packet, &seen, arrival, effects) {
             return;
         }
-        let opener = if packet.may_be_reply() { opened_by(&seen) } else { None };
-        let flow = Flow { direction: opener.unwrap_or(default_direction), ..seen };
+        let opener = if packet.may_be_reply() {
+            opened_by(&seen)
+        } else {
+            None
+        };
+        let flow = Flow {
+            direction: opener.unwrap_or(default_direction),
+            ..seen
+        };
         self.open(now, &packet, flow, arrival, effects);
     }
 
     /// Answers from what is known of the packet's flow; false where nothing is.
-    fn settle_known(&mut self, now: Now, packet: &Packet<'_>, seen: &Flow, arrival: &Arrival<'_>, effects: &mut Effects) -> bool {
+    fn settle_known(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        seen: &Flow,
+        arrival: &Arrival<'_>,
+        effects: &mut Effects,
+    ) -> bool {
         let key = Key::of(seen);
-        if let Some(full) = self.pending.join(&key, arrival.waiting, self.limits.pending_packets) {
+        if let Some(full) = self
+            .pending
+            .join(&key, arrival.waiting, self.limits.pending_packets)
+        {
             if full {
                 self.overload(arrival, effects);
             }
             return true;
         }
-        let Some((key, tracked)) = self.flows.find(key, seen.scope()) else { return false };
+        let Some((key, tracked)) = self.flows.find(key, seen.scope()) else {
+            return false;
+        };
         if tracked.is_reopened_by(packet) {
             return false;
         }
         if let State::NameWanted { .. } = tracked.state {
             return self.look_for_name(now, key, packet, arrival, effects);
         }
-        if !tracked.decision.verdict.passes() && packet.tcp().is_none_or(|tcp| tcp.opens()) && !tracked.retransmits(packet) {
+        if !tracked.decision.verdict.passes()
+            && packet.tcp().is_none_or(|tcp| tcp.opens())
+            && !tracked.retransmits(packet)
+        {
             return false; // whoever sends this now may be somebody else
         }
         let mark = Mark::of(&tracked.decision);
@@ -204,23 +232,39 @@ impl Judge {
     }
 
     /// A flow begins: ask who it is.
-    fn open(&mut self, now: Now, packet: &Packet<'_>, flow: Flow, arrival: &Arrival<'_>, effects: &mut Effects) {
+    fn open(
+        &mut self,
+        now: Now,
+        packet: &Packet<'_>,
+        flow: Flow,
+        arrival: &Arrival<'_>,
+        effects: &mut Effects,
+    ) {
         let asked = Asked {
             flow,
             uid: arrival.uid,
             initial_sequence: packet.tcp().filter(|tcp| tcp.opens()).map(|tcp| tcp.sequence),
             payload: packet.payload.first_chunk::<1>().is_some(),
         };
-        if flow.direction == Direction::Outgoing && arrival.uid.is_some_and(|uid| self.mesh_uids.contains(&uid)) {
-            let who = Attribution { uid: arrival.uid, ..Attribution::default() };
+        if flow.direction == Direction::Outgoing
+            && arrival.uid.is_some_and(|uid| self.mesh_uids.contains(&uid))
+        {
+            let who = Attribution {
+                uid: arrival.uid,
+                ..Attribution::default()
+            };
             let decision = decision_of_the_mesh();
             return self.conclude(now, &asked, Arc::new(who), decision, &[arrival.waiting], effects);
         }
-        if self.pending.len() >= self.limits.pending_flows || self.pending.of_uid(arrival.uid) > self.limits.pending_flows / 2 {
+        if self.pending.len() >= self.limits.pending_flows
+            || self.pending.of_uid(arrival.uid) > self.limits.pending_flows / 2
+        {
             return self.overload(arrival, effects);
         }
         let deadline = now.monotonic + self.limits.attribution_deadline;
-        let question = self.pending.insert(asked, arrival.waiting, deadline);
+        let question = self
+            .pending
+            .insert(asked, arrival.waiting, deadline, self.policy.needs_hash());
         effects.questions.push(question);
     }
 
@@ -228,26 +272,37 @@ impl Judge {
     pub fn on_answer(&mut self, now: Now, answer: Answer, effects: &mut Effects) {
         let request = answer.request_id;
         let who = self.processes.learn(answer);
-        let Some((asked, waiting)) = self.pending.take(request) else { return };
+        let Some((asked, waiting)) = self.pending.take(request) else {
+            return;
+        };
         self.attributed(now, &asked, who, &waiting, effects);
     }
 
     /// The resolver's stream began anew: what it said before means nothing, what waits is asked again.
     pub fn on_resolver_restart(&mut self, effects: &mut Effects) {
         self.processes.clear();
-        effects.questions.extend(self.pending.questions());
+        effects
+            .questions
+            .extend(self.pending.questions(self.policy.needs_hash()));
     }
 
     /// When [`Self::on_time`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.pending.next_deadline(), self.flows.next_deadline()].into_iter().flatten().min()
+        [self.pending.next_deadline(), self.flows.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time passed.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects) {
         while let Some((asked, waiting)) = self.pending.take_late(now.monotonic) {
             self.counts.late += 1;
-            let who = Attribution { miss: Some(Miss::Timeout), uid: asked.uid, ..Attribution::default() };
+            let who = Attribution {
+                miss: Some(Miss::Timeout),
+                uid: asked.uid,
+                ..Attribution::default()
+            };
             self.attributed(now, &asked, Arc::new(who), &waiting, effects);
         }
         for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
@@ -257,7 +312,14 @@ impl Judge {
         }
     }
 
-    fn attributed(&mut self, now: Now, asked: &Asked, mut who: Arc<Attribution>, waiting: &[Waiting], effects: &mut Effects) {
+    fn attributed(
+        &mut self,
+        now: Now,
+        asked: &Asked,
+        mut who: Arc<Attribution>,
+        waiting: &[Waiting],
+        effects: &mut Effects,
+    ) {
         if who.process.is_none() {
             self.counts.unattributed += 1;
         }
@@ -270,7 +332,14 @@ impl Judge {
 
     /// By the policy in force. `may_wait`: where a name could change it and none is known, let the flow pass until it says
     /// its name.
-    fn decide(&self, now: Now, flow: &Flow, who: &Attribution, domain: Option<&str>, may_wait: bool) -> Decision {
+    fn decide(
+        &self,
+        now: Now,
+        flow: &Flow,
+        who: &Attribution,
+        domain: Option<&str>,
+        may_wait: bool,
+    ) -> Decision {
         let profile = self.processes.profile(&self.policy, who);
         let facts = Facts {
             flow: *flow,
@@ -282,13 +351,27 @@ impl Judge {
         let says_names = flow.protocol == Protocol::TCP && flow.scope() != Scope::Localhost;
         if may_wait && says_names && domain.is_none() && self.policy.wants_name(profile, &facts) {
             let profile = self.policy.profile_id(profile);
-            return Decision { verdict: Verdict::Allow, why: Why::NameWanted, source: profile.clone(), profile, permanent: false };
+            return Decision {
+                verdict: Verdict::Allow,
+                why: Why::NameWanted,
+                source: profile.clone(),
+                profile,
+                permanent: false,
+            };
         }
         self.policy.decide(profile, &facts)
     }
 
     /// Marks what waits, remembers the flow, tells of it.
-    fn conclude(&mut self, now: Now, asked: &Asked, who: Arc<Attribution>, decision: Decision, waiting: &[Waiting], effects: &mut Effects) {
+    fn conclude(
+        &mut self,
+        now: Now,
+        asked: &Asked,
+        who: Arc<Attribution>,
+        decision: Decision,
+        waiting: &[Waiting],
+        effects: &mut Effects,
+    ) {
         let mark = Mark::of(&decision);
         for packet in waiting {
             effects.verdict(*packet, self.wire(mark, packet.mark));
@@ -297,7 +380,11 @@ impl Judge {
         let key = Key::of(&asked.flow);
         let again = self.flows.repeats(&key, &who, &decision);
         let tracked = Tracked {
-            id: if again.is_some() { again.unwrap_or_default() } else { self.number() },
+            id: if again.is_some() {
+                again.unwrap_or_default()
+            } else {
+                self.number()
+            },
             flow: asked.flow,
             started: now.wall,
             began: now.monotonic,
@@ -318,12 +405,24 @@ impl Judge {
     }
 
     /// A packet of a flow that passes until it says its name.
-    fn look_for_name(&mut self, now: Now, key: Key, packet: &Packet<'_>, arrival: &Arrival<'_>, effects: &mut Effects) -> bool {
-        let Some(tracked) = self.flows.get_mut(&key) else { return false };
+    fn look_for_name(
+        &mut self,
+        now: Now,
+        key: Key,
+        packet: &Packet<'_>,
+        arrival: &Arrival<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(tracked) = self.flows.get_mut(&key) else {
+            return false;
+        };
         let found = tracked.look(packet, Hook::Output == arrival.hook);
         match found {
             Sniffed::NeedMore => {
-                effects.verdict(arrival.waiting, self.scheme.apply(Mark::ACCEPT_ONCE, arrival.waiting.mark));
+                effects.verdict(
+                    arrival.waiting,
+                    self.scheme.apply(Mark::ACCEPT_ONCE, arrival.waiting.mark),
+                );
                 true
             }
             Sniffed::Name(_) | Sniffed::None => {
@@ -340,7 +439,13 @@ impl Judge {
     }
 
     /// The flow said its name, or will not: decide it for good.
-    fn settle_name(&mut self, now: Now, key: Key, name: Option<Arc<str>>, effects: &mut Effects) -> Option<Decision> {
+    fn settle_name(
+        &mut self,
+        now: Now,
+        key: Key,
+        name: Option<Arc<str>>,
+        effects: &mut Effects,
+    ) -> Option<Decision> {
         let tracked = self.flows.get(&key)?;
         let decision = self.decide(now, &tracked.flow, &tracked.who, name.as_deref(), false);
         let state = State::after(&decision, now.monotonic, &self.limits);
@@ -365,7 +470,9 @@ impl Judge {
     }
 
     fn redecide(&mut self, now: Now, key: Key, effects: &mut Effects) {
-        let Some(tracked) = self.flows.get(&key) else { return };
+        let Some(tracked) = self.flows.get(&key) else {
+            return;
+        };
         if tracked.decision.why == Why::Mesh {
             return;
         }
@@ -375,7 +482,9 @@ impl Judge {
         }
         let fate_changed = Mark::of(&decision) != Mark::of(&tracked.decision);
         let state = State::Settled;
-        let Some(tracked) = self.flows.set(&key, decision, state) else { return };
+        let Some(tracked) = self.flows.set(&key, decision, state) else {
+            return;
+        };
         if fate_changed {
             effects.resets.push(tracked.flow);
             effects.tell(EventKind::Redecided, now, tracked.connection());
@@ -389,13 +498,25 @@ impl Judge {
 
     /// Conntrack forgot a connection.
     pub fn on_end(&mut self, now: Now, entry: &Entry, effects: &mut Effects) {
-        let Some(key) = self.flows.of_entry(entry) else { return };
-        let Some(tracked) = self.flows.remove(&key) else { return };
+        let Some(key) = self.flows.of_entry(entry) else {
+            return;
+        };
+        let Some(tracked) = self.flows.remove(&key) else {
+            return;
+        };
         let mut connection = tracked.connection();
         let outgoing = tracked.flow.direction == Direction::Outgoing;
-        let (sent, received) = if outgoing { (entry.sent, entry.received) } else { (entry.received, entry.sent) };
+        let (sent, received) = if outgoing {
+            (entry.sent, entry.received)
+        } else {
+            (entry.received, entry.sent)
+        };
         let duration = now.monotonic.saturating_sub(tracked.began);
-        connection.totals = Some(Totals { sent, received, duration });
+        connection.totals = Some(Totals {
+            sent,
+            received,
+            duration,
+        });
         effects.tell(EventKind::Ended, now, connection);
     }
 
@@ -416,7 +537,13 @@ impl Judge {
 }
 
 fn decision_of_the_mesh() -> Decision {
-    Decision { verdict: Verdict::Allow, why: Why::Mesh, source: Arc::default(), profile: Arc::default(), permanent: true }
+    Decision {
+        verdict: Verdict::Allow,
+        why: Why::Mesh,
+        source: Arc::default(),
+        profile: Arc::default(),
+        permanent: true,
+    }
 }
 
 #[cfg(test)]

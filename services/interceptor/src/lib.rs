@@ -1,4 +1,22 @@
 //! Sees packets in NFQUEUE, decides them from its copy of the policy, marks them.
+//!
+//! Start with [`judge`]: it is the story of a packet. [`plane`] is the thread that it runs on; everything else follows the
+//! policy, keeps the rules in place, or tells of what happened.
 
+pub mod bus;
+pub mod config;
 pub mod conntrack;
+pub mod firewall;
+pub mod hub;
+pub mod judge;
+pub mod kernel;
+pub mod marks;
 pub mod nfqueue;
+pub mod plane;
+pub mod policies;
+pub mod resolver;
+pub mod rpc;
+pub mod start;
+pub mod wire;
+
+pub use start::{ABOUT, Args, run};

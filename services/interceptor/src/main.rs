@@ -1,2 +1,7 @@
-//! Thin main.
-fn main() {}
+//! The interceptor's binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::main(interceptor::ABOUT, interceptor::run)
+}

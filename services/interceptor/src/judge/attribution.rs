@@ -83,8 +83,16 @@ impl Processes {
         if let Some(process) = answer.process {
             let uid = answer.uid.or(Some(process.uid));
             let process = Some(Arc::new(process));
-            let who = Arc::new(Attribution { process, key: answer.process_key, uid, ..Attribution::default() });
-            let known = Known { who: Arc::clone(&who), profile: Cell::new(None) };
+            let who = Arc::new(Attribution {
+                process,
+                key: answer.process_key,
+                uid,
+                ..Attribution::default()
+            });
+            let known = Known {
+                who: Arc::clone(&who),
+                profile: Cell::new(None),
+            };
             self.known.insert(answer.process_key, known);
             return who;
         }

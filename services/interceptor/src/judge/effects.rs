@@ -25,6 +25,8 @@ pub struct Question {
     pub flow: Flow,
     /// Owner of the sending socket, where known.
     pub uid: Option<u32>,
+    /// A profile matches by executables' hashes.
+    pub hash: bool,
 }
 
 /// What happened to a connection.
@@ -100,6 +102,10 @@ impl Effects {
     }
 
     pub(super) fn tell(&mut self, kind: EventKind, now: Now, connection: Connection) {
-        self.events.push(Event { kind, time: now.wall, connection });
+        self.events.push(Event {
+            kind,
+            time: now.wall,
+            connection,
+        });
     }
 }

@@ -1,8 +1,8 @@
 //! Flows that were decided.
 
 use std::{
-    collections::{BinaryHeap, HashMap},
     cmp::Reverse,
+    collections::{BinaryHeap, HashMap},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,12 +26,20 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) const fn of(flow: &Flow) -> Self {
-        Self { protocol: flow.protocol, local: flow.local, remote: flow.remote }
+        Self {
+            protocol: flow.protocol,
+            local: flow.local,
+            remote: flow.remote,
+        }
     }
 
     /// The same connection from its other end, which is on this host too for loopback.
     const fn reversed(self) -> Self {
-        Self { protocol: self.protocol, local: self.remote, remote: self.local }
+        Self {
+            protocol: self.protocol,
+            local: self.remote,
+            remote: self.local,
+        }
     }
 }
 
@@ -49,11 +57,16 @@ pub(super) enum State {
 impl State {
     pub(super) fn after(decision: &Decision, now: Duration, limits: &Limits) -> Self {
         if decision.why == Why::NameWanted {
-            Self::NameWanted { until: now + limits.name_deadline, said: Vec::new() }
+            Self::NameWanted {
+                until: now + limits.name_deadline,
+                said: Vec::new(),
+            }
         } else if decision.verdict.passes() {
             Self::Settled
         } else {
-            Self::Refused { until: now + limits.refusal_memory }
+            Self::Refused {
+                until: now + limits.refusal_memory,
+            }
         }
     }
 
@@ -109,7 +122,9 @@ impl Tracked {
 
     /// Looks for the name in what the opener says. The other end speaking first means that no name will come.
     pub(super) fn look(&mut self, packet: &Packet<'_>, sent_by_us: bool) -> Sniffed {
-        let State::NameWanted { said, .. } = &mut self.state else { return Sniffed::None };
+        let State::NameWanted { said, .. } = &mut self.state else {
+            return Sniffed::None;
+        };
         let by_opener = sent_by_us == (self.flow.direction == Direction::Outgoing);
         match (packet.payload, by_opener) {
             ([], _) => Sniffed::NeedMore,
@@ -201,15 +216,21 @@ impl Flows {
 
     /// The flow of a connection in conntrack.
     pub(super) fn of_entry(&self, entry: &Entry) -> Option<Key> {
-        [Direction::Outgoing, Direction::Incoming].into_iter().find_map(|direction| {
-            let key = Key::of(&flow_of(&entry.original, direction));
-            self.flows.get(&key).filter(|tracked| tracked.flow.direction == direction).map(|_| key)
-        })
+        [Direction::Outgoing, Direction::Incoming]
+            .into_iter()
+            .find_map(|direction| {
+                let key = Key::of(&flow_of(&entry.original, direction));
+                self.flows
+                    .get(&key)
+                    .filter(|tracked| tracked.flow.direction == direction)
+                    .map(|_| key)
+            })
     }
 
     /// Refusals are asked anew by themselves; gives the keys of all others.
     pub(super) fn forget_refusals(&mut self) -> Vec<Key> {
-        self.flows.retain(|_, tracked| !matches!(tracked.state, State::Refused { .. }));
+        self.flows
+            .retain(|_, tracked| !matches!(tracked.state, State::Refused { .. }));
         self.flows.keys().copied().collect()
     }
 
@@ -222,7 +243,11 @@ impl Flows {
         let mut late = Vec::new();
         while let Some(Reverse(deadline)) = self.deadlines.peek().copied().filter(|next| next.0.at <= now) {
             self.deadlines.pop();
-            match self.flows.get(&deadline.key).map(|tracked| (&tracked.state, tracked.state.until())) {
+            match self
+                .flows
+                .get(&deadline.key)
+                .map(|tracked| (&tracked.state, tracked.state.until()))
+            {
                 Some((state, Some(until))) if until <= now => {
                     let wanted = matches!(state, State::NameWanted { .. });
                     if !wanted {

@@ -69,23 +69,42 @@ impl Pending {
         Some(full)
     }
 
-    pub(super) fn insert(&mut self, asked: Asked, waiting: Waiting, deadline: Duration) -> Question {
+    pub(super) fn insert(
+        &mut self,
+        asked: Asked,
+        waiting: Waiting,
+        deadline: Duration,
+        hash: bool,
+    ) -> Question {
         self.last_request += 1;
         let request_id = self.last_request;
         let key = Key::of(&asked.flow);
         self.by_request.insert(request_id, key);
         self.deadlines.push_back((deadline, request_id));
         *self.by_uid.entry(asked.uid).or_default() += 1;
-        self.flows.insert(key, Entry { asked, request_id, waiting: vec![waiting] });
-        Question { request_id, flow: asked.flow, uid: asked.uid }
+        self.flows.insert(
+            key,
+            Entry {
+                asked,
+                request_id,
+                waiting: vec![waiting],
+            },
+        );
+        Question {
+            request_id,
+            flow: asked.flow,
+            uid: asked.uid,
+            hash,
+        }
     }
 
     /// Everything that waits, to be asked again.
-    pub(super) fn questions(&self) -> impl Iterator<Item = Question> {
-        self.flows.values().map(|entry| Question {
+    pub(super) fn questions(&self, hash: bool) -> impl Iterator<Item = Question> {
+        self.flows.values().map(move |entry| Question {
             request_id: entry.request_id,
             flow: entry.asked.flow,
             uid: entry.asked.uid,
+            hash,
         })
     }
 
@@ -99,7 +118,11 @@ impl Pending {
             }
         }
         // answered from the front, as is usual: the queue of deadlines stays as short as what waits
-        while self.deadlines.front().is_some_and(|(_, request)| !self.by_request.contains_key(request)) {
+        while self
+            .deadlines
+            .front()
+            .is_some_and(|(_, request)| !self.by_request.contains_key(request))
+        {
             self.deadlines.pop_front();
         }
         Some((entry.asked, entry.waiting))

@@ -1,0 +1,137 @@
+//! `interceptor.toml`.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use verdict::mark::{MarkScheme, UnfitScheme};
+
+use crate::{firewall, judge::Limits, nfqueue::QueueOptions};
+
+/// Every key has a default: no file is needed to start.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The rules.
+    pub firewall: firewall::Config,
+    /// Which bits of the packet mark are ours.
+    pub marks: Marks,
+    /// The kernel's queues.
+    pub queue: Queue,
+    /// What is kept and waited for.
+    pub limits: LimitKeys,
+    /// Users whose outgoing traffic is the mesh's own, by name; those that do not exist are passed over.
+    pub mesh_users: MeshUsers,
+}
+
+/// `(mark << shift) & mask`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Marks {
+    /// Bits that are ours. Default: all, as specified.
+    pub mask: u32,
+    /// Where they begin. Default: 0.
+    pub shift: u8,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            mask: u32::MAX,
+            shift: 0,
+        }
+    }
+}
+
+/// Room for bursts.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Queue {
+    /// Packets that may wait for a verdict in each queue.
+    pub length: u32,
+    /// Octets of receive buffer of each queue.
+    pub receive_buffer: usize,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        let QueueOptions {
+            length,
+            receive_buffer,
+            ..
+        } = QueueOptions::default();
+        Self {
+            length,
+            receive_buffer,
+        }
+    }
+}
+
+/// See [`Limits`].
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitKeys {
+    /// Milliseconds that a connection waits for its process to be found.
+    pub attribution_deadline_ms: u32,
+    /// Connections that may wait at once.
+    pub pending: usize,
+    /// Connections that are remembered.
+    pub tracked: usize,
+}
+
+impl Default for LimitKeys {
+    fn default() -> Self {
+        let limits = Limits::default();
+        let milliseconds = u32::try_from(limits.attribution_deadline.as_millis()).unwrap_or(u32::MAX);
+        Self {
+            attribution_deadline_ms: milliseconds,
+            pending: limits.pending_flows,
+            tracked: limits.tracked_flows,
+        }
+    }
+}
+
+/// A list of names.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+pub struct MeshUsers(pub Vec<String>);
+
+impl Default for MeshUsers {
+    fn default() -> Self {
+        // those that ever open connections to other hosts; root is nobody's alone
+        Self(
+            [
+                "portmaster-dns",
+                "portmaster-gate17-entry",
+                "portmaster-gate17-node",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        )
+    }
+}
+
+impl Config {
+    /// Errors where the marks do not fit.
+    pub const fn scheme(&self) -> Result<MarkScheme, UnfitScheme> {
+        MarkScheme::new(self.marks.mask, self.marks.shift)
+    }
+
+    /// For each queue.
+    pub fn queue_options(&self) -> QueueOptions {
+        QueueOptions {
+            length: self.queue.length,
+            receive_buffer: self.queue.receive_buffer,
+            ..QueueOptions::default()
+        }
+    }
+
+    /// For the judge.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            attribution_deadline: Duration::from_millis(self.limits.attribution_deadline_ms.into()),
+            pending_flows: self.limits.pending,
+            tracked_flows: self.limits.tracked,
+            ..Limits::default()
+        }
+    }
+}

@@ -1,0 +1,548 @@
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::*;
+use crate::conntrack::{Counter, Tuple};
+use proptest::prelude::*;
+use verdict::{
+    Cgroup, Endpoint, Executable, Process, Protocol,
+    policy::model::{Action, Global, Matcher, Profile, Remote, Rule, Settings, Snapshot},
+};
+
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+
+/// A judge with a clock that tests move by hand.
+struct Bench {
+    judge: Judge,
+    time: Duration,
+    effects: Effects,
+    next_packet: u32,
+}
+
+fn snapshot(profiles: Vec<Profile>) -> Arc<CompiledPolicy> {
+    let global = Global {
+        settings: Settings::default(),
+        rules: Vec::new(),
+        redirect_dns: false,
+        incoming_refusal: Action::Drop,
+        ask_timeout_seconds: 30,
+    };
+    Arc::new(
+        CompiledPolicy::new(Snapshot {
+            version: 1,
+            global,
+            profiles,
+        })
+        .unwrap(),
+    )
+}
+
+fn profile(path: &str, default: Action, rules: Vec<Rule>) -> Profile {
+    Profile {
+        id: path.rsplit('/').next().unwrap().into(),
+        matchers: vec![Matcher {
+            path: Some(path.into()),
+            ..Matcher::default()
+        }],
+        settings: Settings {
+            default_action: Some(default),
+            ..Settings::default()
+        },
+        rules,
+        ..Profile::default()
+    }
+}
+
+fn allow_domain(name: &str) -> Rule {
+    Rule {
+        source: "app#1".into(),
+        action: Action::Allow,
+        direction: None,
+        protocols: Vec::new(),
+        remotes: vec![Remote::Domain(name.into())],
+        remote_ports: Vec::new(),
+        local_ports: Vec::new(),
+        icmp_types: Vec::new(),
+        uids: Vec::new(),
+        expires: None,
+        note: String::new(),
+    }
+}
+
+fn process(path: &str) -> Process {
+    Process {
+        pid: 77,
+        executable: Executable {
+            path: Some(path.into()),
+            ..Executable::default()
+        },
+        cgroup: Cgroup::default(),
+        ..Process::default()
+    }
+}
+
+fn ipv4(protocol: u8, source: Ipv4Addr, destination: Ipv4Addr, transport: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x45, 0];
+    bytes.extend(u16::try_from(20 + transport.len()).unwrap().to_be_bytes());
+    bytes.extend([0, 1, 0, 0, 64, protocol, 0, 0]);
+    bytes.extend(source.octets());
+    bytes.extend(destination.octets());
+    bytes.extend(transport);
+    bytes
+}
+
+fn tcp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16), sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let mut segment = Vec::new();
+    segment.extend(from.1.to_be_bytes());
+    segment.extend(to.1.to_be_bytes());
+    segment.extend(sequence.to_be_bytes());
+    segment.extend([0, 0, 0, 0, 0x50, flags, 0, 0, 0, 0, 0, 0]);
+    segment.extend(payload);
+    ipv4(6, from.0, to.0, &segment)
+}
+
+fn udp(from: (Ipv4Addr, u16), to: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut datagram = Vec::new();
+    datagram.extend(from.1.to_be_bytes());
+    datagram.extend(to.1.to_be_bytes());
+    datagram.extend([0, 8, 0, 0]);
+    ipv4(17, from.0, to.0, &datagram)
+}
+
+const SYN: u8 = 2;
+const ACK: u8 = 16;
+
+fn syn(port: u16, sequence: u32) -> Vec<u8> {
+    tcp((HOST, port), (PEER, 443), sequence, SYN, &[])
+}
+
+impl Bench {
+    fn new(policy: Arc<CompiledPolicy>) -> Self {
+        let judge = Judge::new(Limits::default(), MarkScheme::default(), policy, vec![990], 0);
+        Self {
+            judge,
+            time: Duration::ZERO,
+            effects: Effects::default(),
+            next_packet: 0,
+        }
+    }
+
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.time,
+            wall: SystemTime::UNIX_EPOCH + self.time,
+        }
+    }
+
+    /// The id that the packet got.
+    fn packet_of(&mut self, hook: Hook, uid: Option<u32>, bytes: &[u8], opener: Option<Direction>) -> u32 {
+        self.next_packet += 1;
+        let waiting = Waiting {
+            queue: usize::from(hook == Hook::Input),
+            id: self.next_packet,
+            mark: 0,
+        };
+        let arrival = Arrival {
+            waiting,
+            hook,
+            uid,
+            bytes,
+        };
+        self.judge
+            .on_packet(self.now(), &arrival, |_| opener, &mut self.effects);
+        self.next_packet
+    }
+
+    fn out(&mut self, bytes: &[u8]) -> u32 {
+        self.packet_of(Hook::Output, Some(1000), bytes, None)
+    }
+
+    fn answer_all(&mut self, process_of: impl Fn(u64) -> Option<Process>) {
+        for question in std::mem::take(&mut self.effects.questions) {
+            let process = process_of(question.request_id);
+            let process_key = if process.is_some() { question.request_id } else { 0 };
+            let answer = Answer {
+                request_id: question.request_id,
+                process_key,
+                process,
+                ..Answer::default()
+            };
+            self.judge.on_answer(self.now(), answer, &mut self.effects);
+        }
+    }
+
+    fn marks(&mut self) -> Vec<(u32, u32)> {
+        self.effects
+            .verdicts
+            .drain(..)
+            .map(|verdict| (verdict.packet.id, verdict.mark))
+            .collect()
+    }
+
+    fn events(&mut self) -> Vec<(EventKind, Verdict, Why)> {
+        let told = |event: Event| {
+            (
+                event.kind,
+                event.connection.decision.verdict,
+                event.connection.decision.why,
+            )
+        };
+        self.effects.events.drain(..).map(told).collect()
+    }
+}
+
+#[test]
+fn packets_of_a_flow_wait_together_and_get_one_decision() {
+    let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Block, vec![])]));
+    let bytes = udp((HOST, 4000), (PEER, 53));
+    let packets = [bench.out(&bytes), bench.out(&bytes), bench.out(&bytes)];
+    assert_eq!((bench.effects.questions.len(), bench.marks()), (1, vec![]));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert_eq!(bench.marks(), packets.map(|id| (id, 1711)));
+    assert_eq!(
+        bench.events(),
+        [(EventKind::Decided, Verdict::Block, Why::DefaultAction)]
+    );
+}
+
+#[test]
+fn an_allowed_flow_is_marked_for_good_and_its_stragglers_at_once() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    let straggler = bench.out(&tcp((HOST, 4000), (PEER, 443), 2, ACK, &[]));
+    assert_eq!(bench.marks(), [(1, 1710), (straggler, 1710)]);
+    assert_eq!(bench.events().len(), 1);
+}
+
+#[test]
+fn a_flow_without_an_answer_is_decided_as_unknown_after_the_deadline() {
+    let unknown = Profile {
+        id: "unknown".into(),
+        matchers: vec![Matcher {
+            unknown: true,
+            ..Matcher::default()
+        }],
+        settings: Settings {
+            default_action: Some(Action::Drop),
+            ..Settings::default()
+        },
+        ..Profile::default()
+    };
+    let mut bench = Bench::new(snapshot(vec![unknown]));
+    let packet = bench.out(&syn(4000, 1));
+    bench.time = bench.judge.next_deadline().unwrap();
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [(packet, 1712)]);
+    let event = bench.effects.events.pop().unwrap();
+    assert_eq!(event.connection.who.miss, Some(Miss::Timeout));
+    assert_eq!(event.connection.who.uid, Some(1000));
+    assert_eq!(bench.judge.counts().late, 1);
+}
+
+#[test]
+fn questions_are_asked_again_of_a_new_resolver() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    let asked = std::mem::take(&mut bench.effects.questions);
+    bench.judge.on_resolver_restart(&mut bench.effects);
+    assert_eq!(bench.effects.questions, asked);
+}
+
+#[test]
+fn a_key_of_an_earlier_stream_names_nobody() {
+    let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Block, vec![])]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.judge.on_resolver_restart(&mut bench.effects);
+    bench.out(&syn(4001, 1));
+    let request_id = bench.effects.questions.pop().unwrap().request_id;
+    bench.marks();
+    let stale = Answer {
+        request_id,
+        process_key: 1,
+        ..Answer::default()
+    };
+    bench.judge.on_answer(bench.now(), stale, &mut bench.effects);
+    assert_eq!(bench.marks(), [(2, 1710)], "decided as unknown");
+}
+
+#[test]
+fn a_retransmitted_syn_is_no_new_event_but_another_one_is_asked_for() {
+    let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Drop, vec![])]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    let again = bench.out(&syn(4000, 1));
+    assert_eq!(bench.marks(), [(1, 1712), (again, 1712)]);
+    // the same ends, and another program behind them
+    let other = bench.out(&syn(4000, 999));
+    assert_eq!(bench.effects.questions.len(), 1);
+    bench.answer_all(|_| Some(process("/usr/bin/other")));
+    assert_eq!(bench.marks(), [(other, 1710)]);
+    assert_eq!(bench.events().len(), 2);
+}
+
+#[test]
+fn refused_datagrams_of_one_program_are_one_event_and_each_is_asked_for() {
+    let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Block, vec![])]));
+    for _ in 0..3 {
+        bench.out(&udp((HOST, 4000), (PEER, 9)));
+        assert_eq!(bench.effects.questions.len(), 1);
+        bench.answer_all(|_| Some(process("/usr/bin/app")));
+    }
+    assert_eq!(bench.marks().len(), 3);
+    assert_eq!(bench.events().len(), 1);
+    bench.out(&udp((HOST, 4000), (PEER, 9)));
+    bench.answer_all(|_| Some(process("/usr/bin/other")));
+    assert_eq!(bench.marks(), [(4, 1710)]);
+}
+
+#[test]
+fn a_reply_that_comes_back_to_the_queue_keeps_its_direction() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let bytes = tcp((PEER, 443), (HOST, 4000), 5, ACK, b"data");
+    bench.packet_of(Hook::Input, None, &bytes, Some(Direction::Outgoing));
+    let flow = bench.effects.questions[0].flow;
+    assert_eq!((flow.direction, flow.local.port), (Direction::Outgoing, 4000));
+}
+
+#[test]
+fn a_change_of_policy_takes_the_mark_of_live_flows_away() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.marks();
+    bench.events();
+    let blocks = snapshot(vec![profile("/usr/bin/app", Action::Block, vec![])]);
+    bench.judge.on_policy(bench.now(), blocks, &mut bench.effects);
+    assert_eq!(bench.effects.resets.len(), 1);
+    assert_eq!(
+        bench.events(),
+        [(EventKind::Redecided, Verdict::Block, Why::DefaultAction)]
+    );
+    let next = bench.packet_of(
+        Hook::Input,
+        None,
+        &tcp((PEER, 443), (HOST, 4000), 5, ACK, b"x"),
+        None,
+    );
+    assert_eq!(bench.marks(), [(next, 1711)]);
+}
+
+#[test]
+fn a_policy_that_says_the_same_resets_nothing() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.events();
+    bench
+        .judge
+        .on_policy(bench.now(), snapshot(vec![]), &mut bench.effects);
+    assert!(bench.effects.resets.is_empty() && bench.events().is_empty());
+}
+
+#[test]
+fn a_flow_passes_until_it_says_its_name() {
+    let app = profile("/usr/bin/app", Action::Block, vec![allow_domain("good.example")]);
+    let mut bench = Bench::new(snapshot(vec![app]));
+    for (port, host, mark) in [(4000, "good.example", 1710), (4001, "bad.example", 1711)] {
+        bench.out(&syn(port, 1));
+        bench.answer_all(|_| Some(process("/usr/bin/app")));
+        assert_eq!(bench.marks().last().unwrap().1, 1700);
+        assert!(bench.events().is_empty());
+        bench.packet_of(
+            Hook::Input,
+            None,
+            &tcp((PEER, 443), (HOST, port), 9, SYN | ACK, &[]),
+            None,
+        );
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        bench.out(&tcp((HOST, port), (PEER, 443), 2, ACK, request.as_bytes()));
+        let marks: Vec<_> = bench.marks().into_iter().map(|(_, mark)| mark).collect();
+        assert_eq!(marks, [1700, mark]);
+        assert_eq!(bench.effects.events.len(), 1);
+        assert_eq!(bench.effects.events[0].connection.domain.as_deref(), Some(host));
+        bench.effects.events.clear();
+    }
+}
+
+#[test]
+fn a_flow_whose_peer_speaks_first_has_no_name() {
+    let app = profile("/usr/bin/app", Action::Block, vec![allow_domain("good.example")]);
+    let mut bench = Bench::new(snapshot(vec![app]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.packet_of(
+        Hook::Input,
+        None,
+        &tcp((PEER, 443), (HOST, 4000), 9, ACK, b"220 hello"),
+        None,
+    );
+    assert_eq!(bench.marks().last().unwrap().1, 1711);
+}
+
+#[test]
+fn a_flow_that_says_nothing_is_settled_after_its_time() {
+    let app = profile("/usr/bin/app", Action::Block, vec![allow_domain("good.example")]);
+    let mut bench = Bench::new(snapshot(vec![app]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.marks();
+    bench.time += Limits::default().name_deadline;
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(
+        bench.events(),
+        [(EventKind::Decided, Verdict::Block, Why::DefaultAction)]
+    );
+    let late = bench.out(&tcp((HOST, 4000), (PEER, 443), 2, ACK, b"GET "));
+    assert_eq!(bench.marks(), [(late, 1711)]);
+}
+
+#[test]
+fn an_end_is_told_with_what_was_carried() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.effects.events.clear();
+    let flow = Flow {
+        direction: Direction::Outgoing,
+        protocol: Protocol::TCP,
+        local: Endpoint::new(IpAddr::V4(HOST), 4000),
+        remote: Endpoint::new(IpAddr::V4(PEER), 443),
+    };
+    let sent = Counter {
+        packets: 3,
+        bytes: 300,
+    };
+    let entry = Entry {
+        original: Tuple::of(&flow),
+        mark: 1710,
+        sent,
+        received: Counter::default(),
+    };
+    assert!(bench.judge.tracks(&entry));
+    bench.time += Duration::from_secs(5);
+    bench.judge.on_end(bench.now(), &entry, &mut bench.effects);
+    let ended = bench.effects.events.pop().unwrap();
+    assert_eq!(
+        (ended.kind, ended.connection.totals.unwrap().sent),
+        (EventKind::Ended, sent)
+    );
+    assert_eq!(ended.connection.totals.unwrap().duration, Duration::from_secs(5));
+    assert!(!bench.judge.tracks(&entry));
+}
+
+#[test]
+fn the_mesh_itself_passes_without_a_question() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let packet = bench.packet_of(Hook::Output, Some(990), &syn(4000, 1), None);
+    assert_eq!(bench.marks(), [(packet, 1710)]);
+    assert_eq!(bench.events(), [(EventKind::Decided, Verdict::Allow, Why::Mesh)]);
+}
+
+#[test]
+fn one_users_flood_leaves_room_for_others() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    for number in 0..20_000_u32 {
+        let source = Ipv4Addr::from(u32::from(HOST) + number / 60_000);
+        bench.out(&tcp(
+            (source, u16::try_from(number % 60_000).unwrap() + 1),
+            (PEER, 80),
+            number,
+            SYN,
+            &[],
+        ));
+    }
+    let refused = bench.marks();
+    assert!(!refused.is_empty() && refused.iter().all(|(_, mark)| *mark == 1702));
+    assert_eq!(
+        bench.judge.counts().overload,
+        u64::try_from(refused.len()).unwrap()
+    );
+    bench.effects.questions.clear();
+    bench.packet_of(Hook::Output, Some(1001), &syn(9, 1), None);
+    assert_eq!(
+        bench.effects.questions.len(),
+        1,
+        "another user is still asked for"
+    );
+}
+
+#[test]
+fn what_does_not_parse_is_dropped_this_once() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let packet = bench.out(&[0x45, 0, 0]);
+    assert_eq!(bench.marks(), [(packet, 1702)]);
+    assert_eq!(bench.judge.counts().unparsable, 1);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Packet {
+        input: bool,
+        port: u16,
+        flags: u8,
+        sequence: u32,
+        payload: Vec<u8>,
+    },
+    Answer {
+        known: bool,
+    },
+    Time(u64),
+    Policy(bool),
+    Rubbish(Vec<u8>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let payload = prop_oneof![
+        Just(vec![]),
+        Just(b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n".to_vec()),
+        any::<Vec<u8>>()
+    ];
+    prop_oneof![
+        4 => (any::<bool>(), 1..4_u16, prop_oneof![Just(SYN), Just(ACK), Just(SYN | ACK)], 0..3_u32, payload)
+            .prop_map(|(input, port, flags, sequence, payload)| Step::Packet { input, port, flags, sequence, payload }),
+        2 => any::<bool>().prop_map(|known| Step::Answer { known }),
+        1 => (0..12_000_u64).prop_map(Step::Time),
+        1 => any::<bool>().prop_map(Step::Policy),
+        1 => any::<Vec<u8>>().prop_map(Step::Rubbish),
+    ]
+}
+
+proptest! {
+    /// Whatever happens in whatever order, no packet is forgotten and none is answered twice.
+    #[test]
+    fn every_packet_gets_exactly_one_verdict(steps in proptest::collection::vec(step(), 0..60)) {
+        let app = || profile("/usr/bin/app", Action::Block, vec![allow_domain("a.example")]);
+        let mut bench = Bench::new(snapshot(vec![app()]));
+        let mut answered = Vec::new();
+        for step in steps {
+            match step {
+                Step::Packet { input, port, flags, sequence, payload } => {
+                    let (hook, from, to) = if input {
+                        (Hook::Input, (PEER, 443), (HOST, port))
+                    } else {
+                        (Hook::Output, (HOST, port), (PEER, 443))
+                    };
+                    bench.packet_of(hook, Some(1000), &tcp(from, to, sequence, flags, &payload), None);
+                }
+                Step::Answer { known } => bench.answer_all(|_| known.then(|| process("/usr/bin/app"))),
+                Step::Time(milliseconds) => {
+                    bench.time += Duration::from_millis(milliseconds);
+                    bench.judge.on_time(bench.now(), &mut bench.effects);
+                }
+                Step::Policy(blocks) => {
+                    let policy = snapshot(if blocks { vec![app()] } else { vec![] });
+                    bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
+                }
+                Step::Rubbish(bytes) => { bench.out(&bytes); }
+            }
+            answered.extend(bench.marks().into_iter().map(|(id, _)| id));
+        }
+        bench.time += Duration::from_secs(3600);
+        bench.judge.on_time(bench.now(), &mut bench.effects);
+        answered.extend(bench.marks().into_iter().map(|(id, _)| id));
+        answered.sort_unstable();
+        prop_assert_eq!(answered, (1..=bench.next_packet).collect::<Vec<_>>());
+    }
+}

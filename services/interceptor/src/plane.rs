@@ -1,0 +1,393 @@
+//! The data plane: one thread, four queues. Reads packets, lets the [`Judge`] decide, carries out what it says.
+//!
+//! Invariant: nothing here waits for anything but the kernel's descriptors, the resolver's answers and the time. Events and
+//! mark changes leave through bounded channels; what does not fit is counted, never waited for.
+
+use std::{
+    cell::RefCell,
+    os::fd::AsRawFd,
+    rc::Rc,
+    sync::{Arc, mpsc as blocking},
+    time::{Duration, SystemTime},
+};
+
+use daemon::status::{Counter, Status};
+use netlink::Builder;
+use tokio::{
+    io::unix::AsyncFd,
+    sync::{Notify, mpsc},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+use verdict::policy::CompiledPolicy;
+
+use crate::{
+    conntrack::{Conntrack, Endings, Entry, Tuple},
+    judge::{Answer, Arrival, Effects, Event, Judge, Now, Question, Waiting},
+    marks::Job,
+    nfqueue::Queue,
+    resolver,
+};
+
+/// Packets read from one queue before the others get their turn.
+const BATCH: usize = 64;
+/// Longer than the copy range and all other attributes.
+const BUFFER: usize = 16 << 10;
+
+/// What the plane is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Decides.
+    pub judge: Judge,
+    /// Bound, rules or not.
+    pub queues: Vec<Queue>,
+    /// Who opened an established connection?
+    pub conntrack: Conntrack,
+    /// Ends of connections.
+    pub endings: Endings,
+    /// Takes marks away, on a thread of its own.
+    pub marks: blocking::Sender<Job>,
+    /// Where events go.
+    pub events: mpsc::Sender<Event>,
+    /// Policies to come.
+    pub policies: tokio::sync::watch::Receiver<Arc<CompiledPolicy>>,
+    /// Connections that conntrack lists with one of our marks.
+    pub listed: mpsc::Receiver<Vec<Entry>>,
+    /// To the process-resolver.
+    pub resolver: std::path::PathBuf,
+    /// Of the whole service.
+    pub status: Status,
+    /// Of the whole service.
+    pub shutdown: CancellationToken,
+}
+
+struct Core {
+    judge: Judge,
+    effects: Effects,
+    queues: Rc<[AsyncFd<Queue>]>,
+    conntrack: Conntrack,
+    builder: Builder,
+    questions: Option<mpsc::UnboundedSender<Question>>,
+    events: mpsc::Sender<Event>,
+    marks: blocking::Sender<Job>,
+    started: Instant,
+    /// When the timer rings next.
+    armed: Option<Duration>,
+    timer: Rc<Notify>,
+    counters: Counters,
+}
+
+struct Counters {
+    packets: Counter,
+    decided: Counter,
+    unattributed: Counter,
+    late: Counter,
+    unparsable: Counter,
+    overload: Counter,
+    untracked: Counter,
+    flows: Counter,
+    pending: Counter,
+    events_dropped: Counter,
+    verdict_errors: Counter,
+}
+
+impl Counters {
+    fn new(status: &Status) -> Self {
+        Self {
+            packets: status.counter("packets"),
+            decided: status.counter("connections_decided"),
+            unattributed: status.counter("connections_unattributed"),
+            late: status.counter("attribution_late"),
+            unparsable: status.counter("packets_unparsable"),
+            overload: status.counter("packets_overload"),
+            untracked: status.counter("connections_untracked"),
+            flows: status.counter("connections_now"),
+            pending: status.counter("pending_now"),
+            events_dropped: status.counter("events_dropped"),
+            verdict_errors: status.counter("verdict_errors"),
+        }
+    }
+}
+
+type Shared = Rc<RefCell<Core>>;
+
+/// Runs until `shutdown`; must be polled inside a [`tokio::task::LocalSet`] on a current-thread runtime.
+pub async fn run(parts: Parts) -> anyhow::Result<()> {
+    let Parts {
+        judge,
+        queues,
+        conntrack,
+        endings,
+        marks,
+        events,
+        policies,
+        listed,
+        resolver,
+        status,
+        shutdown,
+    } = parts;
+    let queues: Vec<_> = queues
+        .into_iter()
+        .map(watched)
+        .collect::<Result<_, _>>()?;
+    let queues: Rc<[AsyncFd<Queue>]> = queues.into();
+    let timer = Rc::new(Notify::new());
+    let core = Rc::new(RefCell::new(Core {
+        judge,
+        effects: Effects::default(),
+        queues: Rc::clone(&queues),
+        conntrack,
+        builder: Builder::new(),
+        questions: None,
+        events,
+        marks,
+        started: Instant::now(),
+        armed: None,
+        timer: Rc::clone(&timer),
+        counters: Counters::new(&status),
+    }));
+    let mut tasks = tokio::task::JoinSet::new();
+    for index in 0..queues.len() {
+        tasks.spawn_local(read_queue(Rc::clone(&core), Rc::clone(&queues), index));
+    }
+    tasks.spawn_local(read_endings(
+        Rc::clone(&core),
+        watched(endings)?,
+        status.clone(),
+    ));
+    tasks.spawn_local(keep_time(Rc::clone(&core), timer));
+    tasks.spawn_local(follow_policy(Rc::clone(&core), policies));
+    tasks.spawn_local(sweep(Rc::clone(&core), listed));
+    tasks.spawn_local(resolver::ask(
+        // made here, so that its connection lives on this thread
+        daemon::grpc::channel(&resolver),
+        status,
+        shutdown.clone(),
+        {
+            let core = Rc::clone(&core);
+            move |questions| core.borrow_mut().resolver_began(questions)
+        },
+        move |answer| core.borrow_mut().answered(answer),
+    ));
+    tokio::select! {
+        () = shutdown.cancelled() => Ok(()),
+        Some(ended) = tasks.join_next() => ended?,
+    }
+}
+
+#[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+fn watched<T: AsRawFd>(owner: T) -> std::io::Result<AsyncFd<T>> {
+    // SAFETY: queues and event sockets own their descriptor, always give the same one, and close it when they are dropped.
+    Ok(unsafe { AsyncFd::register(owner) }?)
+}
+
+async fn read_queue(core: Shared, queues: Rc<[AsyncFd<Queue>]>, index: usize) -> anyhow::Result<()> {
+    let Some(queue) = queues.get(index) else {
+        return Ok(());
+    };
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let mut readable = queue.readable().await?;
+        for _ in 0..BATCH {
+            if !core.borrow_mut().receive(index, queue.get_ref(), &mut buffer)? {
+                readable.clear_ready();
+                break;
+            }
+        }
+        drop(readable);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn read_endings(core: Shared, endings: AsyncFd<Endings>, status: Status) -> anyhow::Result<()> {
+    let lost = status.counter("endings_lost");
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let mut readable = endings.readable().await?;
+        for _ in 0..BATCH {
+            match endings
+                .get_ref()
+                .read(&mut buffer, |entry| core.borrow_mut().ended(&entry))
+            {
+                Ok(true) => {}
+                Ok(false) => {
+                    readable.clear_ready();
+                    break;
+                }
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => lost.add(1),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        drop(readable);
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn keep_time(core: Shared, timer: Rc<Notify>) -> anyhow::Result<()> {
+    loop {
+        let next = core.borrow_mut().arm();
+        let ring = async {
+            match next {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = ring => core.borrow_mut().time_passed(),
+            () = timer.notified() => {}
+        }
+    }
+}
+
+async fn follow_policy(
+    core: Shared,
+    mut policies: tokio::sync::watch::Receiver<Arc<CompiledPolicy>>,
+) -> anyhow::Result<()> {
+    while policies.changed().await.is_ok() {
+        let policy = Arc::clone(&policies.borrow_and_update());
+        core.borrow_mut().policy_changed(policy);
+    }
+    std::future::pending().await
+}
+
+/// Connections that were decided before our time, or were too many to remember: no one can say what the new policy means
+/// for them but the packet path, so they are asked again.
+async fn sweep(core: Shared, mut listed: mpsc::Receiver<Vec<Entry>>) -> anyhow::Result<()> {
+    while let Some(entries) = listed.recv().await {
+        let core = core.borrow();
+        for entry in entries.iter().filter(|entry| !core.judge.tracks(entry)) {
+            core.send_job(Job::Reset(entry.original));
+        }
+    }
+    std::future::pending().await
+}
+
+impl Core {
+    fn now(&self) -> Now {
+        Now {
+            monotonic: self.started.elapsed(),
+            wall: SystemTime::now(),
+        }
+    }
+
+    /// One datagram of a queue; false where none waits.
+    fn receive(&mut self, index: usize, queue: &Queue, buffer: &mut [u8]) -> Result<bool, netlink::Error> {
+        let now = self.now();
+        let hook = queue.number().hook();
+        let read = queue.read(buffer, |queued| {
+            let waiting = Waiting {
+                queue: index,
+                id: queued.id,
+                mark: queued.mark,
+            };
+            let arrival = Arrival {
+                waiting,
+                hook,
+                uid: queued.uid,
+                bytes: queued.bytes,
+            };
+            let conntrack = &mut self.conntrack;
+            self.judge
+                .on_packet(now, &arrival, |flow| conntrack.opened_by(flow), &mut self.effects);
+        })?;
+        self.carry_out();
+        Ok(read)
+    }
+
+    fn answered(&mut self, answer: Answer) {
+        let now = self.now();
+        self.judge.on_answer(now, answer, &mut self.effects);
+        self.carry_out();
+    }
+
+    fn resolver_began(&mut self, questions: mpsc::UnboundedSender<Question>) {
+        self.questions = Some(questions);
+        self.judge.on_resolver_restart(&mut self.effects);
+        self.carry_out();
+    }
+
+    fn ended(&mut self, entry: &Entry) {
+        let now = self.now();
+        self.judge.on_end(now, entry, &mut self.effects);
+        self.carry_out();
+    }
+
+    fn policy_changed(&mut self, policy: Arc<CompiledPolicy>) {
+        let now = self.now();
+        self.judge.on_policy(now, policy, &mut self.effects);
+        self.carry_out();
+        self.send_job(Job::List);
+    }
+
+    fn time_passed(&mut self) {
+        let now = self.now();
+        self.judge.on_time(now, &mut self.effects);
+        self.carry_out();
+    }
+
+    /// Verdicts first: somebody waits for them.
+    fn carry_out(&mut self) {
+        for verdict in self.effects.verdicts.drain(..) {
+            let Some(queue) = self.queues.get(verdict.packet.queue) else {
+                continue;
+            };
+            // ENOENT: the kernel dropped the packet meanwhile (its device went away)
+            if queue
+                .get_ref()
+                .accept(&mut self.builder, verdict.packet.id, verdict.mark)
+                .is_err()
+            {
+                self.counters.verdict_errors.add(1);
+            }
+        }
+        for question in self.effects.questions.drain(..) {
+            // without a stream the question waits in the judge, and is asked when there is one
+            if let Some(questions) = &self.questions {
+                let _ = questions.send(question);
+            }
+        }
+        let resets = std::mem::take(&mut self.effects.resets);
+        for flow in &resets {
+            self.send_job(Job::Reset(Tuple::of(flow)));
+        }
+        for event in self.effects.events.drain(..) {
+            if self.events.try_send(event).is_err() {
+                self.counters.events_dropped.add(1);
+            }
+        }
+        self.count();
+        if self
+            .judge
+            .next_deadline()
+            .is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
+        {
+            self.timer.notify_one();
+        }
+    }
+
+    fn send_job(&self, job: Job) {
+        if self.marks.send(job).is_err() {
+            tracing::error!("the thread that changes connection marks has ended");
+        }
+    }
+
+    fn arm(&mut self) -> Option<Instant> {
+        self.armed = self.judge.next_deadline();
+        self.armed.map(|at| self.started + at)
+    }
+
+    fn count(&self) {
+        let (counts, (flows, pending)) = (self.judge.counts(), self.judge.sizes());
+        self.counters.packets.set(counts.packets);
+        self.counters.decided.set(counts.decided);
+        self.counters.unattributed.set(counts.unattributed);
+        self.counters.late.set(counts.late);
+        self.counters.unparsable.set(counts.unparsable);
+        self.counters.overload.set(counts.overload);
+        self.counters.untracked.set(counts.untracked);
+        self.counters.flows.set(u64::try_from(flows).unwrap_or(u64::MAX));
+        self.counters
+            .pending
+            .set(u64::try_from(pending).unwrap_or(u64::MAX));
+    }
+}

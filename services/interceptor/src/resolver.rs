@@ -1,0 +1,90 @@
+//! The stream to the process-resolver: questions out, answers in, in any order.
+
+use std::{cell::RefCell, rc::Rc};
+
+use daemon::{grpc, status::Status};
+use proto::{
+    convert,
+    resolver::v1::{
+        Miss as WireMiss, ResolveReply, ResolveRequest, process_resolver_client::ProcessResolverClient,
+    },
+};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+
+use crate::judge::{Answer, Miss, Question};
+
+const PROBLEM: &str = "resolver-unreachable";
+
+/// Keeps a stream open until `shutdown`. `on_begin` gets the way to ask, for each new stream; `on_answer` each answer.
+pub async fn ask(
+    channel: Channel,
+    status: Status,
+    shutdown: CancellationToken,
+    on_begin: impl Fn(mpsc::UnboundedSender<Question>) + 'static,
+    on_answer: impl Fn(Answer) + 'static,
+) -> anyhow::Result<()> {
+    let on_begin = Rc::new(on_begin);
+    let malformed = status.counter("answers_malformed");
+    let unreachable = Rc::new(RefCell::new(status));
+    let connect = || {
+        let (channel, on_begin, status) = (channel.clone(), Rc::clone(&on_begin), Rc::clone(&unreachable));
+        async move {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let requests = UnboundedReceiverStream::new(receiver).map(request);
+            let opened = ProcessResolverClient::new(channel).resolve(requests).await;
+            match opened {
+                Ok(replies) => {
+                    status.borrow().clear(PROBLEM);
+                    on_begin(sender);
+                    Ok(replies.into_inner())
+                }
+                Err(refused) => {
+                    let text = "process-resolver cannot be reached: connections are decided as of an unknown process";
+                    status.borrow().raise(PROBLEM, text);
+                    Err(refused)
+                }
+            }
+        }
+    };
+    grpc::follow(
+        "process-resolver",
+        shutdown,
+        connect,
+        |reply: ResolveReply| match answer(reply) {
+            Ok(answer) => on_answer(answer),
+            Err(_) => malformed.add(1),
+        },
+    )
+    .await;
+    Ok(())
+}
+
+fn request(question: Question) -> ResolveRequest {
+    ResolveRequest {
+        request_id: question.request_id,
+        flow: Some(question.flow.into()),
+        uid: question.uid,
+        hash: question.hash,
+    }
+}
+
+fn answer(reply: ResolveReply) -> Result<Answer, convert::Error> {
+    let miss = match reply.miss() {
+        WireMiss::Unspecified => None,
+        WireMiss::NoSocket => Some(Miss::NoSocket),
+        WireMiss::NoProcess => Some(Miss::NoProcess),
+        WireMiss::Timeout => Some(Miss::Timeout),
+    };
+    Ok(Answer {
+        request_id: reply.request_id,
+        process_key: reply.process_key,
+        process: reply.process.map(TryInto::try_into).transpose()?,
+        miss,
+        uid: reply.socket_uid,
+        cgroup: reply.socket_cgroup.map(Into::into),
+        ended: reply.ended,
+    })
+}

@@ -1,0 +1,64 @@
+//! The gRPC service: translates, no more.
+
+use std::pin::Pin;
+
+use daemon::status::Status as ServiceStatus;
+use proto::{
+    common::v1::{GetStateRequest, ServiceState},
+    interceptor::v1::{
+        ConnectionEvents, ListConnectionsReply, ListConnectionsRequest, WatchEventsRequest,
+        interceptor_server::Interceptor,
+    },
+};
+use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
+use tonic::{Request, Response, Status};
+
+use crate::{
+    hub::{BATCH, Hub},
+    wire,
+};
+
+/// Serves what the hub and the status know.
+#[derive(Debug)]
+pub struct Service {
+    /// Events and live connections.
+    pub hub: Hub,
+    /// Health and counters.
+    pub status: ServiceStatus,
+}
+
+type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+#[tonic::async_trait]
+impl Interceptor for Service {
+    type WatchEventsStream = Replies<ConnectionEvents>;
+    type ListConnectionsStream = Replies<ListConnectionsReply>;
+
+    async fn watch_events(
+        &self,
+        request: Request<WatchEventsRequest>,
+    ) -> Result<Response<Self::WatchEventsStream>, Status> {
+        let batches = self.hub.subscribe(request.get_ref().include_live);
+        Ok(Response::new(Box::pin(ReceiverStream::new(batches).map(Ok))))
+    }
+
+    async fn list_connections(
+        &self,
+        _: Request<ListConnectionsRequest>,
+    ) -> Result<Response<Self::ListConnectionsStream>, Status> {
+        let live = self.hub.live();
+        let replies: Vec<_> = live
+            .chunks(BATCH)
+            .map(|chunk| {
+                Ok(ListConnectionsReply {
+                    connections: chunk.iter().map(wire::connection).collect(),
+                })
+            })
+            .collect();
+        Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
+        Ok(Response::new(self.status.snapshot()))
+    }
+}

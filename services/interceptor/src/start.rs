@@ -1,0 +1,219 @@
+//! Brings the service up and down: queues first, rules last, so that no rule ever waits for a reader.
+
+use std::{sync::Arc, thread};
+
+use anyhow::Context as _;
+use daemon::{
+    About, Callers, Context,
+    bus::{Desktop, Publisher},
+    grpc,
+    status::Status,
+};
+use proto::interceptor::v1::interceptor_server::InterceptorServer;
+use tokio::sync::{mpsc, oneshot, watch};
+use verdict::{mark::MarkScheme, policy::CompiledPolicy};
+
+use crate::{
+    bus,
+    config::Config,
+    conntrack::{Conntrack, Endings},
+    firewall::{self, Firewall, Report},
+    hub::Hub,
+    judge::Judge,
+    kernel, marks,
+    nfqueue::{Queue, QueueNumber},
+    plane, policies, rpc, wire,
+};
+
+/// What this service is.
+pub const ABOUT: About = About {
+    name: "interceptor",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// Its own arguments.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {
+    /// Print the firewall rules and end; needs no privileges
+    #[arg(long, conflicts_with = "cleanup")]
+    print_rules: bool,
+    /// Remove all our firewall rules and end
+    #[arg(long)]
+    cleanup: bool,
+}
+
+/// Events on their way from the packet path.
+const EVENTS: usize = 65_536;
+/// Octets of receive buffer for ends of connections.
+const ENDINGS_BUFFER: usize = 8 << 20;
+
+/// Runs the service, or the one thing that its arguments name.
+pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
+    let scheme = context.config.scheme().context("setting marks")?;
+    if context.args.print_rules {
+        return print_rules(&context.config, scheme);
+    }
+    if context.args.cleanup {
+        return cleanup(&context).await;
+    }
+    serve(context, scheme).await
+}
+
+#[expect(clippy::print_stdout, reason = "that is what --print-rules is for")]
+fn print_rules(config: &Config, scheme: MarkScheme) -> anyhow::Result<()> {
+    print!("{}", firewall::print_rules(&config.firewall, scheme)?);
+    Ok(())
+}
+
+async fn cleanup(context: &Context<Config, Args>) -> anyhow::Result<()> {
+    match firewall::cleanup(&context.paths.runtime).await {
+        Ok(removed) => {
+            tracing::info!(from = removed.from.len(), "rules removed");
+            Ok(())
+        }
+        Err(unremoved) => Err(unremoved.into()),
+    }
+}
+
+async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Result<()> {
+    let Context {
+        config,
+        paths,
+        status,
+        shutdown,
+        ..
+    } = context;
+    require_net_admin()?;
+    let listener = grpc::bind(&paths, &ABOUT)?;
+    let kept = policies::Kept::new(&paths.state);
+    let (policies, in_force) = watch::channel(Arc::new(kept.load(&status)?));
+    let options = config.queue_options();
+    let queues = QueueNumber::ALL
+        .into_iter()
+        .map(|number| Queue::bind(number, &options))
+        .collect::<Result<Vec<_>, _>>()?;
+    kernel::count_traffic(&status);
+
+    let (events, events_out) = mpsc::channel(EVENTS);
+    let (listed, listed_out) = mpsc::channel(4);
+    let parts = plane::Parts {
+        judge: judge(&config, scheme, &in_force),
+        queues,
+        conntrack: Conntrack::open().context("open conntrack")?,
+        endings: Endings::open(ENDINGS_BUFFER).context("listen to conntrack")?,
+        marks: marks::start(Conntrack::open()?, scheme, listed, status.clone())?,
+        events,
+        policies: in_force,
+        listed: listed_out,
+        resolver: paths.socket("process-resolver"),
+        status: status.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let plane = start_plane(parts)?;
+    let firewall = Firewall::new(&config.firewall, scheme)
+        .await?
+        .lock_in(&paths.runtime);
+    let applied = firewall.apply().await.context("load the firewall rules")?;
+    tracing::info!(backend = %applied.backend, "rules loaded and verified");
+    for problem in applied.problems {
+        status.raise(problem.code, problem.text);
+    }
+
+    let hub = Hub::default();
+    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
+    let publisher = Publisher::default();
+    let service = rpc::Service {
+        hub: hub.clone(),
+        status: status.clone(),
+    };
+    let routes = tonic::service::Routes::new(InterceptorServer::new(service));
+    let policy = grpc::channel(&paths.socket("policy"));
+    status.ready();
+
+    let reports = status.clone();
+    tokio::select! {
+        served = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone()) => served,
+        () = policies::follow(policy, kept, status.clone(), policies, shutdown.clone()) => Ok(()),
+        () = hub.clone().run(events_out, status.clone(), |event| publisher.push(wire::bus_event(event))) => Ok(()),
+        () = kernel::watch_queues(status.clone(), shutdown.clone()) => Ok(()),
+        () = firewall.watch(shutdown.clone(), move |report| tell(&reports, &report)) => Ok(()),
+        () = bus::serve(&desktop, &hub, &publisher) => Ok(()),
+        ended = plane => ended.context("the packet path ended")?,
+    }
+}
+
+fn tell(status: &Status, report: &Report) {
+    let repairs = status.counter("firewall_repairs");
+    match report {
+        Report::Repaired { family, deviations } => {
+            repairs.add(1);
+            let found = deviations
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            tracing::warn!(%family, found, "somebody changed the firewall rules; repaired");
+        }
+        Report::Conflict { family, deviations } => {
+            let last = deviations.first().map(ToString::to_string).unwrap_or_default();
+            let text =
+                format!("another program keeps changing the {family} rules ({last}): find it and stop it");
+            status.raise("firewall-conflict", text);
+        }
+        Report::Settled { family } => {
+            tracing::info!(%family, "firewall rules are undisturbed again");
+            status.clear("firewall-conflict");
+            status.clear("firewall-broken");
+        }
+        Report::Failed { problem, .. } => status.raise(problem.code, problem.text.clone()),
+        Report::Up { family } => tracing::info!(%family, "rules loaded"),
+    }
+}
+
+/// The packet path has a thread and a runtime of its own.
+fn start_plane(parts: plane::Parts) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (ended, end) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    thread::Builder::new().name("packets".into()).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        // nobody listens any more when the service stops
+        let _ = ended.send(local.block_on(&runtime, plane::run(parts)));
+    })?;
+    Ok(end)
+}
+
+fn require_net_admin() -> anyhow::Result<()> {
+    const NET_ADMIN: u32 = 12; // capabilities(7)
+    let status = std::fs::read_to_string("/proc/self/status").context("read own capabilities")?;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective
+        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
+        .unwrap_or(0);
+    anyhow::ensure!(
+        effective & (1 << NET_ADMIN) != 0,
+        "the capability CAP_NET_ADMIN is missing: packets cannot be queued; start the unit, or be root"
+    );
+    Ok(())
+}
+
+fn judge(config: &Config, scheme: MarkScheme, in_force: &watch::Receiver<Arc<CompiledPolicy>>) -> Judge {
+    let mesh_uids = config
+        .mesh_users
+        .0
+        .iter()
+        .filter_map(|name| daemon::users::uid(name))
+        .filter(|uid| *uid != 0);
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    // numbered from the nanoseconds since boot: no earlier run of this service got as far
+    let first =
+        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
+    Judge::new(
+        config.limits(),
+        scheme,
+        Arc::clone(&in_force.borrow()),
+        mesh_uids.collect(),
+        first,
+    )
+}

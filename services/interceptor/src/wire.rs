@@ -1,0 +1,131 @@
+//! Domain to wire: what gRPC subscribers and the desktop bus read.
+
+use std::{net::IpAddr, time::SystemTime};
+
+use proto::{
+    flow::v1 as flow,
+    interceptor::v1::{self as v1, ConnectionEvent},
+    resolver::v1::Miss as WireMiss,
+};
+
+use crate::judge::{Connection, Event, EventKind, Miss, Totals};
+
+/// An event.
+pub fn event(event: &Event) -> ConnectionEvent {
+    ConnectionEvent {
+        kind: kind(event.kind).into(),
+        time: Some(event.time.into()),
+        connection: Some(connection(&event.connection)),
+    }
+}
+
+/// A live connection, as if it were new.
+pub fn live(live: &Connection) -> ConnectionEvent {
+    ConnectionEvent {
+        kind: v1::EventKind::Decided.into(),
+        time: Some(live.started.into()),
+        connection: Some(connection(live)),
+    }
+}
+
+/// A connection.
+pub fn connection(connection: &Connection) -> v1::Connection {
+    v1::Connection {
+        id: connection.id,
+        flow: Some(connection.flow.into()),
+        scope: flow::Scope::from(connection.scope).into(),
+        started: Some(connection.started.into()),
+        process: connection.who.process.as_deref().map(Into::into),
+        miss: connection.who.miss.map_or(WireMiss::Unspecified, miss).into(),
+        uid: connection.who.uid,
+        domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
+        decision: Some((&connection.decision).into()),
+        totals: connection.totals.map(totals),
+    }
+}
+
+const fn kind(kind: EventKind) -> v1::EventKind {
+    match kind {
+        EventKind::Decided => v1::EventKind::Decided,
+        EventKind::Redecided => v1::EventKind::Redecided,
+        EventKind::Ended => v1::EventKind::Ended,
+    }
+}
+
+const fn miss(miss: Miss) -> WireMiss {
+    match miss {
+        Miss::NoSocket => WireMiss::NoSocket,
+        Miss::NoProcess => WireMiss::NoProcess,
+        Miss::Timeout => WireMiss::Timeout,
+    }
+}
+
+fn totals(totals: Totals) -> v1::Totals {
+    v1::Totals {
+        sent_bytes: totals.sent.bytes,
+        sent_packets: totals.sent.packets,
+        received_bytes: totals.received.bytes,
+        received_packets: totals.received.packets,
+        duration: totals.duration.try_into().ok(),
+    }
+}
+
+/// For the desktop bus.
+pub fn bus_event(event: &Event) -> dbus::ConnectionEvent {
+    let connection = &event.connection;
+    let totals = connection.totals.unwrap_or_default();
+    let process = connection.who.process.as_deref();
+    let executable = process.map(|process| {
+        process
+            .executable
+            .path
+            .as_ref()
+            .unwrap_or(&process.executable.claimed_path)
+    });
+    dbus::ConnectionEvent {
+        kind: number(kind(event.kind)),
+        id: connection.id,
+        time: microseconds(event.time),
+        direction: number(flow::Direction::from(connection.flow.direction)),
+        protocol: u32::from(connection.flow.protocol.0),
+        local: (octets(connection.flow.local.address), connection.flow.local.port),
+        remote: (
+            octets(connection.flow.remote.address),
+            connection.flow.remote.port,
+        ),
+        scope: number(flow::Scope::from(connection.scope)),
+        pid: process.map_or(0, |process| process.pid),
+        uid: connection.who.uid.unwrap_or(u32::MAX),
+        executable: executable
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        profile: connection.decision.profile.to_string(),
+        domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
+        verdict: number(flow::Verdict::from(connection.decision.verdict)),
+        why: number(flow::Why::from(connection.decision.why)),
+        why_text: connection.decision.why.text().to_owned(),
+        rule: connection.decision.source.to_string(),
+        sent_bytes: totals.sent.bytes,
+        sent_packets: totals.sent.packets,
+        received_bytes: totals.received.bytes,
+        received_packets: totals.received.packets,
+        duration: u64::try_from(totals.duration.as_micros()).unwrap_or(u64::MAX),
+        extra: std::collections::HashMap::new(),
+    }
+}
+
+fn number(value: impl Into<i32>) -> u32 {
+    u32::try_from(value.into()).unwrap_or(0)
+}
+
+fn microseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
