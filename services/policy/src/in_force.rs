@@ -1,0 +1,48 @@
+//! The snapshot in force, and what is refused.
+
+use std::{path::PathBuf, sync::Arc};
+
+use proto::policy::v1::{self, RefusedFile};
+use tokio::sync::watch;
+use verdict::policy::{CompileError, CompiledPolicy, model::Snapshot};
+
+use crate::entry::Refused;
+
+/// One snapshot, ready to be sent and to explain.
+#[derive(Debug)]
+pub(crate) struct InForce {
+    pub(crate) wire: v1::Snapshot,
+    pub(crate) compiled: CompiledPolicy,
+}
+
+impl InForce {
+    pub(crate) fn new(snapshot: Snapshot, made: std::time::SystemTime) -> Result<Self, CompileError> {
+        let wire = v1::Snapshot {
+            made: Some(made.into()),
+            ..(&snapshot).into()
+        };
+        Ok(Self {
+            wire,
+            compiled: CompiledPolicy::new(snapshot)?,
+        })
+    }
+}
+
+/// What the rpcs and the bus read. Clones see the same.
+#[derive(Clone, Debug)]
+pub(crate) struct Board {
+    pub(crate) in_force: watch::Receiver<Arc<InForce>>,
+    pub(crate) refused: watch::Receiver<Vec<(PathBuf, Refused)>>,
+}
+
+impl Board {
+    pub(crate) fn refused_files(&self) -> Vec<RefusedFile> {
+        let refused = self.refused.borrow();
+        let file = |(path, refused): &(PathBuf, Refused)| RefusedFile {
+            path: path.display().to_string(),
+            error: refused.error.clone(),
+            since: Some(refused.since.into()),
+        };
+        refused.iter().map(file).collect()
+    }
+}

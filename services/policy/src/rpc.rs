@@ -1,0 +1,88 @@
+//! The gRPC service: translates, no more.
+
+use std::{pin::Pin, sync::Arc, time::SystemTime};
+
+use daemon::status::Status as ServiceStatus;
+use futures_util::{Stream, StreamExt as _, future::ready};
+use proto::{
+    common::v1::{GetStateRequest, ServiceState},
+    policy::v1::{
+        ExplainReply, ExplainRequest, GetRequest, ListRefusedReply, ListRefusedRequest, Snapshot,
+        WatchRequest, policy_server::Policy,
+    },
+};
+use tokio_stream::wrappers::WatchStream;
+use tonic::{Request, Response, Status};
+use verdict::{Flow, Process, policy::Facts};
+
+use crate::in_force::{Board, InForce};
+
+/// Serves what the board and the status know.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) board: Board,
+    pub(crate) status: ServiceStatus,
+}
+
+#[tonic::async_trait]
+impl Policy for Service {
+    type WatchStream = Pin<Box<dyn Stream<Item = Result<Snapshot, Status>> + Send>>;
+
+    async fn get(&self, _: Request<GetRequest>) -> Result<Response<Snapshot>, Status> {
+        Ok(Response::new(self.board.in_force.borrow().wire.clone()))
+    }
+
+    /// A follower that is slow gets the newest one, not each.
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        let has = request.get_ref().have_version;
+        let snapshots = WatchStream::new(self.board.in_force.clone());
+        let news = snapshots.skip_while(move |snapshot: &Arc<InForce>| ready(snapshot.wire.version == has));
+        Ok(Response::new(Box::pin(
+            news.map(|snapshot| Ok(snapshot.wire.clone())),
+        )))
+    }
+
+    async fn explain(&self, request: Request<ExplainRequest>) -> Result<Response<ExplainReply>, Status> {
+        let ExplainRequest {
+            process,
+            flow,
+            domain,
+        } = request.into_inner();
+        let flow = flow.ok_or_else(|| Status::invalid_argument("flow is missing"))?;
+        let (flow, process) = (Flow::try_from(flow)?, process.map(Process::try_from).transpose()?);
+        let in_force = Arc::clone(&self.board.in_force.borrow());
+        Ok(Response::new(explain(&in_force, process.as_ref(), flow, &domain)))
+    }
+
+    async fn list_refused(
+        &self,
+        _: Request<ListRefusedRequest>,
+    ) -> Result<Response<ListRefusedReply>, Status> {
+        Ok(Response::new(ListRefusedReply {
+            files: self.board.refused_files(),
+        }))
+    }
+
+    async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
+        Ok(Response::new(self.status.snapshot()))
+    }
+}
+
+fn explain(in_force: &InForce, process: Option<&Process>, flow: Flow, domain: &str) -> ExplainReply {
+    let policy = &in_force.compiled;
+    let domain = domain.trim_end_matches('.').to_ascii_lowercase();
+    let domains = [domain.as_str()];
+    let facts = Facts {
+        flow,
+        scope: flow.scope(),
+        uid: process.map(|process| process.uid),
+        domains: if domain.is_empty() { &[] } else { &domains },
+        now: SystemTime::now(),
+    };
+    let explanation = policy.explain(policy.profile_for(process), &facts);
+    ExplainReply {
+        decision: Some((&explanation.decision).into()),
+        policy_version: policy.version(),
+        steps: explanation.steps,
+    }
+}

@@ -1,0 +1,60 @@
+//! Brings the service up.
+
+use anyhow::Context as _;
+use daemon::{About, Callers, Context, bus::Desktop, grpc};
+use proto::policy::v1::policy_server::PolicyServer;
+
+use crate::{book::Changed, bus, config::Config, keeper::Keeper, kept::Kept, rpc, watcher::Watcher};
+
+/// What this service is.
+pub const ABOUT: About = About {
+    name: "policy",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// It has no arguments of its own.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {}
+
+/// Runs the service.
+pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
+    let Context {
+        config,
+        paths,
+        status,
+        shutdown,
+        ..
+    } = context;
+    let listener = grpc::bind(&paths, &ABOUT)?;
+    let folder = paths.config.join("profiles.d");
+    let (mut watcher, deaf) = Watcher::new();
+    if let Some(error) = deaf {
+        tracing::warn!(%error, "changes of profiles are found only by looking from time to time");
+    }
+    let (mut keeper, board) = Keeper::new(folder, config, Kept::new(&paths.state), status.clone())?;
+    // Watched before it is read: no change falls between.
+    keeper.watch(&mut watcher);
+    keeper.scan(Changed::All).await?;
+
+    let service = rpc::Service {
+        board: board.clone(),
+        status: status.clone(),
+    };
+    let routes = tonic::service::Routes::new(PolicyServer::new(service));
+    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
+    let path = desktop.path().to_owned();
+    let register = async |connection: &zbus::Connection| {
+        let interface = bus::Interface { board: board.clone() };
+        connection
+            .object_server()
+            .at(path.as_str(), interface)
+            .await
+            .map(drop)
+    };
+    status.ready();
+    tokio::select! {
+        served = grpc::serve(listener, routes, Callers::default(), status, shutdown.clone()) => served,
+        kept = keeper.run(watcher) => kept.context("keep the policy"),
+        () = desktop.serve(register, async |_| std::future::pending().await) => Ok(()),
+    }
+}
