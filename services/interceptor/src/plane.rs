@@ -126,10 +126,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         status,
         shutdown,
     } = parts;
-    let queues: Vec<_> = queues
-        .into_iter()
-        .map(watched)
-        .collect::<Result<_, _>>()?;
+    let queues: Vec<_> = queues.into_iter().map(watched).collect::<Result<_, _>>()?;
     let queues: Rc<[AsyncFd<Queue>]> = queues.into();
     let timer = Rc::new(Notify::new());
     let core = Rc::new(RefCell::new(Core {
@@ -150,11 +147,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     for index in 0..queues.len() {
         tasks.spawn_local(read_queue(Rc::clone(&core), Rc::clone(&queues), index));
     }
-    tasks.spawn_local(read_endings(
-        Rc::clone(&core),
-        watched(endings)?,
-        status.clone(),
-    ));
+    tasks.spawn_local(read_endings(Rc::clone(&core), watched(endings)?, status.clone()));
     tasks.spawn_local(keep_time(Rc::clone(&core), timer));
     tasks.spawn_local(follow_policy(Rc::clone(&core), policies));
     tasks.spawn_local(sweep(Rc::clone(&core), listed));

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use daemon::{
     About, Callers, Context,
     bus::{Desktop, Publisher},
+    capabilities::{self, Capability},
     grpc,
     status::Status,
 };
@@ -185,16 +186,13 @@ fn start_plane(parts: plane::Parts) -> anyhow::Result<oneshot::Receiver<anyhow::
 }
 
 fn require_net_admin() -> anyhow::Result<()> {
-    const NET_ADMIN: u32 = 12; // capabilities(7)
-    let status = std::fs::read_to_string("/proc/self/status").context("read own capabilities")?;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective
-        .and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok())
-        .unwrap_or(0);
-    anyhow::ensure!(
-        effective & (1 << NET_ADMIN) != 0,
-        "the capability CAP_NET_ADMIN is missing: packets cannot be queued; start the unit, or be root"
-    );
+    let missing = capabilities::missing(&[Capability::NetAdmin]);
+    let [] = missing[..] else {
+        anyhow::bail!(
+            "the capability {} is missing: packets cannot be queued; start the unit, or be root",
+            missing.join(", ")
+        );
+    };
     Ok(())
 }
 

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
-use daemon::{About, Callers, Context, bus::Desktop, grpc};
+use daemon::{
+    About, Callers, Context,
+    bus::Desktop,
+    capabilities::{self, Capability},
+    grpc,
+};
 use proto::resolver::v1::process_resolver_server::ProcessResolverServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
-use crate::{config::Config, details::Directory, hash::Hashes, ladder::Ladder, rpc};
+use crate::{config::Config, hash::Hashes, ladder::Ladder, rpc};
 
 /// What this service is.
 pub const ABOUT: About = About {
@@ -35,11 +40,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     // half of them for processes, the rest for everything else
     let processes = u64::from(config.processes).min(descriptors / 2);
     let listener = grpc::bind(&paths, &ABOUT)?;
-    if Directory::open(1).is_ok_and(|first| first.image().is_err()) {
-        status.raise(
-            "no-ptrace",
-            "processes of other users cannot be read: the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH are missing",
+    let missing = capabilities::missing(&[Capability::SysPtrace, Capability::DacReadSearch]);
+    if !missing.is_empty() {
+        let text = format!(
+            "processes of other users cannot be read: {} is missing",
+            missing.join(" and ")
         );
+        status.raise("no-ptrace", text);
     }
     let service = rpc::Service {
         ladder: Arc::new(Ladder::new(

@@ -17,6 +17,9 @@ pub struct Applied {
     pub problems: Vec<Problem>,
 }
 
+/// The rules of a family are not in force. Over when the watcher says [`super::Report::Settled`].
+const BROKEN: &str = "firewall-broken";
+
 /// Something that the owner should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -141,10 +144,7 @@ impl Problem {
             "IPv6 is not filtered: {}; tried again every few seconds",
             told(error)
         );
-        Self {
-            code: "ipv6-unprotected",
-            text,
-        }
+        Self { code: BROKEN, text }
     }
 
     pub(super) fn unrepaired(family: Family, error: &Error) -> Self {
@@ -152,10 +152,7 @@ impl Problem {
             "the {family} rules are not as they should be: {}; tried again every few seconds",
             told(error)
         );
-        Self {
-            code: "firewall-broken",
-            text,
-        }
+        Self { code: BROKEN, text }
     }
 }
 

@@ -46,7 +46,7 @@ pub enum Report {
         /// What was found last.
         deviations: Vec<Deviation>,
     },
-    /// Nobody has changed the rules for a while after a conflict, or repairs work again after a failure.
+    /// Nobody has changed the rules for a while after a conflict, or they are in force after a failure.
     Settled {
         /// Whose rules.
         family: Family,
@@ -76,9 +76,17 @@ impl Firewall {
             every: steady(REGULAR),
             turns: 0,
         };
-        // whatever happened between loading and listening
+        // whatever happened between loading and listening, and what could not be loaded then
         for family in families() {
-            watcher.compare(family, &mut on_report).await;
+            let mut repaired = false;
+            let told = &mut |report: Report| {
+                repaired |= matches!(report, Report::Repaired { .. });
+                on_report(report);
+            };
+            watcher.compare(family, told).await;
+            if repaired {
+                on_report(Report::Settled { family });
+            }
         }
         while let Some(()) = shutdown.run_until_cancelled(watcher.turn(&mut on_report)).await {}
     }

@@ -5,6 +5,7 @@
 
 mod args;
 pub mod bus;
+pub mod capabilities;
 mod config;
 pub mod files;
 pub mod grpc;
@@ -129,9 +130,10 @@ where
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let _telemetry = telemetry::init(about, common)?;
+        let telemetry = telemetry::init(about, common)?;
         let shutdown = CancellationToken::new();
         let status = Status::new(about);
+        telemetry.watch(&status);
         let context = Context {
             about,
             args,
