@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use integration::{Namespace, eventually};
+use integration::{Namespace, binary, eventually};
 use interceptor::firewall::{Backend, BackendChoice, Config, Firewall, RejectTcp, Report, cleanup};
 use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, ruleset::Family};
@@ -102,6 +102,41 @@ fn removal_copes_with_what_others_left_of_the_rules() {
         clean(&host);
         assert!(!saved(&host, backend).contains("C17"));
         assert_eq!(clean(&host), []);
+    }
+}
+
+#[test]
+fn the_program_prints_rules_that_can_be_loaded_and_needs_no_privileges() {
+    let (host, folder) = (Namespace::new("upkeep"), tempfile::tempdir().unwrap());
+    let program = binary("portmaster-interceptor");
+    let printed = host.sh(&format!(
+        "setpriv --bounding-set -all --inh-caps -all {} --root {} --print-rules",
+        program.display(),
+        folder.path().display()
+    ));
+    let (v4, v6) = printed.split_at(printed.find("# IPv6").unwrap());
+    for (program, text) in PROGRAMS.into_iter().zip([v4, v6]) {
+        let file = folder.path().join(program);
+        std::fs::write(&file, text).unwrap();
+        host.sh(&format!("{program}-nft-restore --noflush <{}", file.display()));
+    }
+    assert_eq!(verify(&host, &config(BackendChoice::Nft)), []);
+}
+
+#[test]
+fn the_program_removes_the_rules_and_can_be_told_twice() {
+    let (host, folder) = (Namespace::new("upkeep"), tempfile::tempdir().unwrap());
+    let program = binary("portmaster-interceptor");
+    for backend in BACKENDS {
+        apply(&host, &config(backend), MarkScheme::default());
+        for _ in 0..2 {
+            host.sh(&format!(
+                "{} --root {} --cleanup",
+                program.display(),
+                folder.path().display()
+            ));
+            assert_eq!(saved(&host, backend), "");
+        }
     }
 }
 
