@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use integration::{Namespace, binary, eventually};
+use integration::{Namespace, Service, World, binary, eventually};
 use interceptor::firewall::{Backend, BackendChoice, Config, Firewall, RejectTcp, Report, cleanup};
 use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, ruleset::Family};
@@ -260,4 +260,21 @@ fn somebody_who_keeps_undoing_the_rules_is_told_of_and_does_not_win() {
             matches!(report, Report::Settled { .. })
         });
     }
+}
+
+#[test]
+fn the_running_service_repairs_its_rules_and_says_so() {
+    let world = World::builder("repair")
+        .without(Service::Policy)
+        .without(Service::Resolver)
+        .start();
+    world
+        .host
+        .sh("iptables-nft -t mangle -F INPUT; ip6tables-nft -F C17");
+    as_it_should_be(&world.host, &config(BackendChoice::Nft));
+    eventually("both repairs are logged", || {
+        let log = world.service(Service::Interceptor).output();
+        let told = ["mangle INPUT lacks \\\"-j C171\\\"", "filter C17 is empty"];
+        told.iter().all(|text| log.contains(text)).then_some(())
+    });
 }
