@@ -11,6 +11,7 @@
 //! | decided | gets the decision's mark at once |
 
 use std::{
+    collections::HashSet,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -67,6 +68,9 @@ impl Default for Limits {
         }
     }
 }
+
+/// A connection whose first packet was let through so long ago is in conntrack, if it ever will be.
+const CONFIRMED_BY_THEN: Duration = Duration::from_secs(60);
 
 /// The present, twice.
 #[derive(Clone, Copy, Debug)]
@@ -518,6 +522,33 @@ impl Judge {
             duration,
         });
         effects.tell(EventKind::Ended, now, connection);
+    }
+
+    /// `entries` is all that conntrack has with one of our marks: what is remembered since long ago and not among them is over,
+    /// with nobody knowing what it carried.
+    pub fn reconcile(&mut self, now: Now, entries: &[Entry], effects: &mut Effects) {
+        let alive: HashSet<Key> = entries
+            .iter()
+            .filter_map(|entry| self.flows.of_entry(entry))
+            .collect();
+        for key in self
+            .flows
+            .settled_before(now.monotonic.saturating_sub(CONFIRMED_BY_THEN))
+        {
+            if alive.contains(&key) {
+                continue;
+            }
+            let Some(tracked) = self.flows.remove(&key) else {
+                continue;
+            };
+            let mut connection = tracked.connection();
+            let duration = now.monotonic.saturating_sub(tracked.began);
+            connection.totals = Some(Totals {
+                duration,
+                ..Totals::default()
+            });
+            effects.tell(EventKind::Ended, now, connection);
+        }
     }
 
     fn overload(&mut self, arrival: &Arrival<'_>, effects: &mut Effects) {

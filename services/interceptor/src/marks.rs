@@ -15,14 +15,26 @@ pub enum Job {
     /// Take this connection's mark away.
     Reset(Tuple),
     /// List the connections that have one of our marks.
-    List,
+    List(Purpose),
 }
+
+/// What a list is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The policy changed: those that nobody remembers are to be asked again.
+    AskAgain,
+    /// Those that are remembered and not in the list have ended unheard.
+    Reconcile,
+}
+
+/// A list, and what it is for.
+pub type Listed = (Purpose, Vec<Entry>);
 
 /// Starts the thread; it ends when all senders are gone.
 pub fn start(
     mut conntrack: Conntrack,
     scheme: MarkScheme,
-    listed: tokio_mpsc::Sender<Vec<Entry>>,
+    listed: tokio_mpsc::Sender<Listed>,
     status: Status,
 ) -> std::io::Result<mpsc::Sender<Job>> {
     let (sender, jobs) = mpsc::channel();
@@ -30,7 +42,7 @@ pub fn start(
         for job in jobs {
             let done = match job {
                 Job::Reset(tuple) => conntrack.set_mark(&tuple, scheme.apply(Mark::NONE, 0), scheme.mask()),
-                Job::List => list(&mut conntrack, scheme, &listed),
+                Job::List(purpose) => list(&mut conntrack, scheme, purpose, &listed),
             };
             report(&status, done);
         }
@@ -41,7 +53,8 @@ pub fn start(
 fn list(
     conntrack: &mut Conntrack,
     scheme: MarkScheme,
-    listed: &tokio_mpsc::Sender<Vec<Entry>>,
+    purpose: Purpose,
+    listed: &tokio_mpsc::Sender<Listed>,
 ) -> Result<(), netlink::Error> {
     let mut entries = Vec::new();
     conntrack.dump(|entry| {
@@ -50,7 +63,7 @@ fn list(
         }
     })?;
     // the receiver is gone only when the service stops
-    let _ = listed.blocking_send(entries);
+    let _ = listed.blocking_send((purpose, entries));
     Ok(())
 }
 

@@ -24,7 +24,7 @@ use verdict::policy::CompiledPolicy;
 use crate::{
     conntrack::{Conntrack, Endings, Entry, Tuple},
     judge::{Answer, Arrival, Effects, Event, Judge, Now, Question, Waiting},
-    marks::Job,
+    marks::{Job, Listed, Purpose},
     nfqueue::Queue,
     resolver,
 };
@@ -33,6 +33,9 @@ use crate::{
 const BATCH: usize = 64;
 /// Longer than the copy range and all other attributes.
 const BUFFER: usize = 16 << 10;
+
+/// Between two looks for connections that ended unheard.
+const RECONCILE: Duration = Duration::from_secs(60);
 
 /// What the plane is made of.
 #[derive(Debug)]
@@ -52,7 +55,7 @@ pub struct Parts {
     /// Policies to come.
     pub policies: tokio::sync::watch::Receiver<Arc<CompiledPolicy>>,
     /// Connections that conntrack lists with one of our marks.
-    pub listed: mpsc::Receiver<Vec<Entry>>,
+    pub listed: mpsc::Receiver<Listed>,
     /// To the process-resolver.
     pub resolver: std::path::PathBuf,
     /// Of the whole service.
@@ -150,7 +153,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     tasks.spawn_local(read_endings(Rc::clone(&core), watched(endings)?, status.clone()));
     tasks.spawn_local(keep_time(Rc::clone(&core), timer));
     tasks.spawn_local(follow_policy(Rc::clone(&core), policies));
-    tasks.spawn_local(sweep(Rc::clone(&core), listed));
+    tasks.spawn_local(take_lists(Rc::clone(&core), listed));
+    tasks.spawn_local(reconcile(Rc::clone(&core)));
     tasks.spawn_local(resolver::ask(
         // made here, so that its connection lives on this thread
         daemon::grpc::channel(&resolver),
@@ -243,16 +247,35 @@ async fn follow_policy(
     std::future::pending().await
 }
 
-/// Connections that were decided before our time, or were too many to remember: no one can say what the new policy means
-/// for them but the packet path, so they are asked again.
-async fn sweep(core: Shared, mut listed: mpsc::Receiver<Vec<Entry>>) -> anyhow::Result<()> {
-    while let Some(entries) = listed.recv().await {
-        let core = core.borrow();
-        for entry in entries.iter().filter(|entry| !core.judge.tracks(entry)) {
-            core.send_job(Job::Reset(entry.original));
+/// What conntrack lists, whatever it was asked for. Connections that were decided before our time, or were too many to
+/// remember: no one can say what a new policy means for them but the packet path, so they are asked again.
+async fn take_lists(core: Shared, mut listed: mpsc::Receiver<Listed>) -> anyhow::Result<()> {
+    while let Some((purpose, entries)) = listed.recv().await {
+        let mut core = core.borrow_mut();
+        match purpose {
+            Purpose::Reconcile => core.reconcile(&entries),
+            Purpose::AskAgain => {
+                for entry in entries.iter().filter(|entry| !core.judge.tracks(entry)) {
+                    core.send_job(Job::Reset(entry.original));
+                }
+            }
         }
     }
     std::future::pending().await
+}
+
+/// Ends can go unheard: a packet that another firewall drops behind us leaves no connection, and a burst of ends may not fit
+/// into the socket.
+async fn reconcile(core: Shared) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval(RECONCILE);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let core = core.borrow();
+        if core.judge.sizes().0 > 0 {
+            core.send_job(Job::List(Purpose::Reconcile));
+        }
+    }
 }
 
 impl Core {
@@ -309,7 +332,13 @@ impl Core {
         let now = self.now();
         self.judge.on_policy(now, policy, &mut self.effects);
         self.carry_out();
-        self.send_job(Job::List);
+        self.send_job(Job::List(Purpose::AskAgain));
+    }
+
+    fn reconcile(&mut self, entries: &[Entry]) {
+        let now = self.now();
+        self.judge.reconcile(now, entries, &mut self.effects);
+        self.carry_out();
     }
 
     fn time_passed(&mut self) {

@@ -1,13 +1,13 @@
 //! The kernel's two packet filters, and the programs that speak to them.
 
 use std::{
-    fmt,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
-use verdict::ruleset::{Family, Saved};
+use verdict::ruleset::{Family, Saved, TableName};
 
-use super::{BackendChoice, Error, command};
+use super::{BackendChoice, Error, command, legacy};
 
 /// Which packet filter. Both read and write the same text; a rule in one is invisible to the other's programs, and
 /// packets pass both.
@@ -60,6 +60,7 @@ impl Backend {
             save: tool("save")?,
             restore: tool("restore")?,
             lock: lock.map(Path::to_owned),
+            tables: Tables::of(self, family),
         })
     }
 }
@@ -94,13 +95,58 @@ pub(super) struct Tools {
     save: PathBuf,
     restore: PathBuf,
     lock: Option<PathBuf>,
+    tables: Tables,
+}
+
+/// Whether this back end has tables in this thread's network namespace. Asking for one that is not there makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Tables {
+    /// It has, or asking does no harm.
+    Told,
+    /// It has none.
+    None,
+    /// That is not for us to know.
+    Hidden,
+}
+
+impl Tables {
+    fn of(backend: Backend, family: Family) -> Self {
+        let names = match (backend, family) {
+            (Backend::Nft, _) => return Self::Told,
+            (Backend::Legacy, Family::V4) => "/proc/thread-self/net/ip_tables_names",
+            (Backend::Legacy, Family::V6) => "/proc/thread-self/net/ip6_tables_names",
+        };
+        match fs::read_to_string(names) {
+            Ok(names) if names.trim().is_empty() => Self::None,
+            Ok(_) => Self::Told,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Self::Hidden,
+            Err(_) => Self::None,
+        }
+    }
 }
 
 impl Tools {
-    /// What the kernel holds.
+    /// What the kernel holds. The legacy programs learn from a file for root alone which tables there are; to others they
+    /// still tell each table by its name.
     pub(super) async fn read(&self) -> Result<Saved, Error> {
-        let text = command::run(&self.save, &[], "", self.lock.as_deref()).await?;
+        if self.tables != Tables::Hidden {
+            let text = command::run(&self.save, &[], "", self.lock.as_deref()).await?;
+            return Ok(Saved::parse(&text));
+        }
+        let mut text = String::new();
+        for table in TableName::ALL {
+            text += &command::run(&self.save, &["-t", table.text()], "", self.lock.as_deref()).await?;
+        }
         Ok(Saved::parse(&text))
+    }
+
+    /// There may be rules: the kernel has tables of this back end, or hides which and would let us change them.
+    pub(super) fn may_hold_rules(&self) -> bool {
+        match self.tables {
+            Tables::Told => true,
+            Tables::None => false,
+            Tables::Hidden => legacy::is_permitted(),
+        }
     }
 
     /// Loads `text`, each table at once or not at all. Tested first, since a bad table leaves those before it loaded.

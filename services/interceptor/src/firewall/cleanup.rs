@@ -5,7 +5,11 @@ use std::{fmt, path::Path};
 use iptables::IPTables;
 use verdict::ruleset::{ChainName, Family, Saved, TableName, render_removal};
 
-use super::{Backend, Error, apply::told, command};
+use super::{
+    Backend, Error,
+    apply::{has_ipv6, told},
+    command,
+};
 
 /// What [`cleanup`] found and removed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -56,11 +60,10 @@ pub(super) async fn remove(backend: Backend, family: Family, lock: Option<&Path>
     let Ok(tools) = backend.tools(family, lock) else {
         return Ok(false);
     };
-    let saved = match tools.read().await {
-        Ok(saved) => saved,
-        Err(_) if !loaded(backend, family) => return Ok(false), // the kernel has no such packet filter
-        Err(error) => return Err(error),
-    };
+    if !tools.may_hold_rules() || (family == Family::V6 && !has_ipv6()) {
+        return Ok(false);
+    }
+    let saved = tools.read().await?;
     let Some(text) = render_removal(&saved) else {
         return Ok(false);
     };
@@ -71,17 +74,6 @@ pub(super) async fn remove(backend: Backend, family: Family, lock: Option<&Path>
         }
     }
     Ok(true)
-}
-
-/// The legacy back end tells which tables it holds; without that file, or empty, there are none.
-fn loaded(backend: Backend, family: Family) -> bool {
-    let names = match (backend, family) {
-        (Backend::Nft, Family::V4) => return true,
-        (Backend::Nft, Family::V6) => return super::apply::has_ipv6(),
-        (Backend::Legacy, Family::V4) => "/proc/thread-self/net/ip_tables_names",
-        (Backend::Legacy, Family::V6) => "/proc/thread-self/net/ip6_tables_names",
-    };
-    std::fs::read_to_string(names).is_ok_and(|names| !names.trim().is_empty())
 }
 
 /// Where one transaction does not go through (somebody changes the table at the same time, or refers to our chains by

@@ -76,6 +76,11 @@ impl Fingerprints {
     }
 }
 
+/// This process may read and change tables (`CAP_NET_RAW`; the rest is asked for when it does).
+pub(super) fn is_permitted() -> bool {
+    open(Family::V4).is_ok()
+}
+
 fn open(family: Family) -> io::Result<OwnedFd> {
     let domain = match family {
         Family::V4 => AddressFamily::INET,

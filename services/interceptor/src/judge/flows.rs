@@ -227,6 +227,16 @@ impl Flows {
             })
     }
 
+    /// Flows that pass for good and began before then.
+    pub(super) fn settled_before(&self, then: Duration) -> Vec<Key> {
+        let old = |tracked: &Tracked| tracked.state == State::Settled && tracked.began < then;
+        self.flows
+            .iter()
+            .filter(|(_, tracked)| old(tracked))
+            .map(|(key, _)| *key)
+            .collect()
+    }
+
     /// Refusals are asked anew by themselves; gives the keys of all others.
     pub(super) fn forget_refusals(&mut self) -> Vec<Key> {
         self.flows

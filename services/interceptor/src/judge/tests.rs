@@ -433,6 +433,34 @@ fn an_end_is_told_with_what_was_carried() {
 }
 
 #[test]
+fn a_flow_that_conntrack_never_had_ends_all_the_same() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.out(&syn(4001, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.events();
+    let flow = Flow {
+        direction: Direction::Outgoing,
+        protocol: Protocol::TCP,
+        local: Endpoint::new(IpAddr::V4(HOST), 4001),
+        remote: Endpoint::new(IpAddr::V4(PEER), 443),
+    };
+    let nothing = Counter::default();
+    let alive = [Entry {
+        original: Tuple::of(&flow),
+        mark: 1710,
+        sent: nothing,
+        received: nothing,
+    }];
+    bench.judge.reconcile(bench.now(), &alive, &mut bench.effects);
+    assert!(bench.events().is_empty(), "it may still be on its way");
+    bench.time += CONFIRMED_BY_THEN * 2;
+    bench.judge.reconcile(bench.now(), &alive, &mut bench.effects);
+    assert_eq!(bench.effects.events.len(), 1);
+    assert_eq!(bench.effects.events[0].connection.flow.local.port, 4000);
+}
+
+#[test]
 fn the_mesh_itself_passes_without_a_question() {
     let mut bench = Bench::new(snapshot(vec![]));
     let packet = bench.packet_of(Hook::Output, Some(990), &syn(4000, 1), None);
