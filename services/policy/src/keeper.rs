@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use daemon::{
-    ready,
+    ready::Watchdog,
     status::{Counter, Status},
     users,
 };
@@ -123,8 +123,9 @@ impl Keeper {
 
     /// For ever: waits for changes, expiries and the time to look unasked.
     pub(crate) async fn run(mut self, mut watcher: Watcher) -> anyhow::Result<()> {
+        let mut watchdog = Watchdog::from_environment();
         loop {
-            let mut changed = self.wait(&watcher).await;
+            let mut changed = self.wait(&watcher, &mut watchdog).await;
             // What was not heard since the folder was not watched, is looked for in full.
             if self.watch(&mut watcher) {
                 changed = Changed::All;
@@ -153,17 +154,23 @@ impl Keeper {
         }
     }
 
-    async fn wait(&self, watcher: &Watcher) -> Changed {
-        let until_expiry = self.expiry.map(|expiry| {
-            expiry
-                .duration_since(SystemTime::now())
-                .unwrap_or_default()
-                .min(LONGEST_WAIT)
-        });
+    async fn wait(&self, watcher: &Watcher, watchdog: &mut Watchdog) -> Changed {
         let rescan = self.config.rescan();
-        tokio::select! {
-            () = watcher.changed() => tokio::time::sleep(self.config.settle()).await,
-            () = tokio::time::sleep(until_expiry.unwrap_or(rescan).min(rescan)) => {}
+        let expiry = self.expiry.map_or(rescan, |expiry| {
+            expiry.duration_since(SystemTime::now()).unwrap_or_default()
+        });
+        let look = tokio::time::sleep(expiry.min(LONGEST_WAIT).min(rescan));
+        tokio::pin!(look);
+        loop {
+            watchdog.feed();
+            tokio::select! {
+                () = watcher.changed() => {
+                    tokio::time::sleep(self.config.settle()).await;
+                    break;
+                }
+                () = &mut look => break,
+                () = tokio::time::sleep(watchdog.pause().unwrap_or(LONGEST_WAIT)) => {}
+            }
         }
         watcher.take()
     }
@@ -194,7 +201,6 @@ impl Keeper {
             self.put_in_force(content, now);
         }
         self.expiry = self.in_force.borrow().compiled.next_expiry(now);
-        ready::feed_watchdog();
         self.store().await
     }
 
