@@ -140,6 +140,27 @@ fn the_program_removes_the_rules_and_can_be_told_twice() {
     }
 }
 
+#[test]
+fn two_capabilities_are_enough_to_remove_the_rules() {
+    let (host, folder) = (Namespace::new("upkeep"), tempfile::tempdir().unwrap());
+    let root = folder.path().display();
+    // nobody reads the folder that we build in
+    let program = folder.path().join("interceptor");
+    std::fs::copy(binary("portmaster-interceptor"), &program).unwrap();
+    host.sh(&format!(
+        "mkdir -p {root}/run/portmaster; chown -R 65534:65534 {root}; chmod 755 {root}"
+    ));
+    for (backend, capabilities) in BACKENDS.into_iter().zip(["+net_admin", "+net_admin,+net_raw"]) {
+        apply(&host, &config(backend), MarkScheme::default());
+        host.sh(&format!(
+            "setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps {capabilities} --ambient-caps {capabilities} \
+             {} --root {root} --cleanup",
+            program.display()
+        ));
+        assert_eq!(saved(&host, backend), "");
+    }
+}
+
 /// Watches until dropped.
 struct Watch {
     shutdown: CancellationToken,
