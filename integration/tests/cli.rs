@@ -134,6 +134,13 @@ fn read(out: ChildStdout, lines: &mpsc::Sender<Value>) {
     }
 }
 
+/// The kernel keeps a closed TCP connection in mind for two minutes; here it forgets at once.
+fn forget(world: &World, port: u16) {
+    let mut command = world.host.command("conntrack");
+    command.args(["-D", "-p", "tcp", "--dport", &port.to_string()]);
+    let _none_is_an_error = command.output().unwrap();
+}
+
 fn is_to(event: &Value, to: SocketAddr) -> bool {
     event["remote"] == to.ip().to_string() && event["remote_port"] == to.port()
 }
@@ -189,6 +196,7 @@ fn the_monitor_shows_the_end_with_its_totals() {
     let [to, _] = serve(&world, 7102);
     let mut monitor = Monitor::start(&world, "--app bash --direction out");
     let id = seen_by(&mut monitor, &world, to)["id"].clone(); // its clients are gone by now
+    forget(&world, 7102);
     let end = monitor.wait_for("the end", |event| event["kind"] == "ended" && event["id"] == id);
     assert!(end["sent_packets"].as_u64().unwrap() >= 2, "{end}");
     assert!(end["received_bytes"].as_u64().unwrap() > 60, "{end}");
@@ -242,6 +250,7 @@ fn connections_are_listed_while_they_live() {
     assert!(table.starts_with("SINCE"), "{table}");
     assert!(table.contains("198.18.17.10:7104"), "{table}");
     drop(client);
+    forget(&world, 7104);
     eventually("the connection is gone", || list().is_empty().then_some(()));
 }
 
@@ -293,36 +302,48 @@ fn explain_takes_a_running_process() {
     assert!(err.contains("process 4194999"), "{err}");
 }
 
+/// One service's part of `status --json`.
+fn state_of(world: &World, service: &str) -> Value {
+    let (code, text, _) = output(world, "status --json");
+    let whole = objects(&text).remove(0);
+    let expected = match whole["health"].as_str().unwrap() {
+        "ok" => 0,
+        "down" => 3,
+        _ => 1,
+    };
+    assert_eq!(code, Some(expected), "{whole}");
+    let all = whole["services"].as_array().unwrap().clone();
+    all.into_iter().find(|state| state["service"] == service).unwrap()
+}
+
+/// The resolver says itself degraded where the test may not trace processes, so services are looked at one by one.
 #[test]
 fn status_is_healthy_then_degraded_then_down() {
     let mut world = World::start("cli-stat");
-    eventually("all are healthy", || {
-        (output(&world, "status").0 == Some(0)).then_some(())
+    let policy = |world: &World, health: &str| {
+        eventually(&format!("policy is {health}"), || {
+            Some(state_of(world, "policy")).filter(|state| state["health"] == health)
+        })
+    };
+    let wanted = policy(&world, "ok")["policy_version"].clone();
+    assert!(wanted.as_u64().unwrap() > 0);
+    eventually("the interceptor decides by that policy", || {
+        (state_of(&world, "interceptor")["policy_version"] == wanted).then_some(())
     });
-    let whole = objects(&output(&world, "status --json").1).remove(0);
-    let version = &whole["services"][0]["policy_version"];
-    assert!(
-        version.as_u64().unwrap() > 0,
-        "the interceptor decides by a policy: {whole}"
-    );
     world.profile("broken", "[[match]]\npath = 7\n");
-    eventually("a refused profile degrades", || {
-        (output(&world, "status").0 == Some(1)).then_some(())
-    });
-    let text = output(&world, "status").1;
-    assert!(text.contains("broken.toml"), "{text}");
+    let problems = policy(&world, "degraded")["problems"].clone();
+    assert!(
+        problems[0]["text"].as_str().unwrap().contains("broken.toml"),
+        "{problems}"
+    );
+    assert_eq!(output(&world, "status").0, Some(1));
     world.remove_profile("broken");
+    policy(&world, "ok");
     world.kill(Service::Policy);
     let (code, text, _) = output(&world, "status");
     assert_eq!(code, Some(3));
-    let line = text.lines().find(|line| line.starts_with("policy")).unwrap();
-    assert!(
-        line.contains("down") && line.contains("nobody listens there"),
-        "{line}"
-    );
-    assert!(
-        text.lines()
-            .any(|line| line.starts_with("process-resolver") && line.contains("ok")),
-        "{text}"
-    );
+    let line = |service: &str| text.lines().find(|line| line.starts_with(service)).unwrap();
+    assert!(line("policy").contains("down"), "{text}");
+    assert!(line("policy").contains("nobody listens there"), "{text}");
+    assert!(!line("interceptor").contains("down"), "{text}");
 }
