@@ -70,6 +70,7 @@ pub(super) async fn run(mut world: World) -> Result<ExitCode> {
         world.namespace(),
         world.internet()
     );
+    println!("    {}", recorder::head());
     let mut stage = Stage::new(&world, Cast::assemble()?, recorder);
     let played = scenes::play(&mut stage).await;
     let (passed, failed) = stage.counts();

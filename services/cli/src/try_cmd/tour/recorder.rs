@@ -67,6 +67,14 @@ async fn record(mut stream: Streaming<ConnectionEvents>, seen: Arc<Mutex<Vec<Eve
     }
 }
 
+/// What stands where in a [`row`].
+pub(super) fn head() -> String {
+    format!(
+        "{:<18}   {:<6} {:<26} {:<7} {}",
+        "APP", "PROTO", "REMOTE", "VERDICT", "WHY"
+    )
+}
+
 /// App, direction, protocol, other end, verdict, why.
 fn row(event: &EventJson, paint: Paint) -> String {
     let tone = match event.verdict.as_str() {
@@ -81,7 +89,7 @@ fn row(event: &EventJson, paint: Paint) -> String {
         (Some(port), false) => format!("{}:{port}", event.remote),
         (None, _) => event.remote.clone(),
     };
-    let verdict = paint.text(tone, event.verdict.as_str(), 6);
+    let verdict = paint.text(tone, event.verdict.as_str(), 7);
     let again = if event.kind == Kind::Redecided {
         " (decided anew)"
     } else {

@@ -160,7 +160,11 @@ async fn blocked(stage: &mut Stage<'_>) -> Result<()> {
         let at_once = !got.success && got.took < AT_ONCE && !got.text.contains("timed out");
         stage.check(
             at_once,
-            &format!("python3 got, after {:?} with its start: {}", got.took, got.text),
+            &format!(
+                "python3 got, within {} ms of its start: {}",
+                got.took.as_millis(),
+                got.text
+            ),
         );
         stage.said(out(&python, address, "block")).await;
     }

@@ -90,9 +90,9 @@ impl<'a> Stage<'a> {
         };
         println!("  {sign} {what}");
         if came_out {
-            self.passed += 1
+            self.passed += 1;
         } else {
-            self.failed += 1
+            self.failed += 1;
         }
     }
 
