@@ -25,10 +25,15 @@ pub(crate) fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// An argument list as one would type it: [`printable`], with quotes where a shell needs them.
-pub(crate) fn command_line(arguments: &[String]) -> String {
+/// An argument list as one would type it: [`printable`], with quotes where a shell needs them; cut after `limit` letters.
+pub(crate) fn command_line(arguments: &[String], limit: usize) -> String {
     let quoted = arguments.iter().map(|argument| quoted(argument));
-    quoted.collect::<Vec<_>>().join(" ")
+    let mut line = quoted.collect::<Vec<_>>().join(" ");
+    if let Some((cut, _)) = line.char_indices().nth(limit) {
+        line.truncate(cut);
+        line.push('…');
+    }
+    line
 }
 
 fn quoted(argument: &str) -> Cow<'_, str> {
@@ -117,7 +122,17 @@ mod tests {
     #[test]
     fn arguments_are_quoted_as_a_shell_wants_them() {
         let arguments = ["sh", "-c", "echo hi; it's", "", "a\nb"].map(str::to_owned);
-        assert_eq!(command_line(&arguments), r"sh -c 'echo hi; it'\''s' '' 'a\nb'");
+        assert_eq!(
+            command_line(&arguments, 99),
+            r"sh -c 'echo hi; it'\''s' '' 'a\nb'"
+        );
+    }
+
+    #[test]
+    fn a_long_command_line_is_cut_between_letters() {
+        let arguments = ["é".repeat(9), "x".to_owned()];
+        assert_eq!(command_line(&arguments, 4), "éééé…");
+        assert_eq!(command_line(&arguments, 11), "ééééééééé x");
     }
 
     #[test]
@@ -132,7 +147,7 @@ mod tests {
         #[test]
         fn nothing_dangerous_gets_through(text in any::<String>()) {
             prop_assert!(!printable(&text).chars().any(is_dangerous));
-            prop_assert!(!command_line(std::slice::from_ref(&text)).chars().any(is_dangerous));
+            prop_assert!(!command_line(std::slice::from_ref(&text), 9).chars().any(is_dangerous));
             let line = json_line(&text).unwrap();
             prop_assert!(!line.trim_end_matches('\n').chars().any(is_dangerous));
             prop_assert_eq!(serde_json::from_str::<String>(&line).unwrap(), text);

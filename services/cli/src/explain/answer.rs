@@ -128,7 +128,7 @@ impl Answer {
         };
         let uid = process.uid;
         if process.pid != 0 {
-            let arguments = command_line(&process.cmdline);
+            let arguments = command_line(&process.cmdline, 100);
             return format!("{} ({arguments}), uid {uid}", words::process_name(process));
         }
         let file = [&process.script, &process.path]
