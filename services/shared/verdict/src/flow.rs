@@ -63,18 +63,28 @@ impl Protocol {
 
     /// The protocol's name in lower case (`tcp`), if it has one here.
     pub fn name(self) -> Option<&'static str> {
-        Self::NAMES.iter().find(|(protocol, _)| *protocol == self).map(|(_, name)| *name)
+        Self::NAMES
+            .iter()
+            .find(|(protocol, _)| *protocol == self)
+            .map(|(_, name)| *name)
     }
 
     /// By name (`tcp`) or number (`6`).
     pub fn parse(text: &str) -> Option<Self> {
-        let named = Self::NAMES.iter().find(|(_, name)| name.eq_ignore_ascii_case(text));
-        named.map(|(protocol, _)| *protocol).or_else(|| text.parse().ok().map(Self))
+        let named = Self::NAMES
+            .iter()
+            .find(|(_, name)| name.eq_ignore_ascii_case(text));
+        named
+            .map(|(protocol, _)| *protocol)
+            .or_else(|| text.parse().ok().map(Self))
     }
 
     /// The first four octets of its header are two ports.
     pub const fn has_ports(self) -> bool {
-        matches!(self, Self::TCP | Self::UDP | Self::DCCP | Self::SCTP | Self::UDPLITE)
+        matches!(
+            self,
+            Self::TCP | Self::UDP | Self::DCCP | Self::SCTP | Self::UDPLITE
+        )
     }
 
     /// ICMP of either family.
@@ -109,7 +119,10 @@ pub struct Endpoint {
 impl Endpoint {
     /// `address` is unmapped where it is a v4-mapped IPv6 address.
     pub fn new(address: IpAddr, port: u16) -> Self {
-        Self { address: address.to_canonical(), port }
+        Self {
+            address: address.to_canonical(),
+            port,
+        }
     }
 }
 
@@ -227,6 +240,8 @@ impl Scope {
 
     /// By its stable text.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Localhost, Self::Lan, Self::Internet, Self::Multicast].into_iter().find(|scope| scope.text() == text)
+        [Self::Localhost, Self::Lan, Self::Internet, Self::Multicast]
+            .into_iter()
+            .find(|scope| scope.text() == text)
     }
 }

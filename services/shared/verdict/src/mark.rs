@@ -62,7 +62,9 @@ pub struct MarkScheme {
 
 /// A mask and shift under which the marks do not fit or are not distinct.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("mark mask {mask:#x} with shift {shift} cannot hold the marks 1700 to 1799; it needs 11 consecutive bits from bit {shift} on")]
+#[error(
+    "mark mask {mask:#x} with shift {shift} cannot hold the marks 1700 to 1799; it needs 11 consecutive bits from bit {shift} on"
+)]
 pub struct UnfitScheme {
     mask: u32,
     shift: u8,
@@ -70,7 +72,10 @@ pub struct UnfitScheme {
 
 impl Default for MarkScheme {
     fn default() -> Self {
-        Self { mask: u32::MAX, shift: 0 }
+        Self {
+            mask: u32::MAX,
+            shift: 0,
+        }
     }
 }
 

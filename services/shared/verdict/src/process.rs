@@ -85,7 +85,11 @@ pub struct Process {
 impl Process {
     /// What to call it in one word: the script or executable's file name, else the command name.
     pub fn label(&self) -> String {
-        let file = self.script.as_ref().or(self.executable.path.as_ref()).and_then(|path| path.file_name());
+        let file = self
+            .script
+            .as_ref()
+            .or(self.executable.path.as_ref())
+            .and_then(|path| path.file_name());
         file.map_or_else(|| self.comm.clone(), |name| name.to_string_lossy().into_owned())
     }
 }
