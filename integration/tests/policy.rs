@@ -33,7 +33,7 @@ impl Client {
         let policy = runtime.block_on(async { PolicyClient::new(channel(&world.socket(Service::Policy))) });
         Self {
             runtime,
-            policy: policy.max_decoding_message_size(64 << 20),
+            policy: policy.max_decoding_message_size(proto::MAX_SNAPSHOT),
         }
     }
 
@@ -288,6 +288,29 @@ fn when_the_folder_is_gone_the_last_good_state_stays_and_that_is_told() {
     eventually("changes are heard again", || {
         (client.snapshot().version > version).then_some(())
     });
+}
+
+#[test]
+fn a_profile_for_a_link_is_for_the_program_that_it_leads_to() {
+    let world = world("pol").start();
+    let link = world.root().join("link");
+    std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
+    let program = link.canonicalize().unwrap();
+    let text = curl("block").replace("/usr/bin/curl", &link.to_string_lossy());
+    world.profile("env", &text);
+    let mut client = Client::new(&world);
+    let paths = eventually("the profile is in force", || {
+        let profile = client.snapshot().profiles.pop()?;
+        Some(
+            profile
+                .matchers
+                .into_iter()
+                .map(|matcher| matcher.path)
+                .collect::<Vec<_>>(),
+        )
+    });
+    let expected = [link, program].map(|path| path.to_string_lossy().into_owned());
+    assert_eq!(paths, expected);
 }
 
 #[test]

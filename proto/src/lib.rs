@@ -8,6 +8,10 @@ pub mod convert;
 /// Every message and service of the mesh, encoded as a `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+/// Octets that a client must be ready to take as one policy snapshot (`max_decoding_message_size`): tonic's own limit of
+/// 4 MiB is reached by some 10,000 profiles with a few rules each.
+pub const MAX_SNAPSHOT: usize = 256 << 20;
+
 macro_rules! part {
     ($(#[$doc:meta])* $part:ident, $package:literal) => {
         $(#[$doc])*

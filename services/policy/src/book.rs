@@ -16,7 +16,10 @@ use verdict::policy::{
     model::{Global, Profile, Snapshot},
 };
 
-use crate::entry::{Entry, Refused};
+use crate::{
+    entry::{Entry, Refused},
+    links,
+};
 
 /// Files that must be read again, even if they look the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,18 +138,14 @@ impl Book {
         Folder::Read
     }
 
-    /// What the files say, under this version.
+    /// What the files say, under this version. Asks the disk where links lead.
     pub(crate) fn snapshot(&self, version: u64) -> Snapshot {
-        let global = self
-            .global
-            .as_ref()
-            .and_then(Entry::good)
-            .unwrap_or(&self.shipped);
+        let global = self.global.as_ref().and_then(Entry::good);
         let profiles = self.profiles.values().filter_map(Entry::good);
         Snapshot {
             version,
-            global: global.clone(),
-            profiles: profiles.cloned().collect(),
+            global: global.unwrap_or(&self.shipped).clone(),
+            profiles: profiles.map(links::followed).collect(),
         }
     }
 

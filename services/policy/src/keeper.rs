@@ -180,7 +180,7 @@ impl Keeper {
         let Some(mut book) = self.book.take() else {
             return Ok(());
         };
-        let now = SystemTime::now();
+        let (now, version) = (SystemTime::now(), self.current.version);
         let read = tokio::task::spawn_blocking(move || {
             let known = RefCell::new(HashMap::new());
             let uid = |name: &str| {
@@ -190,11 +190,11 @@ impl Keeper {
                     .or_insert_with(|| users::uid(name))
             };
             let folder = book.scan(&changed, now, &uid);
-            (book, folder)
+            let content = book.snapshot(version);
+            (book, folder, content)
         });
-        let (book, folder) = read.await.context("read the profiles")?;
+        let (book, folder, content) = read.await.context("read the profiles")?;
         self.tell(&book, folder);
-        let content = book.snapshot(self.current.version);
         self.book = Some(book);
         let expired = self.expiry.is_some_and(|expiry| expiry <= now);
         if content != self.current || expired {

@@ -12,6 +12,7 @@ mod entry;
 mod in_force;
 mod keeper;
 mod kept;
+mod links;
 mod rpc;
 mod start;
 mod watcher;

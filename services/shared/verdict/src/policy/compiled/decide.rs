@@ -259,7 +259,7 @@ fn first_match<'a>(
                 });
             }
             Outcome::NameDecides => {
-                steps.note(&rule.source, format_args!("it is for names, and none is known"))
+                steps.note(&rule.source, format_args!("it is for names, and none is known"));
             }
             Outcome::Differs(how) => steps.note(&rule.source, format_args!("{how}")),
         }
