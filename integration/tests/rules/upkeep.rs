@@ -161,6 +161,29 @@ fn two_capabilities_are_enough_to_remove_the_rules() {
     }
 }
 
+#[test]
+fn rules_that_iptables_cannot_read_are_told_of_and_do_not_keep_ours_from_being_removed() {
+    let host = Namespace::new("upkeep");
+    apply(&host, &config(BackendChoice::Nft), MarkScheme::default());
+    host.sh("nft add rule ip filter OUTPUT ct state vmap '{ established : accept }'");
+    let error = inside(&host, || async {
+        let firewall = Firewall::new(&config(BackendChoice::Nft), MarkScheme::default())
+            .await
+            .unwrap();
+        firewall.apply().await.unwrap_err().to_string()
+    });
+    assert!(error.contains("nft table ip filter"), "{error}");
+    assert_eq!(
+        host.sh("nft list table ip filter 2>/dev/null")
+            .matches("jump C17")
+            .count(),
+        2
+    );
+    clean(&host);
+    assert!(!host.sh("nft list table ip filter 2>/dev/null").contains("C17"));
+    assert_eq!(saved(&host, BackendChoice::Nft), "");
+}
+
 /// Watches until dropped.
 struct Watch {
     shutdown: CancellationToken,

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 
 use verdict::{
     mark::MarkScheme,
-    ruleset::{Deviation, Family, RuleSet, render},
+    ruleset::{Deviation, Family, RuleSet, TableName, render},
 };
 
 /// Why the rules could not be put in, read or taken out.
@@ -69,6 +69,17 @@ pub enum Error {
         /// Its words, on one line.
         said: String,
     },
+    /// Somebody put rules there that the iptables programs do not understand.
+    #[error(
+        "rules that were made by nft, and that iptables cannot read, are in {}: move them to a table of another name",
+        tables.iter().map(|table| format!("nft table {} {table}", nft_family(*family))).collect::<Vec<_>>().join(", ")
+    )]
+    Unreadable {
+        /// Of which family.
+        family: Family,
+        /// Which tables.
+        tables: Vec<TableName>,
+    },
     /// Read back, the rules are others than those loaded.
     #[error("the {family} rules were loaded and read back otherwise: {}", list(.deviations))]
     Unverified {
@@ -77,6 +88,13 @@ pub enum Error {
         /// How they differ.
         deviations: Vec<Deviation>,
     },
+}
+
+const fn nft_family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    }
 }
 
 fn list(deviations: &[Deviation]) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use verdict::ruleset::{Deviation, Family, TableName, render_install, render_removal, verify};
+use verdict::ruleset::{Deviation, Family, Saved, TableName, render_install, render_removal, verify};
 
 use super::{Backend, Error, Firewall, backend::Tools};
 
@@ -72,7 +72,7 @@ impl Firewall {
 
     pub(super) async fn apply_family(&self, family: Family) -> Result<(), Error> {
         let tools = self.tools(family)?;
-        let before = tools.read().await?;
+        let before = readable(family, &tools).await?;
         if verify(&self.rules, family, &before).is_empty() {
             return Ok(());
         }
@@ -88,7 +88,7 @@ impl Firewall {
     }
 
     pub(super) async fn verify_family(&self, family: Family) -> Result<Vec<Deviation>, Error> {
-        let saved = self.tools(family)?.read().await?;
+        let saved = readable(family, &self.tools(family)?).await?;
         Ok(verify(&self.rules, family, &saved))
     }
 
@@ -97,13 +97,13 @@ impl Firewall {
         let broken = |table: &TableName| deviations.iter().any(|deviation| deviation.table() == *table);
         let tables: Vec<_> = TableName::ALL.into_iter().filter(broken).collect();
         let tools = self.tools(family)?;
-        let text = render_install(&self.rules, family, &tools.read().await?, &tables);
+        let text = render_install(&self.rules, family, &readable(family, &tools).await?, &tables);
         tools.load(&text).await?;
         self.read_back(family, &tools).await
     }
 
     async fn read_back(&self, family: Family, tools: &Tools) -> Result<(), Error> {
-        let deviations = verify(&self.rules, family, &tools.read().await?);
+        let deviations = verify(&self.rules, family, &readable(family, tools).await?);
         if deviations.is_empty() {
             Ok(())
         } else {
@@ -165,6 +165,18 @@ pub(super) fn told(error: &Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// A table that cannot be read is no empty table: loaded again and again, it would be filled without end.
+async fn readable(family: Family, tools: &Tools) -> Result<Saved, Error> {
+    let saved = tools.read().await?;
+    match saved.unreadable() {
+        [] => Ok(saved),
+        tables => Err(Error::Unreadable {
+            family,
+            tables: tables.to_vec(),
+        }),
+    }
 }
 
 /// A first load that failed half way must not leave the host without a network.

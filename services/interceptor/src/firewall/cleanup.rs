@@ -3,7 +3,7 @@
 use std::{fmt, path::Path};
 
 use iptables::IPTables;
-use verdict::ruleset::{ChainName, Family, Saved, TableName, render_removal};
+use verdict::ruleset::{ChainName, Family, Options, RuleSet, Saved, Table, TableName, render_removal};
 
 use super::{
     Backend, Error,
@@ -64,28 +64,51 @@ pub(super) async fn remove(backend: Backend, family: Family, lock: Option<&Path>
         return Ok(false);
     }
     let saved = tools.read().await?;
-    let Some(text) = render_removal(&saved) else {
-        return Ok(false);
+    let hidden = saved.unreadable().to_vec();
+    let stuck = if hidden.is_empty() {
+        false
+    } else {
+        remove_unread(backend, family, hidden).await
     };
+    let Some(text) = render_removal(&saved) else {
+        return if stuck {
+            Err(unread(family, &saved))
+        } else {
+            Ok(!saved.unreadable().is_empty())
+        };
+    };
+    let stuck = stuck.then(|| unread(family, &saved));
     if let Err(error) = tools.load(&text).await {
         one_by_one(backend, family, saved).await;
         if tools.read().await?.has_ours() {
             return Err(error);
         }
     }
-    Ok(true)
+    stuck.map_or(Ok(true), Err)
 }
 
-/// Where one transaction does not go through (somebody changes the table at the same time, or refers to our chains by
-/// a rule that cannot be deleted by its text): rule by rule, as far as it goes.
+fn unread(family: Family, saved: &Saved) -> Error {
+    Error::Unreadable {
+        family,
+        tables: saved.unreadable().to_vec(),
+    }
+}
+
+/// Programs one by one, for what one transaction cannot do.
+const fn programs(backend: Backend, family: Family) -> IPTables {
+    IPTables {
+        cmd: backend.program(family),
+        has_check: true,
+        has_wait: true,
+        is_numeric: true,
+    }
+}
+
+/// Where one transaction does not go through (somebody changes the table at the same time): rule by rule, as far as it
+/// goes.
 async fn one_by_one(backend: Backend, family: Family, saved: Saved) {
     let work = move || {
-        let tables = IPTables {
-            cmd: backend.program(family),
-            has_check: true,
-            has_wait: true,
-            is_numeric: true,
-        };
+        let tables = programs(backend, family);
         for table in TableName::ALL.into_iter().rev() {
             remove_table(&tables, table, &saved);
         }
@@ -93,6 +116,43 @@ async fn one_by_one(backend: Backend, family: Family, saved: Saved) {
     if let Err(error) = tokio::task::spawn_blocking(work).await {
         tracing::warn!(%error, "removing rules one by one did not end");
     }
+}
+
+/// Tables that hold rules of `nft` cannot be listed, but rules that are known by their text can be taken out. True where
+/// a chain of ours is left.
+async fn remove_unread(backend: Backend, family: Family, hidden: Vec<TableName>) -> bool {
+    let work = move || {
+        let programs = programs(backend, family);
+        let rules = RuleSet::new(&Options::default());
+        let tables = rules
+            .tables(family)
+            .iter()
+            .rev()
+            .filter(|table| hidden.contains(&table.name));
+        tables.filter(|table| remove_known(&programs, table)).count() > 0
+    };
+    tokio::task::spawn_blocking(work).await.unwrap_or(true)
+}
+
+fn remove_known(programs: &IPTables, table: &Table) -> bool {
+    let name = table.name.text();
+    for chain in table.chains.iter().filter(|chain| !chain.name.is_own()) {
+        for rule in &chain.rules {
+            let _ = programs.delete_all(name, chain.name.text(), &rule.to_string()); // what is left shows below
+        }
+    }
+    let own = || {
+        table
+            .chains
+            .iter()
+            .map(|chain| chain.name)
+            .filter(|name| name.is_own())
+    };
+    for chain in own() {
+        let _ = programs.flush_chain(name, chain.text());
+        let _ = programs.delete_chain(name, chain.text());
+    }
+    own().any(|chain| programs.chain_exists(name, chain.text()).unwrap_or(true))
 }
 
 fn remove_table(tables: &IPTables, table: TableName, saved: &Saved) {

@@ -156,7 +156,8 @@ impl Watcher {
             return;
         }
         match self.firewall.repair(family, &deviations).await {
-            Ok(()) => state.repairs(family, deviations, on_report),
+            // undone between loading and reading back: somebody is quick
+            Ok(()) | Err(Error::Unverified { .. }) => state.repairs(family, deviations, on_report),
             Err(error) => state.fails(family, &error, on_report),
         }
     }
@@ -200,6 +201,7 @@ impl State {
 
     fn works(&mut self, family: Family, on_report: &mut impl FnMut(Report)) {
         if std::mem::take(&mut self.failing) {
+            self.in_a_row = 0;
             on_report(Report::Settled { family });
         }
     }
@@ -218,6 +220,8 @@ impl State {
     }
 
     fn fails(&mut self, family: Family, error: &Error, on_report: &mut impl FnMut(Report)) {
+        self.repaired = Some(Instant::now());
+        self.in_a_row = CONFLICT * 2; // what a failed attempt changed is told to us as well: no tight loop
         if !self.failing {
             self.failing = true;
             let problem = Problem::unrepaired(family, error);

@@ -7,6 +7,7 @@ use crate::Mark;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Saved {
     tables: Vec<(TableName, SavedTable)>,
+    unreadable: Vec<TableName>,
 }
 
 /// A table as it is.
@@ -39,7 +40,9 @@ impl Saved {
         let mut saved = Self::default();
         let mut current = None;
         for line in text.lines().map(str::trim) {
-            if let Some(name) = line.strip_prefix('*') {
+            if let Some(name) = unreadable(line) {
+                saved.unreadable.push(name);
+            } else if let Some(name) = line.strip_prefix('*') {
                 current = TableName::ALL.into_iter().find(|table| table.text() == name);
                 if let Some(name) = current.filter(|name| saved.table(*name).is_none()) {
                     saved.tables.push((name, SavedTable::default()));
@@ -57,6 +60,11 @@ impl Saved {
     pub fn table(&self, name: TableName) -> Option<&SavedTable> {
         let mut tables = self.tables.iter();
         tables.find(|(other, _)| *other == name).map(|(_, table)| table)
+    }
+
+    /// Tables of which the program says only that it does not understand them: they hold rules that were made by `nft`.
+    pub fn unreadable(&self) -> &[TableName] {
+        &self.unreadable
     }
 
     /// Something of ours is there.
@@ -115,6 +123,13 @@ impl SavedTable {
         }
         self.chains.iter_mut().find(|chain| chain.name == name)
     }
+}
+
+/// ``# Table `filter' is incompatible, use 'nft' tool.``
+fn unreadable(line: &str) -> Option<TableName> {
+    let (name, rest) = line.strip_prefix("# Table `")?.split_once('\'')?;
+    let known = TableName::ALL.into_iter().find(|table| table.text() == name);
+    known.filter(|_| rest.contains("incompatible"))
 }
 
 /// Chain and rule of `-A CHAIN RULE`, or of `[12:3456] -A CHAIN RULE`.

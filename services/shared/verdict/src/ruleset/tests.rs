@@ -183,6 +183,13 @@ fn loading_again_takes_the_old_rules_out_first() {
 }
 
 #[test]
+fn a_table_that_cannot_be_read_is_not_taken_for_an_empty_one() {
+    let said =
+        "# Table `filter' is incompatible, use 'nft' tool.\n*nat\nCOMMIT\n# Table `x' is incompatible\n";
+    assert_eq!(Saved::parse(said).unreadable(), [TableName::Filter]);
+}
+
+#[test]
 fn removal_names_what_is_there_and_nothing_else() {
     let foreign = "*nat\n:OUTPUT ACCEPT [0:0]\n-A OUTPUT -m mark --mark 0x1 -j DNAT --to-destination 10.0.0.1\nCOMMIT\n";
     assert_eq!(render_removal(&Saved::parse(foreign)), None);
