@@ -147,17 +147,12 @@ impl Call {
             .as_mut()
             .is_some_and(|mouth| mouth.write_all(format!("{line}\n").as_bytes()).is_ok());
         let end = Instant::now() + patience;
-        while sent {
-            match self
-                .ear
+        let heard = || {
+            self.ear
                 .recv_timeout(end.saturating_duration_since(Instant::now()))
-            {
-                Ok(heard) if heard == line => return true,
-                Ok(_) => {}
-                Err(_) => return false,
-            }
-        }
-        false
+                .ok()
+        };
+        sent && std::iter::from_fn(heard).any(|heard| heard == line)
     }
 
     /// The program.

@@ -54,9 +54,14 @@ pub async fn run(args: TryArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     if !rustix::process::geteuid().is_root() {
-        bail!("making a network namespace needs root: run it with sudo (it touches nothing outside its own namespaces)");
+        bail!(
+            "making a network namespace needs root: run it with sudo (it touches nothing outside its own namespaces)"
+        );
     }
-    let name = args.name.clone().unwrap_or_else(|| std::process::id().to_string());
+    let name = args
+        .name
+        .clone()
+        .unwrap_or_else(|| std::process::id().to_string());
     if args.command.is_empty() {
         let world = World::make(&name, Some(tour::config), world::Outside::Playground).await?;
         return tour::run(world).await;

@@ -12,7 +12,8 @@ use std::{path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result};
 use proto::{
-    common::v1::GetStateRequest, interceptor::v1::interceptor_client::InterceptorClient, policy::v1::policy_client::PolicyClient,
+    common::v1::GetStateRequest, interceptor::v1::interceptor_client::InterceptorClient,
+    policy::v1::policy_client::PolicyClient,
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -105,12 +106,20 @@ async fn policy_arrives(place: &Place) -> bool {
 
 async fn policy_version(place: &Place) -> Result<u64> {
     let mut client = PolicyClient::new(place.channel(POLICY)?);
-    Ok(client.get_state(GetStateRequest {}).await?.into_inner().policy_version)
+    Ok(client
+        .get_state(GetStateRequest {})
+        .await?
+        .into_inner()
+        .policy_version)
 }
 
 async fn interceptor_version(place: &Place) -> Result<u64> {
     let mut client = InterceptorClient::new(place.channel(INTERCEPTOR)?);
-    Ok(client.get_state(GetStateRequest {}).await?.into_inner().policy_version)
+    Ok(client
+        .get_state(GetStateRequest {})
+        .await?
+        .into_inner()
+        .policy_version)
 }
 
 /// In reverse order; the rules go when nobody decides any more. Goes on whatever fails.
@@ -130,7 +139,10 @@ async fn clean_up(place: &Place) {
         Ok(Ok(status)) if status.success() => {}
         Ok(Ok(status)) => eprintln!("portmaster up: removing the rules ended with {status}"),
         Ok(Err(error)) => eprintln!("portmaster up: start portmaster-interceptor --cleanup: {error}"),
-        Err(_) => eprintln!("portmaster up: removing the rules takes over {} s: given up", START.as_secs()),
+        Err(_) => eprintln!(
+            "portmaster up: removing the rules takes over {} s: given up",
+            START.as_secs()
+        ),
     }
 }
 
@@ -145,7 +157,11 @@ impl Stop {
     fn new() -> Result<Self> {
         let listen = |kind| signal(kind).context("listen to signals");
         let (terminate, interrupt) = (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?);
-        Ok(Self { terminate, interrupt, was_asked: false })
+        Ok(Self {
+            terminate,
+            interrupt,
+            was_asked: false,
+        })
     }
 
     async fn asked(&mut self) {
