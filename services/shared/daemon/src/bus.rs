@@ -3,118 +3,25 @@
 //! Invariant: nobody in the service ever waits for the bus. It may be missing, come later, restart, or be stuck; events that
 //! it cannot take are dropped, oldest first, and counted.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+mod publisher;
+mod state;
+
+use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use zbus::{Connection, MessageStream, interface, object_server::SignalEmitter};
+use zbus::{Connection, MessageStream, object_server::SignalEmitter};
 
 use crate::{About, status::Status};
+use publisher::PAUSE;
+pub use publisher::Publisher;
+use state::State;
 
-/// Between two batches.
-const PAUSE: Duration = Duration::from_millis(50);
-/// Events that wait; beyond it the oldest are dropped.
-const MOST_WAITING: usize = 8192;
-/// Events in one signal: well below the bus's limit for messages.
-const MOST_IN_BATCH: usize = 512;
 /// A bus that takes no message for so long is left, and joined anew.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PROBLEM: &str = "bus-unreachable";
-
-/// Events on their way to the bus.
-#[derive(Debug)]
-pub struct Publisher<T>(Arc<Queue<T>>);
-
-#[derive(Debug)]
-struct Queue<T> {
-    waiting: Mutex<Waiting<T>>,
-    more: Notify,
-}
-
-#[derive(Debug)]
-struct Waiting<T> {
-    events: VecDeque<T>,
-    dropped: u64,
-}
-
-impl<T> Clone for Publisher<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl<T> Default for Publisher<T> {
-    fn default() -> Self {
-        let waiting = Mutex::new(Waiting {
-            events: VecDeque::new(),
-            dropped: 0,
-        });
-        Self(Arc::new(Queue {
-            waiting,
-            more: Notify::new(),
-        }))
-    }
-}
-
-impl<T> Publisher<T> {
-    /// Never waits.
-    pub fn push(&self, event: T) {
-        let mut waiting = self.lock();
-        if waiting.events.len() >= MOST_WAITING {
-            waiting.events.pop_front();
-            waiting.dropped += 1;
-        }
-        waiting.events.push_back(event);
-        drop(waiting);
-        self.0.more.notify_one();
-    }
-
-    /// The next events, and how many were dropped before them. Waits for the first.
-    pub async fn next_batch(&self) -> (Vec<T>, u64) {
-        loop {
-            let notified = self.0.more.notified();
-            {
-                let mut waiting = self.lock();
-                let count = waiting.events.len().min(MOST_IN_BATCH);
-                if count > 0 {
-                    let dropped = std::mem::take(&mut waiting.dropped);
-                    return (waiting.events.drain(..count).collect(), dropped);
-                }
-            }
-            notified.await;
-        }
-    }
-
-    /// These were taken and could not be sent.
-    fn lost(&self, count: usize, dropped: u64) {
-        self.lock().dropped += dropped + u64::try_from(count).unwrap_or(u64::MAX);
-    }
-
-    /// Sends batches by `emit`, at once when idle and every 50 ms under load, until one cannot be sent.
-    pub async fn pump(&self, emit: impl AsyncFn(Vec<T>, u64) -> zbus::Result<()>) -> zbus::Result<()> {
-        loop {
-            let (events, dropped) = self.next_batch().await;
-            let count = events.len();
-            let sent = tokio::time::timeout(PATIENCE, emit(events, dropped)).await;
-            if !matches!(sent, Ok(Ok(()))) {
-                self.lost(count, dropped);
-                return sent.unwrap_or(Err(zbus::Error::Failure("the bus takes no messages".into())));
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting<T>> {
-        self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// A service's place on the bus.
 #[derive(Clone, Debug)]
@@ -220,9 +127,14 @@ impl Desktop {
         while changes.changed().await.is_ok() {
             let emitter: &SignalEmitter<'_> = state.signal_emitter();
             let state = state.get().await;
-            state.state_changed(emitter).await?;
-            state.policy_version_changed(emitter).await?;
-            state.problems_changed(emitter).await?;
+            let tell = async {
+                state.state_changed(emitter).await?;
+                state.policy_version_changed(emitter).await?;
+                state.problems_changed(emitter).await
+            };
+            tokio::time::timeout(PATIENCE, tell)
+                .await
+                .unwrap_or(Err(stuck()))?;
             drop(state);
             tokio::time::sleep(PAUSE).await;
         }
@@ -230,64 +142,13 @@ impl Desktop {
     }
 }
 
-/// `org.portmaster.Service1`: what every service says of itself, to everyone.
-#[derive(Debug)]
-struct State {
-    status: Status,
-}
-
-#[interface(name = "org.portmaster.Service1")]
-impl State {
-    /// 1 starting, 2 working, 3 working with less than it should have, 4 failed.
-    #[zbus(property)]
-    fn state(&self) -> u32 {
-        u32::try_from(i32::from(self.status.health())).unwrap_or(0)
-    }
-
-    /// Of the running binary.
-    #[zbus(property(emits_changed_signal = "const"))]
-    fn version(&self) -> String {
-        self.status.snapshot().version
-    }
-
-    /// Of the policy in force in this service; 0 where it has none.
-    #[zbus(property)]
-    fn policy_version(&self) -> u64 {
-        self.status.snapshot().policy_version
-    }
-
-    /// What is wrong: a stable word, and what it means.
-    #[zbus(property)]
-    fn problems(&self) -> Vec<(String, String)> {
-        self.status
-            .snapshot()
-            .problems
-            .into_iter()
-            .map(|problem| (problem.code, problem.text))
-            .collect()
-    }
-
-    /// Monotonic since start, unless the name ends in `_now`.
-    #[zbus(property(emits_changed_signal = "false"))]
-    fn counters(&self) -> HashMap<String, u64> {
-        self.status.snapshot().counters
-    }
+fn stuck() -> zbus::Error {
+    zbus::Error::Failure("the bus takes no messages".into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn what_does_not_fit_is_dropped_and_counted() {
-        let publisher = Publisher::default();
-        for number in 0..MOST_WAITING + 3 {
-            publisher.push(number);
-        }
-        let (batch, dropped) = publisher.next_batch().await;
-        assert_eq!((batch[0], batch.len(), dropped), (3, MOST_IN_BATCH, 3));
-        assert_eq!(publisher.next_batch().await.1, 0);
-    }
 
     #[test]
     fn names_are_as_the_desktop_writes_them() {

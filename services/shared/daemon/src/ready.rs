@@ -1,7 +1,14 @@
-//! Readiness for the service manager (`sd_notify(3)`). Without one, nothing happens.
+//! Readiness, watchdog and descriptors, with the service manager (`sd_notify(3)`, `sd_listen_fds(3)`). Without one, nothing
+//! happens.
 
-use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, FromRawFd as _, OwnedFd},
+    sync::{Mutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
 
+use rustix::io::{FdFlags, fcntl_setfd};
 use sd_notify::NotifyState;
 
 /// The service decides, answers, publishes.
@@ -9,27 +16,94 @@ pub fn ready(text: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(text)]);
 }
 
+/// One line for `systemctl status`.
+pub fn status(text: &str) {
+    tell(&[NotifyState::Status(text)]);
+}
+
+/// The work loop made a turn, for loops that turn seldom; [`Watchdog`] is for those that turn often.
+pub fn feed_watchdog() {
+    tell(&[NotifyState::Watchdog]);
+}
+
 /// The service ends.
 pub fn stopping() {
     tell(&[NotifyState::Stopping]);
 }
 
-/// The work loop made a turn: called by that loop itself, so that a watchdog proves more than a ticking runtime.
-pub fn feed_watchdog() {
-    tell(&[NotifyState::Watchdog]);
+/// Tells the service manager that work is being done. It belongs to the loop that does the work, which feeds it on every
+/// turn: so it proves more than that the runtime ticks.
+#[derive(Debug)]
+pub struct Watchdog {
+    /// Between two messages; none where nobody asked for them.
+    pause: Option<Duration>,
+    last: Option<Instant>,
 }
 
-/// Sockets that the service manager passed, by name.
+impl Watchdog {
+    /// As `WatchdogSec=` of the unit says.
+    pub fn from_environment() -> Self {
+        Self {
+            // a late turn or two are no death
+            pause: sd_notify::watchdog_enabled().map(|limit| limit / 4),
+            last: None,
+        }
+    }
+
+    /// How often the loop must come by even when it has nothing to do; `None` where it need not.
+    pub fn pause(&self) -> Option<Duration> {
+        self.pause
+    }
+
+    /// The loop made a turn. Cheap enough for each: most of them send nothing.
+    pub fn feed(&mut self) {
+        let Some(pause) = self.pause else { return };
+        let now = Instant::now();
+        if self.last.is_none_or(|last| now.duration_since(last) >= pause) {
+            self.last = Some(now);
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+/// The descriptors that the service manager passed or kept for us under this name (`FileDescriptorName=`, [`store`]), in
+/// order. Each is handed out once; later calls get none.
+pub fn take_passed(name: &str) -> Vec<OwnedFd> {
+    let mut passed = passed().lock().unwrap_or_else(PoisonError::into_inner);
+    let (ours, others) = passed.drain(..).partition(|(of, _)| of == name);
+    *passed = others;
+    let ours: Vec<(String, OwnedFd)> = ours;
+    ours.into_iter().map(|(_, fd)| fd).collect()
+}
+
+/// Gives the service manager a duplicate to keep: the next start of this service, also after a crash, gets it from
+/// [`take_passed`]. Needs `FileDescriptorStoreMax=` in the unit. `Ok` also where there is no service manager.
+pub fn store(name: &str, fd: impl AsFd) -> io::Result<()> {
+    sd_notify::notify_with_fds(&[NotifyState::FdStore, NotifyState::FdName(name)], &[fd.as_fd()])
+}
+
+/// Has the service manager forget what was kept under this name.
+pub fn forget(name: &str) {
+    tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+}
+
 #[expect(unsafe_code, reason = "descriptors come as numbers")]
-pub fn passed_sockets() -> Vec<(String, OwnedFd)> {
-    let Ok(passed) = sd_notify::listen_fds_with_names() else {
-        return Vec::new();
-    };
-    // SAFETY: the service manager opened these descriptors for this process, and nobody else took them up: this is the
-    // only place that does, and the variables are removed by the first call.
-    passed
-        .map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) }))
-        .collect()
+fn passed() -> &'static Mutex<Vec<(String, OwnedFd)>> {
+    static PASSED: OnceLock<Mutex<Vec<(String, OwnedFd)>>> = OnceLock::new();
+    PASSED.get_or_init(|| {
+        let Ok(numbers) = sd_notify::listen_fds_with_names() else {
+            return Mutex::default();
+        };
+        // SAFETY: the service manager opened these for this very process (LISTEN_PID is compared), and nobody else takes
+        // them up: this is the only place that reads the variables, and it does so once.
+        let owned = numbers.map(|(number, name)| (name, unsafe { OwnedFd::from_raw_fd(number) }));
+        let owned: Vec<_> = owned.collect();
+        for (_, fd) in &owned {
+            // programs that we start have no business with them
+            let _ = fcntl_setfd(fd, FdFlags::CLOEXEC);
+        }
+        Mutex::new(owned)
+    })
 }
 
 fn tell(state: &[NotifyState<'_>]) {

@@ -1,42 +1,61 @@
-//! Logs: to the journal where systemd reads our standard error, else to the terminal.
+//! Logs: to the journal where systemd reads our standard error, else to the terminal. Traces and metrics: by OTLP, where an
+//! endpoint is configured.
 //!
-//! What one packet triggers is TRACE; names and addresses are never above DEBUG; changes of state are INFO.
+//! What one packet triggers is TRACE; names and addresses are never above DEBUG; changes of state are INFO. What leaves by
+//! OTLP is INFO and above, so names and addresses stay here unless the owner sets `PORTMASTER_EXPORT_NAMES=1`.
+
+mod context;
+mod export;
 
 use std::io::IsTerminal as _;
 
 use anyhow::Context as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing::Subscriber;
+use tracing_subscriber::{
+    EnvFilter, Layer, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _,
+};
 
-use crate::{About, CommonArgs};
+use crate::{About, CommonArgs, status::Status};
+pub(crate) use context::span_of_call;
+pub use context::{Traced, traced};
+use export::Exporter;
 
-/// Keeps what must live as long as the service.
+/// Keeps what must live as long as the service. Dropped, it sends what still waits.
 #[derive(Debug)]
-pub struct Guard;
+pub struct Guard(Option<Exporter>);
+
+impl Guard {
+    /// Exports health and counters as metrics, where an endpoint is configured.
+    pub fn watch(&self, status: &Status) {
+        if let Some(exporter) = &self.0 {
+            exporter.watch(status);
+        }
+    }
+}
 
 /// Once for a process.
 pub fn init(about: About, args: &CommonArgs) -> anyhow::Result<Guard> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("log filter {:?}", args.log))?;
-    let terminal = || {
-        tracing_subscriber::fmt::layer()
+    let exporter = export::start(about).context("set up OTLP")?;
+    let spans = exporter.as_ref().map(Exporter::layer);
+    // a test that runs two services in one process keeps the first one's log
+    let _ = tracing_subscriber::registry()
+        .with(log(about).with_filter(filter))
+        .with(spans)
+        .try_init();
+    Ok(Guard(exporter))
+}
+
+fn log<S: Subscriber + for<'a> LookupSpan<'a>>(about: About) -> Box<dyn Layer<S> + Send + Sync> {
+    let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
+    match journal {
+        Some(journal) => journal
+            .with_syslog_identifier(format!("portmaster-{}", about.name))
+            .boxed(),
+        None => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
             .with_target(false)
-            .boxed()
-    };
-    let layer = match std::env::var_os("JOURNAL_STREAM") {
-        Some(_) => tracing_journald::layer().map_or_else(
-            |_| terminal(),
-            |journal| {
-                journal
-                    .with_syslog_identifier(format!("portmaster-{}", about.name))
-                    .boxed()
-            },
-        ),
-        None => terminal(),
-    };
-    // a test that runs two services in one process keeps the first one's log
-    let _ = tracing_subscriber::registry()
-        .with(layer.with_filter(filter))
-        .try_init();
-    Ok(Guard)
+            .boxed(),
+    }
 }

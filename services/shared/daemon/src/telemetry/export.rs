@@ -1,0 +1,157 @@
+//! OTLP over gRPC, configured by the variables that OpenTelemetry names (`OTEL_EXPORTER_OTLP_ENDPOINT`, …).
+//!
+//! It has a thread and a runtime of its own: a collector that hangs holds up nobody, and what waits is bounded.
+
+use std::{env, thread, time::Duration};
+
+use anyhow::Context as _;
+use opentelemetry::{KeyValue, global, metrics::MeterProvider as _, trace::TracerProvider as _};
+use opentelemetry_otlp::{MetricExporter, SpanExporter};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::SdkMeterProvider,
+    propagation::TraceContextPropagator,
+    trace::{SdkTracer, SdkTracerProvider},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::{Layer, filter::FilterFn, registry::LookupSpan};
+
+use crate::{About, status::Status};
+
+/// One of them switches it on.
+const ENDPOINTS: [&str; 3] = [
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+];
+/// What the exporter itself is made of: its spans would beget spans.
+const OWN: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
+
+/// The service's end waits no longer than twice this for a collector.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Traces and metrics on their way out.
+#[derive(Debug)]
+pub(super) struct Exporter {
+    traces: SdkTracerProvider,
+    metrics: SdkMeterProvider,
+    tracer: SdkTracer,
+    most: Level,
+    _runtime: DropGuard,
+}
+
+/// `None` where no endpoint is configured.
+pub(super) fn start(about: About) -> anyhow::Result<Option<Exporter>> {
+    let set = |name: &&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let disabled = env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"));
+    if disabled || !ENDPOINTS.iter().any(set) {
+        return Ok(None);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (spans, metrics) = {
+        // connections belong to the runtime that they are made in
+        let _inside = runtime.enter();
+        (
+            SpanExporter::builder()
+                .with_tonic()
+                .build()
+                .context("export traces")?,
+            MetricExporter::builder()
+                .with_tonic()
+                .build()
+                .context("export metrics")?,
+        )
+    };
+    let end = CancellationToken::new();
+    let ended = end.clone();
+    thread::Builder::new()
+        .name("telemetry".into())
+        .spawn(move || runtime.block_on(ended.cancelled()))?;
+    let resource = Resource::builder()
+        .with_service_name(format!("portmaster-{}", about.name))
+        .with_attribute(KeyValue::new("service.version", about.version))
+        .build();
+    let traces = SdkTracerProvider::builder()
+        .with_resource(resource.clone())
+        .with_batch_exporter(spans)
+        .build();
+    let metrics = SdkMeterProvider::builder()
+        .with_resource(resource)
+        .with_periodic_exporter(metrics)
+        .build();
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    let names = env::var("PORTMASTER_EXPORT_NAMES").is_ok_and(|value| value == "1");
+    Ok(Some(Exporter {
+        tracer: traces.tracer("portmaster"),
+        traces,
+        metrics,
+        most: if names { Level::DEBUG } else { Level::INFO },
+        _runtime: end.drop_guard(),
+    }))
+}
+
+impl Exporter {
+    /// What makes spans of `tracing` leave.
+    pub(super) fn layer<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
+        let most = self.most;
+        tracing_opentelemetry::layer()
+            .with_tracer(self.tracer.clone())
+            .with_filter(FilterFn::new(move |metadata| leaves(metadata, most)))
+    }
+
+    /// `portmaster.count` and `portmaster.now` carry the counters by `name`, `portmaster.health` the number of the health.
+    pub(super) fn watch(&self, status: &Status) {
+        let meter = self.metrics.meter("portmaster");
+        let of = status.clone();
+        let _counts = meter
+            .u64_observable_counter("portmaster.count")
+            .with_callback(move |out| {
+                for (name, value) in counters(&of, false) {
+                    out.observe(value, &[KeyValue::new("name", name)]);
+                }
+            })
+            .build();
+        let of = status.clone();
+        let _gauges = meter
+            .u64_observable_gauge("portmaster.now")
+            .with_callback(move |out| {
+                for (name, value) in counters(&of, true) {
+                    out.observe(value, &[KeyValue::new("name", name)]);
+                }
+            })
+            .build();
+        let of = status.clone();
+        let _health = meter
+            .i64_observable_gauge("portmaster.health")
+            .with_callback(move |out| out.observe(i64::from(i32::from(of.health())), &[]))
+            .build();
+    }
+}
+
+impl Drop for Exporter {
+    fn drop(&mut self) {
+        let (traces, metrics) = (
+            self.traces.shutdown_with_timeout(LAST_WORDS),
+            self.metrics.shutdown_with_timeout(LAST_WORDS),
+        );
+        for failed in [traces.err(), metrics.err()].into_iter().flatten() {
+            tracing::debug!(error = %failed, "the last traces or metrics were not sent");
+        }
+    }
+}
+
+fn leaves(metadata: &Metadata<'_>, most: Level) -> bool {
+    let part = metadata.target().split("::").next().unwrap_or_default();
+    *metadata.level() <= most && !OWN.contains(&part)
+}
+
+fn counters(status: &Status, gauges: bool) -> impl Iterator<Item = (String, u64)> {
+    status
+        .snapshot()
+        .counters
+        .into_iter()
+        .filter(move |(name, _)| name.ends_with("_now") == gauges)
+}
