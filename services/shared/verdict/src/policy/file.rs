@@ -3,6 +3,34 @@
 //! Invariant: a file is taken whole or refused whole, and what is refused says where, what, and what to write instead.
 //! What contradicts itself (a rule that could never match, `ask` as the answer to `ask`) is refused as well: an owner who
 //! wrote it expects something of it.
+//!
+//! ```toml
+//! # profiles.d/curl.toml: the file's name is the profile's id
+//! name = "curl"                    # for people; the id where it is left out
+//!
+//! [[match]]                        # any of these; within one, all keys
+//! path = "/usr/bin/curl"           # a glob where it has * ? or [; ** goes over folders
+//! user = "alice"                   # or uid = 1000
+//! # sha256, script, unit, cgroup (a glob), flatpak, snap, container; unknown = true stands alone
+//!
+//! [settings]                       # what is left out is inherited from global.toml, and that from the shipped one
+//! default_action = "ask"           # allow, block, drop, ask, tunnel
+//! ask_timeout_action = "block"
+//! block_lan = true                 # block_incoming, block_internet, block_direct
+//!
+//! [[rule]]                         # curl#1; the first that matches decides
+//! action = "allow"
+//! direction = "out"                # or "in"; left out: both
+//! protocol = ["tcp", "udp"]        # names or IANA numbers
+//! remote = ["*.example.org", "example.net", "10.0.0.0/8", "10.1.0.1-10.1.0.9", "2001:db8::1", "lan"]
+//! remote_port = [443, "8000-8999"] # local_port; icmp_type with protocol = "icmp" or "icmpv6"
+//! user = "alice"
+//! expires = 2027-01-31T18:00:00Z
+//! note = "why"
+//! ```
+//!
+//! `global.toml` has the same `[settings]` and `[[rule]]`, and `redirect_dns`, `incoming_refusal`, `ask_timeout_seconds` and
+//! `shipped_rules`: see [`SHIPPED_GLOBAL`](super::SHIPPED_GLOBAL).
 
 mod icmp;
 mod profile;

@@ -255,3 +255,15 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_documented_example_is_taken() {
+    let documented = include_str!("../file.rs").split("```").nth(1).unwrap();
+    let lines = documented
+        .lines()
+        .skip(1)
+        .map(|line| line.trim_start_matches("//!"));
+    let text: String = lines.map(|line| format!("{line}\n")).collect();
+    let profile = profile(&text).unwrap();
+    assert_eq!((profile.rules.len(), profile.rules[0].remotes.len()), (1, 6));
+}
