@@ -28,7 +28,11 @@ impl Capability {
 pub fn missing(wanted: &[Capability]) -> Vec<&'static str> {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let effective = effective(&status).unwrap_or(0);
-    wanted.iter().filter(|wanted| effective & (1 << (**wanted as u32)) == 0).map(|wanted| wanted.name()).collect()
+    wanted
+        .iter()
+        .filter(|wanted| effective & (1 << (**wanted as u32)) == 0)
+        .map(|wanted| wanted.name())
+        .collect()
 }
 
 fn effective(status: &str) -> Option<u64> {
@@ -42,7 +46,10 @@ mod tests {
 
     #[test]
     fn the_kernels_bits_are_read() {
-        assert_eq!(effective("Name:\tx\nCapEff:\t0000000000001004\n"), Some((1 << 12) | (1 << 2)));
+        assert_eq!(
+            effective("Name:\tx\nCapEff:\t0000000000001004\n"),
+            Some((1 << 12) | (1 << 2))
+        );
         assert_eq!(effective("CapEff:\tnonsense"), None);
     }
 }

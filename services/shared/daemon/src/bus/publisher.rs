@@ -75,6 +75,11 @@ impl<T> Publisher<T> {
         self.0.more.notify_one();
     }
 
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.lock().events.is_empty()
+    }
+
     /// The next events, and how many were dropped before them. Waits for the first.
     pub async fn next_batch(&self) -> (Vec<T>, u64) {
         loop {
