@@ -52,7 +52,6 @@ impl Door {
         }
     }
 
-    #[expect(clippy::result_large_err, reason = "tonic's signature")]
     pub(super) fn check(&self, request: Request<()>) -> Result<Request<()>, Refusal> {
         let info = request.extensions().get::<UdsConnectInfo>();
         match info.and_then(|info| info.peer_cred) {

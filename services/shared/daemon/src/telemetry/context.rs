@@ -21,11 +21,6 @@ pub fn traced(channel: Channel) -> Traced {
     InterceptedService::new(channel, inject)
 }
 
-#[expect(
-    clippy::result_large_err,
-    clippy::unnecessary_wraps,
-    reason = "tonic's signature"
-)]
 fn inject(mut request: Request<()>) -> Result<Request<()>, Refusal> {
     let context = Span::current().context();
     global::get_text_map_propagator(|propagator| {

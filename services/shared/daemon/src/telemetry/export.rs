@@ -2,7 +2,7 @@
 //!
 //! It has a thread and a runtime of its own: a collector that hangs holds up nobody, and what waits is bounded.
 
-use std::{env, thread, time::Duration};
+use std::{env, sync::mpsc, thread, time::Duration};
 
 use anyhow::Context as _;
 use opentelemetry::{KeyValue, global, metrics::MeterProvider as _, trace::TracerProvider as _};
@@ -28,7 +28,7 @@ const ENDPOINTS: [&str; 3] = [
 /// What the exporter itself is made of: its spans would beget spans.
 const OWN: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
 
-/// The service's end waits no longer than twice this for a collector.
+/// The service's end waits no longer than this for a collector.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Traces and metrics on their way out.
@@ -132,13 +132,17 @@ impl Exporter {
 }
 
 impl Drop for Exporter {
+    /// In a thread, since the SDK itself waits longer for a collector that hangs than it is told.
     fn drop(&mut self) {
-        let (traces, metrics) = (
-            self.traces.shutdown_with_timeout(LAST_WORDS),
-            self.metrics.shutdown_with_timeout(LAST_WORDS),
-        );
-        for failed in [traces.err(), metrics.err()].into_iter().flatten() {
-            tracing::debug!(error = %failed, "the last traces or metrics were not sent");
+        let (traces, metrics) = (self.traces.clone(), self.metrics.clone());
+        let (sent, end) = mpsc::channel();
+        thread::spawn(move || {
+            let failed = [traces.shutdown().err(), metrics.shutdown().err()];
+            // nobody waits any more where it took too long
+            let _ = sent.send(failed.into_iter().flatten().next());
+        });
+        if !matches!(end.recv_timeout(LAST_WORDS), Ok(None)) {
+            tracing::debug!("the last traces or metrics were not sent");
         }
     }
 }
