@@ -24,6 +24,8 @@ mod subject;
 
 use std::process::ExitCode;
 
+use subject::Subject;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -32,12 +34,26 @@ fn main() -> ExitCode {
         Some((&"accept-all", [])) => accept_all::run(),
         Some((&"load", rest)) => load::run(rest),
         // What people start.
-        None => report::print(&rounds::run(3)),
-        Some((&"--rounds", [rounds])) => {
-            report::print(&rounds::run(rounds.parse().expect("a number of rounds")))
-        }
+        _ => return bench(&words),
+    }
+    ExitCode::SUCCESS
+}
+
+/// `bench [--rounds N] [SUBJECT…]`: all subjects, unless some are named by their first letters.
+fn bench(words: &[&str]) -> ExitCode {
+    let (rounds, named) = match words {
+        ["--rounds", rounds, named @ ..] => (rounds.parse(), named),
+        named => (Ok(3), named),
+    };
+    let is_named = |subject: &Subject| {
+        let name = subject.name().to_lowercase();
+        named.is_empty() || named.iter().any(|word| name.starts_with(&word.to_lowercase()))
+    };
+    let subjects: Vec<_> = Subject::ALL.into_iter().filter(is_named).collect();
+    match (rounds, subjects.as_slice()) {
+        (Ok(rounds), [_, ..]) => report::print(&rounds::run(rounds, &subjects)),
         _ => {
-            eprintln!("usage: bench [--rounds N]");
+            eprintln!("usage: bench [--rounds N] [no | bare | portmaster | opensnitch]…");
             return ExitCode::from(64);
         }
     }

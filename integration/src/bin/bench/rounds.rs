@@ -11,11 +11,11 @@ use crate::{
 /// Medians of each subject's figures.
 pub(super) type Results = BTreeMap<Subject, Figures>;
 
-/// Measures each subject `rounds` times, in turn.
-pub(super) fn run(rounds: usize) -> Results {
+/// Measures each of `subjects` `rounds` times, in turn.
+pub(super) fn run(rounds: usize, subjects: &[Subject]) -> Results {
     let mut all: BTreeMap<Subject, Vec<Figures>> = BTreeMap::new();
     for round in 1..=rounds {
-        for subject in Subject::ALL {
+        for subject in subjects.iter().copied() {
             if subject == Subject::OpenSnitch && opensnitch::unpacked().is_none() {
                 eprintln!("OpenSnitch is left out: `make bench` unpacks it");
                 continue;

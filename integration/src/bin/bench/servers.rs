@@ -2,9 +2,9 @@
 
 use std::{
     io::Read,
-    net::{IpAddr, Shutdown, SocketAddr, TcpListener, UdpSocket},
+    net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -23,10 +23,18 @@ pub(super) const SINK: u16 = 7200;
 pub(super) const BURST: u16 = 7100;
 
 /// Counters of what arrived.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Servers {
     pub(super) sunk: Arc<AtomicU64>,
     pub(super) datagrams: Arc<AtomicU64>,
+    held: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+/// The listening threads stay; what they hold must not, since every subject's arena holds thousands.
+impl Drop for Servers {
+    fn drop(&mut self) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
 
 impl Servers {
@@ -44,10 +52,10 @@ impl Servers {
         let burst = namespace.enter(|| UdpSocket::bind(SocketAddr::new(address, BURST)).expect("bind"));
         sockopt::set_socket_recv_buffer_size_force(&burst, 64 << 20).expect("enlarge a receive buffer");
         thread::spawn(move || connect.incoming().for_each(drop));
+        let held = Arc::clone(&servers.held);
         thread::spawn(move || {
-            let mut kept = Vec::new();
             for stream in hold.incoming().flatten() {
-                kept.push(stream);
+                held.lock().unwrap_or_else(PoisonError::into_inner).push(stream);
             }
         });
         let sunk = Arc::clone(&servers.sunk);
