@@ -71,7 +71,7 @@ pub async fn follow(
     let connect = || {
         let (channel, status) = (channel.clone(), status.clone());
         async move {
-            let watched = PolicyClient::new(channel)
+            let watched = PolicyClient::new(channel).max_decoding_message_size(proto::MAX_SNAPSHOT)
                 .watch(WatchRequest { have_version: 0 })
                 .await;
             match watched {
@@ -90,13 +90,13 @@ pub async fn follow(
         }
     };
     grpc::follow("policy", shutdown, connect, |snapshot: WireSnapshot| {
-        adopt(snapshot, &kept, &status, &in_force)
+        adopt(&snapshot, &kept, &status, &in_force);
     })
     .await;
 }
 
 fn adopt(
-    snapshot: WireSnapshot,
+    snapshot: &WireSnapshot,
     kept: &Kept,
     status: &Status,
     in_force: &watch::Sender<Arc<CompiledPolicy>>,
@@ -115,7 +115,7 @@ fn adopt(
         }
     };
     status.clear(REFUSED);
-    match kept.write(&snapshot) {
+    match kept.write(snapshot) {
         Ok(()) => status.clear(NOT_KEPT),
         Err(error) => status.raise(
             NOT_KEPT,

@@ -122,7 +122,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
 
     let hub = Hub::default();
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
-    let publisher = Publisher::default();
+    let publisher = Publisher::counting(status.counter("bus_events_dropped"));
     let service = rpc::Service {
         hub: hub.clone(),
         status: status.clone(),

@@ -148,7 +148,7 @@ pub struct Reader {
 
 impl Reader {
     /// Learns what the host's mount namespace is.
-    pub fn new() -> Self {
+    pub fn of_this_host() -> Self {
         let of = |pid| Directory::open(pid).map_or(0, |directory| directory.namespace("ns/mnt"));
         let first = of(1);
         Self {
@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn this_process_is_read() {
         let directory = Directory::open(std::process::id()).unwrap();
-        let (process, image, parent) = Reader::new().read(&directory).unwrap();
+        let (process, image, parent) = Reader::of_this_host().read(&directory).unwrap();
         assert_eq!(process.executable.path, std::env::current_exe().ok());
         assert_eq!(process.pid, std::process::id());
         assert_eq!(image, directory.image().unwrap());
@@ -276,7 +276,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let directory = Directory::open(child.id()).unwrap();
         child.wait().unwrap();
-        assert!(!directory.is_alive() && Reader::new().read(&directory).is_none());
+        assert!(!directory.is_alive() && Reader::of_this_host().read(&directory).is_none());
     }
 
     proptest! {

@@ -3,19 +3,24 @@
 //! | step | looks at | costs about |
 //! |---|---|---|
 //! | cached | the descriptor where this socket was found before | 1 µs |
-//! | near | descriptors around the latest socket of processes that asked lately | 2–10 µs |
-//! | newest | the youngest processes, by the kernel's last pid | 10–100 µs |
-//! | recent | all descriptors of processes that asked lately | 10 µs – 5 ms |
+//! | near | descriptors around the latest socket of processes that asked lately | 2–40 µs |
+//! | newest | processes that began since the last look | 10–100 µs |
+//! | recent | all descriptors of processes that asked lately and have few | 10–500 µs |
 //! | all | all descriptors of all processes, youngest first | 30 ms and more |
 //!
-//! The order is only a guess at who it is; the inode decides. Where several processes hold a socket (inherited over fork,
-//! passed on), the first that is found is named; pid 1, which holds sockets for others, only where nobody else does.
+//! The order is only a guess at who it is; the inode decides. A process that is searched through has all its sockets
+//! remembered: of many connections that begin at once, the first pays for all. Where several processes hold a socket
+//! (inherited over fork, passed on), the first that is found is named; pid 1, which holds sockets for others, only where
+//! nobody else does.
 
 use std::{
     collections::VecDeque,
     fs,
     os::fd::BorrowedFd,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use moka::sync::Cache;
@@ -24,13 +29,17 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, readlinkat, statat};
 use crate::known::{Known, Processes};
 
 /// Processes that asked lately, in order.
-const RECENT: usize = 16;
-/// Pids to try below the latest.
-const NEWEST: u32 = 48;
+const RECENT: usize = 32;
+/// Of these, how many are looked at more closely.
+const CLOSELY: usize = 4;
+/// Pids to try below the latest, at most.
+const NEWEST: u32 = 64;
 /// Descriptors of a young process to try.
 const FIRST_DESCRIPTORS: std::ops::Range<u32> = 3..12;
-/// Descriptors beyond the latest to try.
+/// Descriptors beyond the latest to try, of those that are looked at closely.
 const NEAR: u32 = 6;
+/// Whoever has more descriptors than this is not searched through while others wait.
+const FEW: i64 = 512;
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -58,6 +67,8 @@ pub enum Step {
 pub struct Holders {
     places: Cache<u64, Place>,
     recent: Mutex<VecDeque<u32>>,
+    /// The latest pid when it was last looked at.
+    seen: AtomicU32,
 }
 
 impl Holders {
@@ -66,11 +77,12 @@ impl Holders {
         Self {
             places: Cache::new(capacity),
             recent: Mutex::default(),
+            seen: AtomicU32::new(0),
         }
     }
 
     /// Sockets remembered.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.places.entry_count()
     }
 
@@ -82,17 +94,11 @@ impl Holders {
         uid: Option<u32>,
     ) -> Option<(Arc<Known>, Step)> {
         let link = format!("socket:[{inode}]");
-        let found = self
-            .cached(processes, inode, &link)
-            .map(|known| (known, Step::Cached))
-            .or_else(|| {
-                self.near(processes, inode, &link)
-                    .map(|known| (known, Step::Near))
-            })
-            .or_else(|| {
-                self.newest(processes, inode, &link, uid)
-                    .map(|known| (known, Step::Newest))
-            })?;
+        let step = |step| move |known| (known, step);
+        let found = self.cached(processes, inode, &link).map(step(Step::Cached));
+        let found = found.or_else(|| self.near(processes, inode, &link, uid).map(step(Step::Near)));
+        let found = found.or_else(|| self.newest(processes, inode, &link, uid).map(step(Step::Newest)));
+        let found = found.or_else(|| self.few(processes, inode, uid).map(step(Step::Recent)))?;
         self.touch(found.0.process.pid);
         Some(found)
     }
@@ -127,19 +133,70 @@ impl Holders {
         None
     }
 
-    fn near(&self, processes: &Processes, inode: u64, link: &str) -> Option<Arc<Known>> {
-        self.recent().into_iter().find_map(|pid| {
-            let known = processes.cached(pid)?;
-            let last = known.last_descriptor.load(Ordering::Relaxed);
-            let descriptor =
-                around(last).find(|descriptor| holds(known.directory.as_fd(), *descriptor, link))?;
-            Some(self.found(known, inode, descriptor))
-        })
+    fn near(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
+        let recent: Vec<_> = self
+            .recent()
+            .into_iter()
+            .filter_map(|pid| processes.peek(pid))
+            .collect();
+        let recent = || recent.iter().filter(|known| may_be_of(known, uid));
+        let closely = recent().take(CLOSELY).map(|known| (known, around(known.last())));
+        let at_a_glance = recent().map(|known| (known, known.last()..=known.last().saturating_add(1)));
+        let (known, descriptor) = at_a_glance
+            .map(|(known, glance)| (known, find(known, glance, link)))
+            .chain(closely.map(|(known, around)| (known, find(known, around, link))))
+            .find_map(|(known, found)| Some((known, found?)))?;
+        // the descriptor is its own, whatever it executes by now
+        let known = processes.get(known.process.pid)?;
+        Some(self.found(known, inode, descriptor))
+    }
+
+    /// Searches through processes that asked lately, unless they have very many descriptors.
+    fn few(&self, processes: &Processes, inode: u64, uid: Option<u32>) -> Option<Arc<Known>> {
+        let recent = self.recent().into_iter().filter_map(|pid| processes.peek(pid));
+        recent
+            .filter(|known| may_be_of(known, uid))
+            .take(CLOSELY)
+            .find_map(|known| {
+                let directory = known.directory.as_fd();
+                // since Linux 6.2 the size of this directory is the number of descriptors
+                if statat(directory, "fd", AtFlags::empty()).ok()?.st_size > FEW {
+                    return None;
+                }
+                let known = processes.get(known.process.pid)?;
+                let descriptor = self.remember_all(&known, inode)?;
+                Some(self.found(known, inode, descriptor))
+            })
+    }
+
+    /// Every socket of a process; gives the descriptor of the one that is wanted.
+    fn remember_all(&self, known: &Known, wanted: u64) -> Option<u32> {
+        let directory = known.directory.as_fd();
+        let sockets = descriptors(directory)?
+            .into_iter()
+            .filter_map(|descriptor| Some((socket(directory, descriptor)?, descriptor)));
+        let mut found = None;
+        for (inode, descriptor) in sockets {
+            self.places.insert(
+                inode,
+                Place {
+                    pid: known.process.pid,
+                    descriptor,
+                },
+            );
+            if inode == wanted {
+                found = Some(descriptor);
+            }
+        }
+        found
     }
 
     fn newest(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
         let latest = latest_pid()?;
-        (latest.saturating_sub(NEWEST)..=latest).rev().find_map(|pid| {
+        let seen = self.seen.swap(latest, Ordering::Relaxed);
+        // pids wrap: then there is nothing between, and the search of all finds it
+        let first = latest.saturating_sub(NEWEST).max(seen.min(latest));
+        (first..=latest).rev().find_map(|pid| {
             let directory = crate::details::Directory::open(pid).ok()?;
             let owner = statat(directory.as_fd(), "", AtFlags::EMPTY_PATH).ok()?.st_uid;
             // a process that is not dumpable shows as root's
@@ -198,9 +255,30 @@ impl Holders {
     }
 }
 
-/// The descriptor itself (closed and opened again), those behind it, the one before.
+/// A guess by owner: a process may have changed its user since it was read, and root may be anybody.
+fn may_be_of(known: &Known, uid: Option<u32>) -> bool {
+    uid.is_none_or(|uid| known.process.uid == uid || known.process.uid == 0)
+}
+
+/// The descriptors behind the latest, and the one before.
 fn around(last: u32) -> impl Iterator<Item = u32> {
-    (last..=last.saturating_add(NEAR)).chain(last.checked_sub(1))
+    (last.saturating_add(2)..=last.saturating_add(NEAR)).chain(last.checked_sub(1))
+}
+
+fn find(known: &Known, mut descriptors: impl Iterator<Item = u32>, link: &str) -> Option<u32> {
+    descriptors.find(|descriptor| holds(known.directory.as_fd(), *descriptor, link))
+}
+
+/// Inode of the socket behind a descriptor.
+fn socket(directory: BorrowedFd<'_>, descriptor: u32) -> Option<u64> {
+    let target = readlinkat(directory, format!("fd/{descriptor}"), Vec::with_capacity(64)).ok()?;
+    target
+        .to_str()
+        .ok()?
+        .strip_prefix("socket:[")?
+        .strip_suffix(']')?
+        .parse()
+        .ok()
 }
 
 fn holds(directory: BorrowedFd<'_>, descriptor: u32, link: &str) -> bool {

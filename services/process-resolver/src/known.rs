@@ -34,6 +34,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// The descriptor where its latest socket was found.
+    pub fn last(&self) -> u32 {
+        self.last_descriptor.load(Ordering::Relaxed)
+    }
+
     /// It runs, and executes what it did.
     pub fn is_current(&self) -> bool {
         if self.directory.image() != Ok(self.image) {
@@ -63,13 +68,13 @@ impl Processes {
     pub fn new(capacity: u64) -> Self {
         Self {
             by_pid: Cache::new(capacity),
-            reader: Reader::new(),
+            reader: Reader::of_this_host(),
             serial: AtomicU64::new(0),
         }
     }
 
     /// How many are known.
-    pub fn len(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         self.by_pid.entry_count()
     }
 
@@ -81,6 +86,11 @@ impl Processes {
         }
         self.by_pid.invalidate(&pid);
         None
+    }
+
+    /// As it was read before; it may have ended or changed since.
+    pub fn peek(&self, pid: u32) -> Option<Arc<Known>> {
+        self.by_pid.get(&pid)
     }
 
     /// The process with this id, read now unless known. `None`: it ended, or is none.

@@ -184,7 +184,7 @@ impl Ladder {
             Step::All => &self.counters.all,
         };
         counter.add(1);
-        self.counters.processes.set(self.processes.len());
-        self.counters.sockets.set(self.holders.len());
+        self.counters.processes.set(self.processes.count());
+        self.counters.sockets.set(self.holders.count());
     }
 }
