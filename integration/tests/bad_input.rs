@@ -1,4 +1,8 @@
 //! What bad input, bad company and a bad host get.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{
     fs,

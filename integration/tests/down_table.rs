@@ -1,4 +1,8 @@
 //! What happens when a part is down: each line of the table in ARCHITECTURE.md is a test.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{
     net::{SocketAddr, TcpStream},

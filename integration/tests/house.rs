@@ -1,4 +1,8 @@
 //! What the house itself must keep: licences, and crates that stay pure.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{collections::BTreeSet, process::Command};
 

@@ -1,4 +1,8 @@
 //! `portmaster try` and `portmaster up`, as people run them.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{
     fs,
