@@ -19,7 +19,11 @@ use rustix::{
 };
 use verdict::{Executable, Process};
 
-use crate::{cgroup, script};
+use crate::{
+    cgroup,
+    mounts::{self, HostMounts},
+    script,
+};
 
 const DELETED: &[u8] = b" (deleted)";
 /// Arguments are for display: a process may have megabytes of them.
@@ -140,19 +144,16 @@ impl Image {
 }
 
 /// Reads processes, as the host sees them.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Reader {
-    /// Mount namespace whose paths are trusted: that of pid 1.
-    host_mounts: u64,
+    mounts: HostMounts,
 }
 
 impl Reader {
-    /// Learns what the host's mount namespace is.
+    /// Learns what the host's mounts are.
     pub fn of_this_host() -> Self {
-        let of = |pid| Directory::open(pid).map_or(0, |directory| directory.namespace("ns/mnt"));
-        let first = of(1);
         Self {
-            host_mounts: if first == 0 { of(std::process::id()) } else { first },
+            mounts: HostMounts::open(),
         }
     }
 
@@ -161,8 +162,7 @@ impl Reader {
         let stat = directory.stat()?;
         let (uid, pid) = directory.ids()?;
         let file = directory.executable_stat().ok()?;
-        let mount_namespace = directory.namespace("ns/mnt");
-        let executable = self.executable(directory, &file, mount_namespace)?;
+        let executable = self.executable(directory, &file)?;
         let cmdline = directory.arguments();
         let mut process = Process {
             pid,
@@ -175,13 +175,15 @@ impl Reader {
             parents: Vec::new(),
             cgroup: cgroup::parse_file(&String::from_utf8_lossy(&directory.read("cgroup", 16 << 10)?)),
             network_namespace: directory.namespace("ns/net"),
-            mount_namespace,
+            mount_namespace: directory.namespace("ns/mnt"),
         };
-        process.script = self.script(directory, &process);
-        Some((process, Image::of(&file), stat.parent))
+        process.script = script_of(directory, &process);
+        // had it executed something else meanwhile, this would be a mixture of both
+        let same = directory.image() == Ok(Image::of(&file));
+        same.then(|| (process, Image::of(&file), stat.parent))
     }
 
-    fn executable(&self, directory: &Directory, file: &Stat, mounts: u64) -> Option<Executable> {
+    fn executable(&self, directory: &Directory, file: &Stat) -> Option<Executable> {
         let link = directory.link("exe")?;
         let octets = link.into_os_string().into_vec();
         // a file may be called so: then it is there, under its whole name
@@ -189,9 +191,11 @@ impl Reader {
         let gone = octets.strip_suffix(DELETED).filter(|_| !there());
         let deleted = gone.is_some();
         let claimed = PathBuf::from(OsStr::from_bytes(gone.unwrap_or(&octets)));
-        let path = self.verified(&claimed, file, mounts, deleted);
+        let on_host = || mounts::of(directory.as_fd(), "exe").is_some_and(|mount| self.mounts.has(mount));
+        // on a mount of others: the host must have this very file at that path
+        let verified = on_host() || (!deleted && is_same(&claimed, file));
         Some(Executable {
-            path,
+            path: verified.then(|| claimed.clone()),
             device: file.st_dev,
             inode: file.st_ino,
             claimed_path: claimed,
@@ -199,26 +203,16 @@ impl Reader {
             sha256: None,
         })
     }
+}
 
-    /// The path, where it is this very file for the host: it lives in the host's mount namespace, whose paths are the
-    /// kernel's word, or the host finds the same file there.
-    fn verified(&self, path: &Path, file: &Stat, mounts: u64, deleted: bool) -> Option<PathBuf> {
-        let in_host = mounts == self.host_mounts && mounts != 0;
-        ((in_host && deleted) || is_same(path, file) || (in_host && path.is_absolute()))
-            .then(|| path.to_owned())
-    }
-
-    fn script(&self, directory: &Directory, process: &Process) -> Option<PathBuf> {
-        let interpreter = process.executable.path.as_ref()?;
-        let script = script::of(interpreter, &process.cmdline, &directory.link("cwd")?)?;
-        let in_host = process.mount_namespace == self.host_mounts;
-        // seen through the process's own root it must be the file that the host has there
-        let own =
-            stat(Path::new(&format!("/proc/{}/root", process.pid)).join(script.strip_prefix("/").ok()?))
-                .ok()?;
-        let regular = rustix::fs::FileType::from_raw_mode(own.st_mode).is_file();
-        (regular && (in_host || is_same(&script, &own))).then_some(script)
-    }
+/// The script, where the process and the host have the same file at that path.
+fn script_of(directory: &Directory, process: &Process) -> Option<PathBuf> {
+    let interpreter = process.executable.path.as_ref()?;
+    let script = script::of(interpreter, &process.cmdline, &directory.link("cwd")?)?;
+    let own = Path::new("root").join(script.strip_prefix("/").ok()?);
+    let own = statat(directory.as_fd(), own, AtFlags::empty()).ok()?;
+    let regular = rustix::fs::FileType::from_raw_mode(own.st_mode).is_file();
+    (regular && is_same(&script, &own)).then_some(script)
 }
 
 /// The host has `file` at `path`. Asked through pid 1's root, since a hardened service does not see all of the host's files.

@@ -168,11 +168,19 @@ impl Ladder {
             .diag
             .as_ref()
             .and_then(|diag| diag.lock().unwrap_or_else(PoisonError::into_inner).find(flow));
-        asked.or_else(|| {
-            let found = self.tables.then(|| tables::find(flow, uid)).flatten()?;
-            self.counters.tables.add(1);
-            Some(found)
-        })
+        let foreign = |found: &Found| uid.is_some_and(|uid| uid != found.uid);
+        match asked {
+            Some(found) if !foreign(&found) => asked,
+            // the port is shared: the kernel names who would receive, and another user sent
+            Some(_) => self.table(flow, uid).filter(|found| !foreign(found)).or(asked),
+            None => self.table(flow, uid),
+        }
+    }
+
+    fn table(&self, flow: &Flow, uid: Option<u32>) -> Option<Found> {
+        let found = self.tables.then(|| tables::find(flow, uid)).flatten()?;
+        self.counters.tables.add(1);
+        Some(found)
     }
 
     fn count(&self, step: Step) {

@@ -11,6 +11,7 @@ pub mod hash;
 pub mod holders;
 pub mod known;
 pub mod ladder;
+pub mod mounts;
 pub mod rpc;
 pub mod script;
 pub mod start;

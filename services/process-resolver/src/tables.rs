@@ -21,22 +21,24 @@ struct Row {
     inode: u64,
 }
 
-/// Looks through the tables of the flow's protocol, those of its own family first. `uid`: owner of the packet's socket,
-/// where known; it tells apart what addresses do not.
+/// Looks through the tables of the flow's protocol. `uid`: owner of the packet's socket, where known; it tells apart what
+/// addresses do not.
 pub fn find(flow: &Flow, uid: Option<u32>) -> Option<Found> {
     let mut best: Option<(u32, Row)> = None;
     for table in tables(flow) {
         let Ok(text) = fs::read_to_string(format!("/proc/net/{table}")) else {
             continue;
         };
-        let raw = table.starts_with("raw");
+        let own_family = flow.local.address.is_ipv6() == table.ends_with('6');
         for row in text.lines().skip(1).filter_map(row) {
-            let score = if raw {
+            let fit = if table.starts_with("raw") {
                 raw_score(&row, flow)
             } else {
                 score(&row, flow)
             };
-            let score = score.map(|score| score * 2 + u32::from(uid.is_none_or(|uid| uid == row.uid)));
+            let score = fit.map(|fit| {
+                u32::from(uid == Some(row.uid)) * OWNER + fit + u32::from(own_family) * OWN_FAMILY
+            });
             // of equals, the one that was made last
             if let Some(score) = score.filter(|_| row.inode != 0)
                 && best.is_none_or(|(best, other)| (score, row.inode) > (best, other.inode))
@@ -100,20 +102,21 @@ fn endpoint(text: &str) -> Option<Endpoint> {
     Some(Endpoint::new(address, port))
 }
 
-/// How well a socket fits, as the kernel chooses: connected before bound before wildcard.
+/// What a socket is preferred for, the weightiest first. But for the owner this is the kernel's own order: a socket with
+/// ports before a raw one, connected before bound before wildcard, its own family before one of both families.
+const OWNER: u32 = 16;
+const PORTS: u32 = 8;
+const REMOTE: u32 = 4;
+const LOCAL: u32 = 2;
+const OWN_FAMILY: u32 = 1;
+
+/// How well a socket fits; an ICMP socket's port is its identifier.
 fn score(row: &Row, flow: &Flow) -> Option<u32> {
-    let port = if flow.protocol.is_icmp() {
-        flow.local.port
-    } else {
-        flow.remote.port
-    };
-    if row.local.port != flow.local.port || (flow.protocol.is_icmp() && row.local.port != port) {
+    let port_fits = flow.protocol.is_icmp() || [0, flow.remote.port].contains(&row.remote.port);
+    if row.local.port != flow.local.port || !port_fits {
         return None;
     }
-    let local = fits(row.local.address, flow.local.address)?;
-    let remote = fits(row.remote.address, flow.remote.address)?;
-    let port_fits = row.remote.port == flow.remote.port || row.remote.port == 0 || flow.protocol.is_icmp();
-    port_fits.then_some(remote * 2 + local)
+    Some(PORTS + addresses(row, flow)?)
 }
 
 /// A raw socket's "port" is its protocol.
@@ -121,10 +124,16 @@ fn raw_score(row: &Row, flow: &Flow) -> Option<u32> {
     let protocol = u16::from(flow.protocol.0);
     // IPPROTO_RAW (255) sends any protocol and receives none
     let any = row.local.port == 255 && flow.direction == Direction::Outgoing;
-    if row.local.port != protocol && !any {
-        return None;
-    }
-    Some(fits(row.remote.address, flow.remote.address)? * 2 + fits(row.local.address, flow.local.address)?)
+    (row.local.port == protocol || any)
+        .then(|| addresses(row, flow))
+        .flatten()
+}
+
+fn addresses(row: &Row, flow: &Flow) -> Option<u32> {
+    Some(
+        fits(row.remote.address, flow.remote.address)? * REMOTE
+            + fits(row.local.address, flow.local.address)? * LOCAL,
+    )
 }
 
 fn fits(bound: IpAddr, actual: IpAddr) -> Option<u32> {
