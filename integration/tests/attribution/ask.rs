@@ -18,12 +18,12 @@ use verdict::{Direction, Endpoint, Flow, Process, Protocol};
 const WAYS: [&str; 2] = ["auto", "proc"];
 
 /// Namespaces and a folder; no service yet.
-pub fn world(label: &str) -> World {
+pub(crate) fn world(label: &str) -> World {
     World::builder(label).without_services().without_bus().start()
 }
 
 /// Starts a resolver of each way in turn, and asks it the same things.
-pub fn each_way(world: &mut World, ask: impl Fn(&mut Asker, &str)) {
+pub(crate) fn each_way(world: &mut World, ask: impl Fn(&mut Asker, &str)) {
     for way in WAYS {
         world.config_file("process-resolver.toml", &format!("socket_lookup = \"{way}\"\n"));
         let mut asker = Asker::start(world);
@@ -33,14 +33,14 @@ pub fn each_way(world: &mut World, ask: impl Fn(&mut Asker, &str)) {
 }
 
 /// A client of a running resolver.
-pub struct Asker {
+pub(crate) struct Asker {
     runtime: Runtime,
     client: ProcessResolverClient<Channel>,
 }
 
 impl Asker {
     /// Starts the resolver, too.
-    pub fn start(world: &mut World) -> Self {
+    pub(crate) fn start(world: &mut World) -> Self {
         world.start_service(Service::Resolver);
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let socket = world.socket(Service::Resolver);
@@ -48,29 +48,29 @@ impl Asker {
         Self { runtime, client }
     }
 
-    pub fn lookup(&mut self, flow: Flow) -> Result<Process, Miss> {
+    pub(crate) fn lookup(&mut self, flow: Flow) -> Result<Process, Miss> {
         self.ask(Subject::Flow(flow.into()), false)
     }
 
     /// With the executable's hash.
-    pub fn hashed(&mut self, pid: u32) -> Result<Process, Miss> {
+    pub(crate) fn hashed(&mut self, pid: u32) -> Result<Process, Miss> {
         self.ask(Subject::Pid(pid), true)
     }
 
-    pub fn pid(&mut self, pid: u32) -> Result<Process, Miss> {
+    pub(crate) fn pid(&mut self, pid: u32) -> Result<Process, Miss> {
         self.ask(Subject::Pid(pid), false)
     }
 
     /// The pid that a flow belongs to.
     #[track_caller]
-    pub fn owner(&mut self, flow: Flow) -> u32 {
+    pub(crate) fn owner(&mut self, flow: Flow) -> u32 {
         self.lookup(flow)
             .unwrap_or_else(|miss| panic!("{flow} has no owner: {miss:?}"))
             .pid
     }
 
     /// Sends all requests at once on one stream, and returns the answers in the order in which they come.
-    pub fn resolve(&mut self, requests: Vec<ResolveRequest>) -> Vec<ResolveReply> {
+    pub(crate) fn resolve(&mut self, requests: Vec<ResolveRequest>) -> Vec<ResolveReply> {
         let count = requests.len();
         let client = &mut self.client;
         self.runtime.block_on(async {
@@ -90,7 +90,7 @@ impl Asker {
         })
     }
 
-    pub fn counter(&mut self, name: &str) -> u64 {
+    pub(crate) fn counter(&mut self, name: &str) -> u64 {
         let state = self.runtime.block_on(self.client.get_state(GetStateRequest {}));
         let counters = state.unwrap().into_inner().counters;
         *counters
@@ -114,12 +114,20 @@ impl Asker {
 }
 
 /// A flow that a program here opens.
-pub fn outgoing(protocol: Protocol, local: impl Into<SocketAddr>, remote: impl Into<SocketAddr>) -> Flow {
+pub(crate) fn outgoing(
+    protocol: Protocol,
+    local: impl Into<SocketAddr>,
+    remote: impl Into<SocketAddr>,
+) -> Flow {
     flow(Direction::Outgoing, protocol, local.into(), remote.into())
 }
 
 /// A flow that somebody else opens.
-pub fn incoming(protocol: Protocol, local: impl Into<SocketAddr>, remote: impl Into<SocketAddr>) -> Flow {
+pub(crate) fn incoming(
+    protocol: Protocol,
+    local: impl Into<SocketAddr>,
+    remote: impl Into<SocketAddr>,
+) -> Flow {
     flow(Direction::Incoming, protocol, local.into(), remote.into())
 }
 
