@@ -6,7 +6,7 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
+    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
     path::Path,
     process::{Command, ExitStatus, Stdio},
     thread,
@@ -198,6 +198,55 @@ fn two_worlds_of_one_name_are_refused() {
     first.signal(Signal::TERM);
     drop(first);
     eventually("all of it is gone", || (!Path::new(&lock).exists()).then_some(()));
+}
+
+#[test]
+fn an_uplink_leads_out_instead_of_to_the_playground() {
+    let routes = Command::new("ip")
+        .args(["route", "show", "default"])
+        .output()
+        .unwrap()
+        .stdout;
+    let name = name("uplink");
+    let script = "ip route show default | grep -q . && [ ! -e /run/netns/portmaster-$0-internet ] && iptables-save | grep -q C170";
+    let mut command = portmaster();
+    let output = command
+        .args([
+            "try", "--name", &name, "--uplink", "--", "sh", "-c", script, &name,
+        ])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if routes.is_empty() {
+        assert!(
+            !output.status.success() && said.contains("route"),
+            "a machine without a route cannot lead out: {said}"
+        );
+    } else {
+        assert!(output.status.success(), "{said}");
+    }
+    nothing_is_left_of(&name);
+}
+
+#[test]
+fn without_root_try_says_what_it_needs() {
+    require_root();
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    // Where a user may reach it: a build folder is often below somebody's home.
+    let folder = tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o755))
+        .tempdir()
+        .unwrap();
+    let program = folder.path().join("portmaster");
+    fs::copy(binary("portmaster"), &program).unwrap();
+    let output = command
+        .arg(&program)
+        .args(["try", "--", "true"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("root"), "{said}");
 }
 
 /// `portmaster up` in a namespace of the test's own.

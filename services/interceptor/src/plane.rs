@@ -31,9 +31,13 @@ use crate::{
 
 /// Packets read from one queue before the others get their turn.
 const BATCH: usize = 64;
+/// Ends read at once: more of them than connections can begin meanwhile.
+const ENDINGS: usize = 1024;
 /// Longer than the copy range and all other attributes.
 const BUFFER: usize = 16 << 10;
 
+/// Ends of connections so close to each other are read together; the socket holds them meanwhile.
+const TOGETHER: Duration = Duration::from_millis(5);
 /// Between two looks for connections that ended unheard.
 const RECONCILE: Duration = Duration::from_secs(60);
 
@@ -185,14 +189,18 @@ async fn read_queue(core: Shared, queues: Rc<[AsyncFd<Queue>]>, index: usize) ->
     let mut buffer = vec![0; BUFFER];
     loop {
         let mut readable = queue.readable().await?;
+        let mut drained = false;
         for _ in 0..BATCH {
             if !core.borrow_mut().receive(index, queue.get_ref(), &mut buffer)? {
                 readable.clear_ready();
+                drained = true;
                 break;
             }
         }
         drop(readable);
-        tokio::task::yield_now().await;
+        if !drained {
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -201,7 +209,7 @@ async fn read_endings(core: Shared, endings: AsyncFd<Endings>, status: Status) -
     let mut buffer = vec![0; BUFFER];
     loop {
         let mut readable = endings.readable().await?;
-        for _ in 0..BATCH {
+        for _ in 0..ENDINGS {
             match endings
                 .get_ref()
                 .read(&mut buffer, |entry| core.borrow_mut().ended(&entry))
@@ -216,7 +224,8 @@ async fn read_endings(core: Shared, endings: AsyncFd<Endings>, status: Status) -
             }
         }
         drop(readable);
-        tokio::task::yield_now().await;
+        // ends can wait, beginnings cannot: they are read in bunches
+        tokio::time::sleep(TOGETHER).await;
     }
 }
 

@@ -71,7 +71,8 @@ pub async fn follow(
     let connect = || {
         let (channel, status) = (channel.clone(), status.clone());
         async move {
-            let watched = PolicyClient::new(channel).max_decoding_message_size(proto::MAX_SNAPSHOT)
+            let watched = PolicyClient::new(channel)
+                .max_decoding_message_size(proto::MAX_SNAPSHOT)
                 .watch(WatchRequest { have_version: 0 })
                 .await;
             match watched {
