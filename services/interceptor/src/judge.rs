@@ -218,7 +218,9 @@ impl Judge {
         let Some((key, tracked)) = self.flows.find(key, seen.scope()) else {
             return false;
         };
-        if tracked.is_reopened_by(packet) {
+        let other_owner =
+            arrival.uid.is_some() && key == Key::of(&tracked.flow) && arrival.uid != tracked.who.uid;
+        if tracked.is_reopened_by(packet) || (other_owner && tracked.who.uid.is_some()) {
             return false;
         }
         if let State::NameWanted { .. } = tracked.state {
@@ -327,7 +329,8 @@ impl Judge {
         if who.process.is_none() {
             self.counts.unattributed += 1;
         }
-        if who.uid.is_none() && asked.uid.is_some() {
+        // the packet's own word, before the process's of now
+        if asked.uid.is_some() && who.uid != asked.uid {
             Arc::make_mut(&mut who).uid = asked.uid;
         }
         let decision = self.decide(now, &asked.flow, &who, None, !asked.payload);

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | cached | the descriptor where this socket was found before | 1 µs |
 //! | near | descriptors around the latest socket of processes that asked lately | 2–40 µs |
-//! | newest | processes that began since the last look | 10–100 µs |
+//! | newest | processes that began lately and held no socket yet | 10–300 µs |
 //! | recent | all descriptors of processes that asked lately and have few | 10–500 µs |
 //! | all | all descriptors of all processes, youngest first | 30 ms and more |
 //!
@@ -15,18 +15,19 @@
 
 use std::{
     collections::VecDeque,
+    ffi::CString,
     fs,
     os::fd::BorrowedFd,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
 };
 
 use moka::sync::Cache;
 use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, readlinkat, statat};
 
-use crate::known::{Known, Processes};
+use crate::{
+    details::Directory,
+    known::{Known, Processes},
+};
 
 /// Processes that asked lately, in order.
 const RECENT: usize = 32;
@@ -34,6 +35,10 @@ const RECENT: usize = 32;
 const CLOSELY: usize = 4;
 /// Pids to try below the latest, at most.
 const NEWEST: u32 = 64;
+/// Young processes that are kept in mind.
+const YOUNG: usize = 64;
+/// Closed ones among them after which no more are expected.
+const GAPS: u32 = 2;
 /// Descriptors of a young process to try.
 const FIRST_DESCRIPTORS: std::ops::Range<u32> = 3..12;
 /// Descriptors beyond the latest to try, of those that are looked at closely.
@@ -62,13 +67,34 @@ pub enum Step {
     All,
 }
 
+/// Processes that began lately and that no socket was found at, the youngest first.
+#[derive(Debug, Default)]
+struct Young {
+    /// The latest pid when it was last looked at.
+    seen: u32,
+    pids: VecDeque<u32>,
+}
+
+impl Young {
+    /// Takes in who began since the last look.
+    fn look(&mut self) {
+        let Some(latest) = latest_pid() else { return };
+        // pids wrap: then there is nothing between, and the search of all finds it
+        let first = latest.saturating_sub(NEWEST).max(self.seen.min(latest)) + 1;
+        self.seen = latest;
+        for pid in first..=latest {
+            self.pids.push_front(pid);
+        }
+        self.pids.truncate(YOUNG);
+    }
+}
+
 /// Bounded caches over `/proc`.
 #[derive(Debug)]
 pub struct Holders {
     places: Cache<u64, Place>,
     recent: Mutex<VecDeque<u32>>,
-    /// The latest pid when it was last looked at.
-    seen: AtomicU32,
+    young: Mutex<Young>,
 }
 
 impl Holders {
@@ -77,7 +103,7 @@ impl Holders {
         Self {
             places: Cache::new(capacity),
             recent: Mutex::default(),
-            seen: AtomicU32::new(0),
+            young: Mutex::default(),
         }
     }
 
@@ -191,29 +217,31 @@ impl Holders {
         found
     }
 
+    /// Those that began since the last look, and those that began before it and were nobody's yet.
     fn newest(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
-        let latest = latest_pid()?;
-        let seen = self.seen.swap(latest, Ordering::Relaxed);
-        // pids wrap: then there is nothing between, and the search of all finds it
-        let first = latest.saturating_sub(NEWEST).max(seen.min(latest));
-        (first..=latest).rev().find_map(|pid| {
-            let directory = crate::details::Directory::open(pid).ok()?;
-            let owner = statat(directory.as_fd(), "", AtFlags::EMPTY_PATH).ok()?.st_uid;
-            // a process that is not dumpable shows as root's
-            if uid.is_some_and(|uid| owner != uid && owner != 0) {
-                return None;
+        let mut young = self.young.lock().unwrap_or_else(PoisonError::into_inner);
+        young.look();
+        let mut found = None;
+        young.pids.retain(|pid| {
+            if found.is_some() {
+                return true;
             }
-            let descriptor = FIRST_DESCRIPTORS
-                .into_iter()
-                .find(|descriptor| holds(directory.as_fd(), *descriptor, link))?;
-            let known = processes.get(pid)?;
-            Some(self.found(known, inode, descriptor))
-        })
+            // it ended
+            let Ok(directory) = Directory::open(*pid) else {
+                return false;
+            };
+            found = young_holds(&directory, link, uid).map(|descriptor| (*pid, descriptor));
+            found.is_none()
+        });
+        drop(young);
+        let (pid, descriptor) = found?;
+        let known = processes.get(pid)?;
+        Some(self.found(known, inode, descriptor))
     }
 
     /// All descriptors of one process, the highest first: that is where a new one is, as a rule.
     fn scan(&self, processes: &Processes, pid: u32, inode: u64, link: &str) -> Option<Arc<Known>> {
-        let directory = crate::details::Directory::open(pid).ok()?;
+        let directory = Directory::open(pid).ok()?;
         let mut descriptors = descriptors(directory.as_fd())?;
         descriptors.sort_unstable_by(|one, other| other.cmp(one));
         let descriptor = descriptors
@@ -265,13 +293,34 @@ fn around(last: u32) -> impl Iterator<Item = u32> {
     (last.saturating_add(2)..=last.saturating_add(NEAR)).chain(last.checked_sub(1))
 }
 
+/// Looks at the first descriptors of a young process, as far as there are any.
+fn young_holds(directory: &Directory, link: &str, uid: Option<u32>) -> Option<u32> {
+    let owner = statat(directory.as_fd(), "", AtFlags::EMPTY_PATH).ok()?.st_uid;
+    // a process that is not dumpable shows as root's
+    if uid.is_some_and(|uid| owner != uid && owner != 0) {
+        return None;
+    }
+    let mut gaps = 0;
+    for descriptor in FIRST_DESCRIPTORS {
+        match target(directory.as_fd(), descriptor) {
+            Some(target) if target.as_bytes() == link.as_bytes() => return Some(descriptor),
+            Some(_) => {}
+            None => gaps += 1,
+        }
+        if gaps > GAPS {
+            return None;
+        }
+    }
+    None
+}
+
 fn find(known: &Known, mut descriptors: impl Iterator<Item = u32>, link: &str) -> Option<u32> {
     descriptors.find(|descriptor| holds(known.directory.as_fd(), *descriptor, link))
 }
 
 /// Inode of the socket behind a descriptor.
 fn socket(directory: BorrowedFd<'_>, descriptor: u32) -> Option<u64> {
-    let target = readlinkat(directory, format!("fd/{descriptor}"), Vec::with_capacity(64)).ok()?;
+    let target = target(directory, descriptor)?;
     target
         .to_str()
         .ok()?
@@ -282,11 +331,12 @@ fn socket(directory: BorrowedFd<'_>, descriptor: u32) -> Option<u64> {
 }
 
 fn holds(directory: BorrowedFd<'_>, descriptor: u32, link: &str) -> bool {
-    let mut name = String::with_capacity(16);
-    name.push_str("fd/");
-    name.push_str(&descriptor.to_string());
-    readlinkat(directory, name, Vec::with_capacity(64))
-        .is_ok_and(|target| target.as_bytes() == link.as_bytes())
+    target(directory, descriptor).is_some_and(|target| target.as_bytes() == link.as_bytes())
+}
+
+/// What a descriptor is, as the kernel writes it: `socket:[4711]`.
+fn target(directory: BorrowedFd<'_>, descriptor: u32) -> Option<CString> {
+    readlinkat(directory, format!("fd/{descriptor}"), Vec::with_capacity(64)).ok()
 }
 
 fn descriptors(directory: BorrowedFd<'_>) -> Option<Vec<u32>> {
@@ -324,7 +374,7 @@ fn youngest_first() -> Vec<u32> {
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok())
         .filter(|pid| *pid != 1);
     let mut aged: Vec<(u64, u32)> = pids
-        .filter_map(|pid| Some((crate::details::Directory::open(pid).ok()?.stat()?.start_time, pid)))
+        .filter_map(|pid| Some((Directory::open(pid).ok()?.stat()?.start_time, pid)))
         .collect();
     aged.sort_unstable_by(|one, other| other.cmp(one));
     aged.into_iter().map(|(_, pid)| pid).collect()

@@ -59,15 +59,17 @@ impl Known {
 #[derive(Debug)]
 pub struct Processes {
     by_pid: Cache<u32, Arc<Known>>,
+    ancestors: Cache<u32, Arc<Ancestor>>,
     reader: Reader,
     serial: AtomicU64,
 }
 
 impl Processes {
-    /// Holds a descriptor for each of at most `capacity` processes.
+    /// Holds a descriptor for each of at most `capacity` processes, and a quarter more for ancestors.
     pub fn new(capacity: u64) -> Self {
         Self {
             by_pid: Cache::new(capacity),
+            ancestors: Cache::new(capacity / 8),
             reader: Reader::of_this_host(),
             serial: AtomicU64::new(0),
         }
@@ -115,26 +117,54 @@ impl Processes {
         Some(known)
     }
 
-    /// Nearest first. A known parent brings its own parents with it.
+    /// Nearest first. Ancestors are remembered: most processes have the same ones.
     fn parents(&self, mut pid: u32) -> Vec<Parent> {
         let mut parents = Vec::new();
         while pid != 0 && parents.len() < MOST_PARENTS {
-            if let Some(known) = self.by_pid.get(&pid).filter(|known| known.directory.is_alive()) {
-                parents.push(as_parent(&known.process));
-                parents.extend(known.process.parents.iter().cloned());
-                parents.truncate(MOST_PARENTS);
-                return parents;
-            }
-            let Some((process, _, next)) = Directory::open(pid)
-                .ok()
-                .and_then(|directory| self.reader.read(&directory))
-            else {
+            let Some(ancestor) = self.ancestor(pid) else {
                 return parents;
             };
-            parents.push(as_parent(&process));
-            pid = next;
+            parents.push(ancestor.parent.clone());
+            pid = ancestor.next;
         }
         parents
+    }
+
+    fn ancestor(&self, pid: u32) -> Option<Arc<Ancestor>> {
+        if let Some(ancestor) = self.ancestors.get(&pid).filter(|known| known.is_current()) {
+            return Some(ancestor);
+        }
+        let directory = Directory::open(pid).ok()?;
+        let (process, image, next) = self.reader.read(&directory)?;
+        let ancestor = Arc::new(Ancestor {
+            parent: as_parent(&process),
+            next,
+            // whoever it is a child of may end: it then has another parent
+            next_directory: (next != 0).then(|| Directory::open(next).ok()).flatten(),
+            directory,
+            image,
+        });
+        self.ancestors.insert(pid, Arc::clone(&ancestor));
+        Some(ancestor)
+    }
+}
+
+/// A process as somebody's parent.
+#[derive(Debug)]
+struct Ancestor {
+    parent: Parent,
+    /// Its own parent; 0: none.
+    next: u32,
+    next_directory: Option<Directory>,
+    directory: Directory,
+    image: Image,
+}
+
+impl Ancestor {
+    /// It runs, executes what it did, and has the parent that it had.
+    fn is_current(&self) -> bool {
+        self.directory.image() == Ok(self.image)
+            && self.next_directory.as_ref().is_none_or(Directory::is_alive)
     }
 }
 

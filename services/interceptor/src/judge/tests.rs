@@ -433,6 +433,17 @@ fn an_end_is_told_with_what_was_carried() {
 }
 
 #[test]
+fn another_users_datagram_with_the_same_ends_is_asked_for() {
+    let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/other", Action::Block, vec![])]));
+    let bytes = udp((HOST, 4000), (PEER, 9));
+    bench.packet_of(Hook::Output, Some(1000), &bytes, None);
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.packet_of(Hook::Output, Some(1001), &bytes, None);
+    bench.answer_all(|_| Some(process("/usr/bin/other")));
+    assert_eq!(bench.marks(), [(1, 1710), (2, 1711)]);
+}
+
+#[test]
 fn a_flow_that_conntrack_never_had_ends_all_the_same() {
     let mut bench = Bench::new(snapshot(vec![]));
     bench.out(&syn(4000, 1));
