@@ -23,7 +23,7 @@ pub struct FilterArgs {
     /// tcp, udp, icmp, icmpv6, … or a number
     #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = protocol)]
     pub protocol: Vec<Protocol>,
-    /// The other end: an address or network (192.0.2.0/24), with or without a port behind it ([2001:db8::7]:443)
+    /// The other end: an address or network (192.0.2.0/24), with or without a port behind it (192.0.2.1:443)
     #[arg(long, value_name = "ADDRESS")]
     pub remote: Vec<AddressPattern>,
     /// Names: example.com alone, or *.example.com with all below it

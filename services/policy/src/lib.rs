@@ -1,7 +1,7 @@
 //! The only writer of what the owner wants: reads `profiles.d`, makes versioned snapshots, and hands them to whoever
 //! follows.
 //!
-//! Files become entries of a [`Book`](book::Book), which keeps the last good content of each. The [`keeper`] rereads it
+//! Files become entries of a `book::Book`, which keeps the last good content of each. The `keeper` rereads it
 //! when something changes, and puts what it says in force. Nothing here is on the path of a packet: followers decide from
 //! their own copies.
 

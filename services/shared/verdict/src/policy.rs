@@ -1,6 +1,6 @@
 //! What the owner wants, as data, and the decision by it.
 //!
-//! Files become [`model`] values in [`file`]; a [`Snapshot`](model::Snapshot) is indexed once as [`CompiledPolicy`] and
+//! Files become [`model`] values in [`mod@file`]; a [`Snapshot`](model::Snapshot) is indexed once as [`CompiledPolicy`] and
 //! then decides any number of flows.
 //!
 //! # Which profile

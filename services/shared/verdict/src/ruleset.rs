@@ -1,7 +1,7 @@
 //! The firewall's rules as values, and their text for `iptables-restore`.
 //!
 //! Invariant: what stands here is the whole of what the product puts into the kernel. [`RuleSet::new`] builds it from
-//! [`Options`], [`render`] and [`render_install`] write it, [`verify`] compares it with what `iptables-save` reads
+//! [`Options`], [`render()`] and [`render_install`] write it, [`verify`] compares it with what `iptables-save` reads
 //! back, [`render_removal`] takes it away again. Nothing here knows a back end: nft and legacy read and write the same
 //! text.
 
