@@ -4,7 +4,6 @@
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
-    clippy::panic,
     reason = "a measurement that cannot be made ends, and a table is what it is for"
 )]
 
@@ -95,7 +94,7 @@ fn measure() {
         neighbour.open();
     }
     let mut known: Vec<_> = (0..24).map(|_| Client::start(6)).collect();
-    let mut asked = |what: &str, count: usize, next: &mut dyn FnMut(usize) -> Flow| {
+    let asked = |what: &str, count: usize, next: &mut dyn FnMut(usize) -> Flow| {
         let taken = (0..count).map(|round| answer(&ladder, &next(round))).collect();
         report(what, taken);
     };

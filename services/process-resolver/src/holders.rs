@@ -76,9 +76,9 @@ struct Young {
 }
 
 impl Young {
-    /// Takes in who began since the last look.
-    fn look(&mut self) {
-        let Some(latest) = latest_pid() else { return };
+    /// Takes in who began since the last look, in front; gives how many pids these are.
+    fn look(&mut self) -> usize {
+        let Some(latest) = latest_pid() else { return 0 };
         // pids wrap: then there is nothing between, and the search of all finds it
         let first = latest.saturating_sub(NEWEST).max(self.seen.min(latest)) + 1;
         self.seen = latest;
@@ -86,6 +86,7 @@ impl Young {
             self.pids.push_front(pid);
         }
         self.pids.truncate(YOUNG);
+        (first..=latest).count().min(YOUNG)
     }
 }
 
@@ -122,10 +123,24 @@ impl Holders {
         let link = format!("socket:[{inode}]");
         let step = |step| move |known| (known, step);
         let found = self.cached(processes, inode, &link).map(step(Step::Cached));
-        let found = found.or_else(|| self.near(processes, inode, &link, uid).map(step(Step::Near)));
-        let found = found.or_else(|| self.newest(processes, inode, &link, uid).map(step(Step::Newest)));
+        let found = found.or_else(|| {
+            self.near(processes, inode, &link, uid, CLOSELY)
+                .map(step(Step::Near))
+        });
+        let found = found.or_else(|| {
+            self.newest(processes, inode, &link, uid, true)
+                .map(step(Step::Newest))
+        });
+        let found = found.or_else(|| {
+            self.near(processes, inode, &link, uid, RECENT)
+                .map(step(Step::Near))
+        });
+        let found = found.or_else(|| {
+            self.newest(processes, inode, &link, uid, false)
+                .map(step(Step::Newest))
+        });
         let found = found.or_else(|| self.few(processes, inode, uid).map(step(Step::Recent)))?;
-        self.touch(found.0.process.pid);
+        self.touch(processes, found.0.process.pid);
         Some(found)
     }
 
@@ -145,7 +160,7 @@ impl Holders {
                 .or_else(|| self.scan(processes, 1, inode, &link))
                 .map(|known| (known, Step::All))
         })?;
-        self.touch(found.0.process.pid);
+        self.touch(processes, found.0.process.pid);
         Some(found)
     }
 
@@ -159,19 +174,34 @@ impl Holders {
         None
     }
 
-    fn near(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
+    /// At most so many of the processes that asked lately. Once beyond the latest few, these are looked at closely.
+    fn near(
+        &self,
+        processes: &Processes,
+        inode: u64,
+        link: &str,
+        uid: Option<u32>,
+        most: usize,
+    ) -> Option<Arc<Known>> {
+        let closely = if most > CLOSELY { CLOSELY } else { 0 };
         let recent: Vec<_> = self
             .recent()
             .into_iter()
+            .take(most)
             .filter_map(|pid| processes.peek(pid))
+            .filter(|known| may_be_of(known, uid))
             .collect();
-        let recent = || recent.iter().filter(|known| may_be_of(known, uid));
-        let closely = recent().take(CLOSELY).map(|known| (known, around(known.last())));
-        let at_a_glance = recent().map(|known| (known, known.last()..=known.last().saturating_add(1)));
-        let (known, descriptor) = at_a_glance
-            .map(|(known, glance)| (known, find(known, glance, link)))
-            .chain(closely.map(|(known, around)| (known, find(known, around, link))))
-            .find_map(|(known, found)| Some((known, found?)))?;
+        let glance = |known: &Arc<Known>| find(known, known.last()..=known.last().saturating_add(1), link);
+        let closer = |known: &Arc<Known>| find(known, around(known.last()), link);
+        let (known, descriptor) = recent
+            .iter()
+            .find_map(|known| Some((known, glance(known)?)))
+            .or_else(|| {
+                recent
+                    .iter()
+                    .take(closely)
+                    .find_map(|known| Some((known, closer(known)?)))
+            })?;
         // the descriptor is its own, whatever it executes by now
         let known = processes.get(known.process.pid)?;
         Some(self.found(known, inode, descriptor))
@@ -217,13 +247,21 @@ impl Holders {
         found
     }
 
-    /// Those that began since the last look, and those that began before it and were nobody's yet.
-    fn newest(&self, processes: &Processes, inode: u64, link: &str, uid: Option<u32>) -> Option<Arc<Known>> {
+    /// `only_new`: that began since the last look.
+    fn newest(
+        &self,
+        processes: &Processes,
+        inode: u64,
+        link: &str,
+        uid: Option<u32>,
+        only_new: bool,
+    ) -> Option<Arc<Known>> {
         let mut young = self.young.lock().unwrap_or_else(PoisonError::into_inner);
-        young.look();
-        let mut found = None;
+        let new = if only_new { young.look() } else { YOUNG };
+        let (mut found, mut at) = (None, 0);
         young.pids.retain(|pid| {
-            if found.is_some() {
+            at += 1;
+            if found.is_some() || at > new {
                 return true;
             }
             // it ended
@@ -272,11 +310,22 @@ impl Holders {
             .collect()
     }
 
-    fn touch(&self, pid: u32) {
+    fn touch(&self, processes: &Processes, pid: u32) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         if recent.front() == Some(&pid) || pid == 1 {
             return;
         }
+        // short-lived ones would be asked for long after their end
+        let alive = |pid| {
+            processes
+                .peek(pid)
+                .is_some_and(|known| known.directory.is_alive())
+        };
+        let mut checked = 0;
+        recent.retain(|other| {
+            checked += 1;
+            checked > CLOSELY || alive(*other)
+        });
         recent.retain(|other| *other != pid);
         recent.push_front(pid);
         recent.truncate(RECENT);
