@@ -1,4 +1,8 @@
 //! The desktop bus: real dbus-daemon, real services, the policy that we ship.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{
     fs,

@@ -1,4 +1,9 @@
 //! The policy service as the owner and its followers see it: files in, snapshots out.
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests: what fails there fails the test"
+)]
 
 use std::{
     fs,
