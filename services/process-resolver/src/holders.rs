@@ -27,16 +27,13 @@ use rustix::fs::{AtFlags, Dir, Mode, OFlags, openat, readlinkat, statat};
 use crate::{
     details::Directory,
     known::{Known, Processes},
+    young::{YOUNG, Young},
 };
 
 /// Processes that asked lately, in order.
 const RECENT: usize = 32;
 /// Of these, how many are looked at more closely.
 const CLOSELY: usize = 4;
-/// Pids to try below the latest, at most.
-const NEWEST: u32 = 64;
-/// Young processes that are kept in mind.
-const YOUNG: usize = 64;
 /// Closed ones among them after which no more are expected.
 const GAPS: u32 = 2;
 /// Descriptors of a young process to try.
@@ -65,29 +62,6 @@ pub enum Step {
     Recent,
     /// See the module's table.
     All,
-}
-
-/// Processes that began lately and that no socket was found at, the youngest first.
-#[derive(Debug, Default)]
-struct Young {
-    /// The latest pid when it was last looked at.
-    seen: u32,
-    pids: VecDeque<u32>,
-}
-
-impl Young {
-    /// Takes in who began since the last look, in front; gives how many pids these are.
-    fn look(&mut self) -> usize {
-        let Some(latest) = latest_pid() else { return 0 };
-        // pids wrap: then there is nothing between, and the search of all finds it
-        let first = latest.saturating_sub(NEWEST).max(self.seen.min(latest)) + 1;
-        self.seen = latest;
-        for pid in first..=latest {
-            self.pids.push_front(pid);
-        }
-        self.pids.truncate(YOUNG);
-        (first..=latest).count().min(YOUNG)
-    }
 }
 
 /// Bounded caches over `/proc`.
@@ -402,16 +376,6 @@ fn descriptors(directory: BorrowedFd<'_>) -> Option<Vec<u32>> {
             .filter_map(|entry| entry.ok()?.file_name().to_str().ok()?.parse().ok())
             .collect(),
     )
-}
-
-/// The last word of `/proc/loadavg`: the pid that was given out most recently in this pid namespace.
-fn latest_pid() -> Option<u32> {
-    fs::read_to_string("/proc/loadavg")
-        .ok()?
-        .split_ascii_whitespace()
-        .last()?
-        .parse()
-        .ok()
 }
 
 /// By start time, since pids wrap. Pid 1 is not among them.

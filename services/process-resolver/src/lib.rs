@@ -16,5 +16,6 @@ pub mod rpc;
 pub mod script;
 pub mod start;
 pub mod tables;
+pub mod young;
 
 pub use start::{ABOUT, Args, run};
