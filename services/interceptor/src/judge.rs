@@ -6,7 +6,7 @@
 //! | state of a flow | a packet of it |
 //! |---|---|
 //! | unknown | waits; the process is asked for |
-//! | pending | waits with the others of its flow |
+//! | pending | waits with the others of its flow; dropped, this once, where the resolver has too much to do |
 //! | waiting for its name | passes, once, and is looked into |
 //! | decided | gets the decision's mark at once |
 
@@ -35,7 +35,7 @@ pub use pending::Waiting;
 
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
-use pending::{Asked, Pending};
+use pending::{Asked, Pending, Taken};
 
 use crate::conntrack::Entry;
 
@@ -46,6 +46,8 @@ pub struct Limits {
     pub attribution_deadline: Duration,
     /// Flows that may wait at once; beyond it they are dropped, and counted.
     pub pending_flows: usize,
+    /// Questions to the resolver that are out at once.
+    pub questions: usize,
     /// Packets that may wait with one flow.
     pub pending_packets: usize,
     /// Decided flows that are remembered.
@@ -61,6 +63,7 @@ impl Default for Limits {
         Self {
             attribution_deadline: Duration::from_millis(500),
             pending_flows: 16_384,
+            questions: 256,
             pending_packets: 64,
             tracked_flows: 262_144,
             refusal_memory: Duration::from_secs(10),
@@ -107,7 +110,7 @@ pub struct Counts {
     pub decided: u64,
     /// Flows decided without their process.
     pub unattributed: u64,
-    /// Flows decided without their process since the answer took too long.
+    /// Questions whose answer took too long.
     pub late: u64,
     /// Flows decided but not remembered, since there are too many.
     pub untracked: u64,
@@ -124,6 +127,8 @@ pub struct Judge {
     pending: Pending,
     flows: Flows,
     counts: Counts,
+    /// When the resolver answered last, on its present stream.
+    answered: Option<Duration>,
     next_id: u64,
 }
 
@@ -145,6 +150,7 @@ impl Judge {
             pending: Pending::default(),
             flows: Flows::default(),
             counts: Counts::default(),
+            answered: None,
             next_id: first_id,
         }
     }
@@ -262,34 +268,48 @@ impl Judge {
             let decision = decision_of_the_mesh();
             return self.conclude(now, &asked, Arc::new(who), decision, &[arrival.waiting], effects);
         }
-        if self.pending.len() >= self.limits.pending_flows
-            || self.pending.of_uid(arrival.uid) > self.limits.pending_flows / 2
-        {
-            return self.overload(arrival, effects);
+        let uid = arrival.uid;
+        let crowded = self.pending.len() >= self.limits.pending_flows;
+        if crowded || self.pending.of_uid(uid) >= self.limits.pending_flows / 2 {
+            // the user who fills the room makes room: for the newcomer, who is still heard in time
+            match self.pending.take_oldest(uid) {
+                Some(oldest) => self.give_up(&oldest.waiting, effects),
+                None => return self.overload(arrival, effects),
+            }
         }
         let deadline = now.monotonic + self.limits.attribution_deadline;
-        let question = self
-            .pending
-            .insert(asked, arrival.waiting, deadline, self.policy.needs_hash());
-        effects.questions.push(question);
+        self.pending.insert(asked, arrival.waiting, deadline);
+        self.ask(effects);
+    }
+
+    fn ask(&mut self, effects: &mut Effects) {
+        let hash = self.policy.needs_hash();
+        while let Some(question) = self.pending.next_question(self.limits.questions, hash) {
+            effects.questions.push(question);
+        }
     }
 
     /// The resolver answered.
     pub fn on_answer(&mut self, now: Now, answer: Answer, effects: &mut Effects) {
+        self.answered = Some(now.monotonic);
         let request = answer.request_id;
         let who = self.processes.learn(answer);
-        let Some((asked, waiting)) = self.pending.take(request) else {
-            return;
-        };
-        self.attributed(now, &asked, who, &waiting, effects);
+        if let Some(taken) = self.pending.take(request) {
+            self.attributed(now, &taken.asked, who, &taken.waiting, effects);
+        }
+        self.ask(effects);
     }
 
     /// The resolver's stream began anew: what it said before means nothing, what waits is asked again.
     pub fn on_resolver_restart(&mut self, effects: &mut Effects) {
         self.processes.clear();
-        effects
-            .questions
-            .extend(self.pending.questions(self.policy.needs_hash()));
+        self.pending.forget_questions();
+        self.ask(effects);
+    }
+
+    /// The resolver's stream ended: nothing is to be expected of it.
+    pub fn on_resolver_lost(&mut self) {
+        self.answered = None;
     }
 
     /// When [`Self::on_time`] has something to do next.
@@ -302,8 +322,22 @@ impl Judge {
 
     /// Time passed.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects) {
-        while let Some((asked, waiting)) = self.pending.take_late(now.monotonic) {
-            self.counts.late += 1;
+        // a resolver that answers others and not this one is overloaded, perhaps on purpose: nothing passes for that
+        let patience = self.limits.attribution_deadline;
+        let answers = self
+            .answered
+            .is_some_and(|last| now.monotonic.saturating_sub(last) < patience);
+        while let Some(Taken {
+            asked,
+            waiting,
+            was_out,
+        }) = self.pending.take_late(now.monotonic)
+        {
+            self.counts.late += u64::from(was_out);
+            if answers {
+                self.give_up(&waiting, effects);
+                continue;
+            }
             let who = Attribution {
                 miss: Some(Miss::Timeout),
                 uid: asked.uid,
@@ -311,6 +345,7 @@ impl Judge {
             };
             self.attributed(now, &asked, Arc::new(who), &waiting, effects);
         }
+        self.ask(effects);
         for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
             if was_waiting_for_name {
                 self.settle_nameless(now, key, effects);
@@ -555,9 +590,16 @@ impl Judge {
     }
 
     fn overload(&mut self, arrival: &Arrival<'_>, effects: &mut Effects) {
-        self.counts.overload += 1;
-        tracing::trace!(why = Why::Overload.text(), "packet dropped");
-        effects.verdict(arrival.waiting, self.wire(Mark::DROP_ONCE, arrival.waiting.mark));
+        self.give_up(&[arrival.waiting], effects);
+    }
+
+    /// Drops these, this once: their next packet is asked anew.
+    fn give_up(&mut self, waiting: &[Waiting], effects: &mut Effects) {
+        for packet in waiting {
+            self.counts.overload += 1;
+            tracing::trace!(why = Why::Overload.text(), "packet dropped");
+            effects.verdict(*packet, self.wire(Mark::DROP_ONCE, packet.mark));
+        }
     }
 
     const fn wire(&self, mark: Mark, current: u32) -> u32 {

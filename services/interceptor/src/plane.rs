@@ -166,6 +166,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         shutdown.clone(),
         {
             let core = Rc::clone(&core);
+            move || core.borrow_mut().resolver_lost()
+        },
+        {
+            let core = Rc::clone(&core);
             move |questions| core.borrow_mut().resolver_began(questions)
         },
         move |answer| core.borrow_mut().answered(answer),
@@ -323,6 +327,11 @@ impl Core {
         let now = self.now();
         self.judge.on_answer(now, answer, &mut self.effects);
         self.carry_out();
+    }
+
+    fn resolver_lost(&mut self) {
+        self.questions = None;
+        self.judge.on_resolver_lost();
     }
 
     fn resolver_began(&mut self, questions: mpsc::UnboundedSender<Question>) {

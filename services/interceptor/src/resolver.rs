@@ -18,11 +18,13 @@ use crate::judge::{Answer, Miss, Question};
 
 const PROBLEM: &str = "resolver-unreachable";
 
-/// Keeps a stream open until `shutdown`. `on_begin` gets the way to ask, for each new stream; `on_answer` each answer.
+/// Keeps a stream open until `shutdown`. `on_lost` hears when there is none;
+/// `on_begin` gets the way to ask, for each new stream; `on_answer` each answer.
 pub async fn ask(
     channel: Channel,
     status: Status,
     shutdown: CancellationToken,
+    on_lost: impl Fn() + 'static,
     on_begin: impl Fn(mpsc::UnboundedSender<Question>) + 'static,
     on_answer: impl Fn(Answer) + 'static,
 ) -> anyhow::Result<()> {
@@ -30,6 +32,7 @@ pub async fn ask(
     let malformed = status.counter("answers_malformed");
     let unreachable = Rc::new(RefCell::new(status));
     let connect = || {
+        on_lost();
         let (channel, on_begin, status) = (channel.clone(), Rc::clone(&on_begin), Rc::clone(&unreachable));
         async move {
             let (sender, receiver) = mpsc::unbounded_channel();

@@ -36,16 +36,41 @@ struct Entry {
     asked: Asked,
     request_id: u64,
     waiting: Vec<Waiting>,
+    /// The question is out.
+    out: bool,
 }
 
-/// Entries are in `flows`; `by_request` and `deadlines` point to them. All flows get the same time, so that `deadlines` is
-/// sorted by itself; what is answered stays in it until its time comes.
+/// Flows of one user.
+#[derive(Debug, Default)]
+struct Share {
+    count: usize,
+    /// Oldest first; what is answered stays until it is come across.
+    order: VecDeque<u64>,
+}
+
+/// A flow that is done with waiting.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub(super) asked: Asked,
+    pub(super) waiting: Vec<Waiting>,
+    /// Its question was out.
+    pub(super) was_out: bool,
+}
+
+/// Entries are in `flows`; all else points to them. All flows get the same time, so that `deadlines` is sorted by itself;
+/// what is answered stays in it until its time comes.
+///
+/// Only so many questions are out at once. Of those that are not, the newest goes next: under a flood, old questions would
+/// be answered too late all, and new ones in time.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     flows: HashMap<Key, Entry>,
     by_request: HashMap<u64, Key>,
     deadlines: VecDeque<(Duration, u64)>,
-    by_uid: HashMap<Option<u32>, usize>,
+    by_uid: HashMap<Option<u32>, Share>,
+    /// Not asked yet, newest last.
+    unasked: Vec<u64>,
+    out: usize,
     last_request: u64,
 }
 
@@ -54,9 +79,9 @@ impl Pending {
         self.flows.len()
     }
 
-    /// Flows of one user that wait: one user's flood must not push the others out.
+    /// Flows of one user that wait.
     pub(super) fn of_uid(&self, uid: Option<u32>) -> usize {
-        self.by_uid.get(&uid).copied().unwrap_or(0)
+        self.by_uid.get(&uid).map_or(0, |share| share.count)
     }
 
     /// Lets a packet wait with its flow. `None`: that flow is not pending; `Some(true)`: too many wait already.
@@ -69,51 +94,65 @@ impl Pending {
         Some(full)
     }
 
-    pub(super) fn insert(
-        &mut self,
-        asked: Asked,
-        waiting: Waiting,
-        deadline: Duration,
-        hash: bool,
-    ) -> Question {
+    /// A flow begins to wait. What is to be asked next: [`Self::next_question`].
+    pub(super) fn insert(&mut self, asked: Asked, waiting: Waiting, deadline: Duration) {
         self.last_request += 1;
         let request_id = self.last_request;
         let key = Key::of(&asked.flow);
         self.by_request.insert(request_id, key);
         self.deadlines.push_back((deadline, request_id));
-        *self.by_uid.entry(asked.uid).or_default() += 1;
-        self.flows.insert(
-            key,
-            Entry {
-                asked,
-                request_id,
-                waiting: vec![waiting],
-            },
-        );
-        Question {
+        let share = self.by_uid.entry(asked.uid).or_default();
+        share.count += 1;
+        share.order.push_back(request_id);
+        self.unasked.push(request_id);
+        let entry = Entry {
+            asked,
             request_id,
-            flow: asked.flow,
-            uid: asked.uid,
-            hash,
+            waiting: vec![waiting],
+            out: false,
+        };
+        self.flows.insert(key, entry);
+    }
+
+    /// The newest question that is not out, while fewer than `most` are.
+    pub(super) fn next_question(&mut self, most: usize, hash: bool) -> Option<Question> {
+        while self.out < most {
+            let request_id = self.unasked.pop()?;
+            let Some(entry) = self
+                .by_request
+                .get(&request_id)
+                .and_then(|key| self.flows.get_mut(key))
+            else {
+                continue;
+            };
+            entry.out = true;
+            self.out += 1;
+            return Some(Question {
+                request_id,
+                flow: entry.asked.flow,
+                uid: entry.asked.uid,
+                hash,
+            });
         }
+        None
     }
 
-    /// Everything that waits, to be asked again.
-    pub(super) fn questions(&self, hash: bool) -> impl Iterator<Item = Question> {
-        self.flows.values().map(move |entry| Question {
-            request_id: entry.request_id,
-            flow: entry.asked.flow,
-            uid: entry.asked.uid,
-            hash,
-        })
+    /// Nobody will answer what is out: everything is to be asked again.
+    pub(super) fn forget_questions(&mut self) {
+        self.unasked = self.by_request.keys().copied().collect();
+        self.unasked.sort_unstable();
+        self.flows.values_mut().for_each(|entry| entry.out = false);
+        self.out = 0;
     }
 
-    pub(super) fn take(&mut self, request_id: u64) -> Option<(Asked, Vec<Waiting>)> {
+    pub(super) fn take(&mut self, request_id: u64) -> Option<Taken> {
         let key = self.by_request.remove(&request_id)?;
         let entry = self.flows.remove(&key)?;
-        if let Some(count) = self.by_uid.get_mut(&entry.asked.uid) {
-            *count -= 1;
-            if *count == 0 {
+        debug_assert_eq!(entry.request_id, request_id);
+        self.out -= usize::from(entry.out);
+        if let Some(share) = self.by_uid.get_mut(&entry.asked.uid) {
+            share.count -= 1;
+            if share.count == 0 {
                 self.by_uid.remove(&entry.asked.uid);
             }
         }
@@ -125,7 +164,26 @@ impl Pending {
         {
             self.deadlines.pop_front();
         }
-        Some((entry.asked, entry.waiting))
+        Some(Taken {
+            asked: entry.asked,
+            waiting: entry.waiting,
+            was_out: entry.out,
+        })
+    }
+
+    /// The oldest flow of a user, to make room. Not one whose question is out: its answer is on its way, and the resolver is
+    /// not asked more because somebody gave up.
+    pub(super) fn take_oldest(&mut self, uid: Option<u32>) -> Option<Taken> {
+        while let Some(request_id) = self.by_uid.get_mut(&uid)?.order.pop_front() {
+            let entry = self
+                .by_request
+                .get(&request_id)
+                .and_then(|key| self.flows.get(key));
+            if entry.is_some_and(|entry| !entry.out) {
+                return self.take(request_id);
+            }
+        }
+        None
     }
 
     pub(super) fn next_deadline(&self) -> Option<Duration> {
@@ -133,7 +191,7 @@ impl Pending {
     }
 
     /// The next flow whose time is over.
-    pub(super) fn take_late(&mut self, now: Duration) -> Option<(Asked, Vec<Waiting>)> {
+    pub(super) fn take_late(&mut self, now: Duration) -> Option<Taken> {
         while let Some((deadline, request_id)) = self.deadlines.front().copied() {
             if deadline > now {
                 return None;

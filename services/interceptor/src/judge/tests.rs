@@ -479,32 +479,89 @@ fn the_mesh_itself_passes_without_a_question() {
     assert_eq!(bench.events(), [(EventKind::Decided, Verdict::Allow, Why::Mesh)]);
 }
 
+fn flood(bench: &mut Bench, count: u32) {
+    for number in 0..count {
+        let source = Ipv4Addr::from(u32::from(HOST) + number / 60_000);
+        let port = u16::try_from(number % 60_000).unwrap() + 1;
+        bench.out(&tcp((source, port), (PEER, 80), number, SYN, &[]));
+    }
+}
+
+#[test]
+fn a_flood_makes_room_for_newcomers_and_never_asks_more_than_can_be_answered() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let room = Limits::default().pending_flows / 2;
+    flood(&mut bench, 20_000);
+    let refused = bench.marks();
+    assert_eq!(refused.len(), 20_000 - room);
+    assert!(refused.iter().all(|(_, mark)| *mark == 1702));
+    let questions = u32::try_from(Limits::default().questions).unwrap();
+    assert_eq!(
+        refused[0].0,
+        questions + 1,
+        "the oldest first, of those that are not asked for yet"
+    );
+    assert_eq!(
+        (bench.judge.sizes().1, bench.effects.questions.len()),
+        (room, Limits::default().questions)
+    );
+    // once one is answered, the newest of all is asked for
+    let newcomer = bench.out(&syn(60_001, 1));
+    let answered = bench.effects.questions.remove(0).request_id;
+    bench.effects.questions.clear();
+    let answer = Answer {
+        request_id: answered,
+        miss: Some(Miss::NoSocket),
+        ..Answer::default()
+    };
+    bench.judge.on_answer(bench.now(), answer, &mut bench.effects);
+    assert_eq!(bench.effects.questions.len(), 1);
+    assert_eq!(bench.effects.questions[0].flow.local.port, 60_001, "{newcomer}");
+}
+
 #[test]
 fn one_users_flood_leaves_room_for_others() {
     let mut bench = Bench::new(snapshot(vec![]));
-    for number in 0..20_000_u32 {
-        let source = Ipv4Addr::from(u32::from(HOST) + number / 60_000);
-        bench.out(&tcp(
-            (source, u16::try_from(number % 60_000).unwrap() + 1),
-            (PEER, 80),
-            number,
-            SYN,
-            &[],
-        ));
-    }
-    let refused = bench.marks();
-    assert!(!refused.is_empty() && refused.iter().all(|(_, mark)| *mark == 1702));
-    assert_eq!(
-        bench.judge.counts().overload,
-        u64::try_from(refused.len()).unwrap()
-    );
-    bench.effects.questions.clear();
+    flood(&mut bench, 20_000);
+    bench.marks();
     bench.packet_of(Hook::Output, Some(1001), &syn(9, 1), None);
-    assert_eq!(
-        bench.effects.questions.len(),
-        1,
-        "another user is still asked for"
+    assert!(
+        bench.marks().is_empty(),
+        "nobody had to make room for another user"
     );
+}
+
+#[test]
+fn what_an_overloaded_resolver_does_not_get_to_is_dropped_this_once() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.out(&syn(4000, 1));
+    bench.out(&syn(4001, 1));
+    bench.time += Duration::from_millis(400);
+    let request_id = bench.effects.questions[0].request_id;
+    bench.judge.on_answer(
+        bench.now(),
+        Answer {
+            request_id,
+            ..Answer::default()
+        },
+        &mut bench.effects,
+    );
+    bench.marks();
+    bench.time += Duration::from_millis(100);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(
+        bench.marks(),
+        [(2, 1702)],
+        "it answers others: nothing passes as unknown"
+    );
+    // and it is asked again
+    bench.effects.questions.clear();
+    bench.out(&syn(4001, 1));
+    assert_eq!(bench.effects.questions.len(), 1);
+    bench.judge.on_resolver_lost();
+    bench.time += Duration::from_millis(500);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [(3, 1710)], "nobody answers: decided as unknown");
 }
 
 #[test]
