@@ -83,7 +83,11 @@ impl Asker {
             let mut replies = client.resolve(requests).await.unwrap().into_inner();
             let mut all = Vec::new();
             while all.len() < count {
-                all.push(replies.message().await.unwrap().expect("the stream stays open"));
+                let reply = replies.message().await.unwrap().expect("the stream stays open");
+                // an announcement of the answer, not the answer
+                if reply.miss() != Miss::Searching {
+                    all.push(reply);
+                }
             }
             drop(sender);
             all

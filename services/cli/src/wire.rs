@@ -28,6 +28,7 @@ pub(crate) const fn miss(word: Miss) -> &'static str {
         Miss::NoSocket => "no-socket",
         Miss::NoProcess => "no-process",
         Miss::Timeout => "timeout",
+        Miss::Searching => "searching",
     }
 }
 

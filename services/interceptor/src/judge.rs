@@ -10,111 +10,31 @@
 //! | waiting for its name | passes, once, and is looked into |
 //! | decided | gets the decision's mark at once |
 
-use std::{
-    collections::HashSet,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use verdict::{
     Decision, Direction, Flow, Mark, Protocol, Scope, Verdict, Why,
     mark::MarkScheme,
     packet::{Hook, Packet},
     policy::{CompiledPolicy, Facts},
-    sniff::Sniffed,
 };
 
+mod afterwards;
 mod attribution;
 mod effects;
 mod flows;
+mod limits;
+mod naming;
 mod pending;
 
 pub use attribution::{Answer, Attribution, Miss};
 pub use effects::{Connection, Effects, Event, EventKind, Question, Totals, VerdictFor};
+pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
 
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
 use pending::{Asked, Pending, Taken};
-
-use crate::conntrack::Entry;
-
-/// Bounds on what the judge keeps.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long a flow waits for its process before it is decided as unknown.
-    pub attribution_deadline: Duration,
-    /// Flows that may wait at once; beyond it they are dropped, and counted.
-    pub pending_flows: usize,
-    /// Questions to the resolver that are out at once.
-    pub questions: usize,
-    /// Packets that may wait with one flow.
-    pub pending_packets: usize,
-    /// Decided flows that are remembered.
-    pub tracked_flows: usize,
-    /// How long a refused flow is remembered, so that its retransmissions are one event.
-    pub refusal_memory: Duration,
-    /// How long a flow may pass while its name is not known.
-    pub name_deadline: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            attribution_deadline: Duration::from_millis(500),
-            pending_flows: 16_384,
-            questions: 256,
-            pending_packets: 64,
-            tracked_flows: 262_144,
-            refusal_memory: Duration::from_secs(10),
-            name_deadline: Duration::from_secs(10),
-        }
-    }
-}
-
-/// A connection whose first packet was let through so long ago is in conntrack, if it ever will be.
-const CONFIRMED_BY_THEN: Duration = Duration::from_secs(60);
-
-/// The present, twice.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Since any fixed moment; never goes back.
-    pub monotonic: Duration,
-    /// For people, and for rules that expire.
-    pub wall: SystemTime,
-}
-
-/// A packet, and where it waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Arrival<'a> {
-    /// Where its verdict goes.
-    pub waiting: Waiting,
-    /// Which chain queued it.
-    pub hook: Hook,
-    /// Owner of the sending socket, where the kernel says so.
-    pub uid: Option<u32>,
-    /// From the IP header on.
-    pub bytes: &'a [u8],
-}
-
-/// What the judge has counted since it started.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    /// Packets that came in.
-    pub packets: u64,
-    /// Packets that do not parse.
-    pub unparsable: u64,
-    /// Packets refused since too many wait.
-    pub overload: u64,
-    /// Flows decided.
-    pub decided: u64,
-    /// Flows decided without their process.
-    pub unattributed: u64,
-    /// Questions whose answer took too long.
-    pub late: u64,
-    /// Flows decided but not remembered, since there are too many.
-    pub untracked: u64,
-}
 
 /// See the module's head.
 #[derive(Debug)]
@@ -292,11 +212,21 @@ impl Judge {
     /// The resolver answered.
     pub fn on_answer(&mut self, now: Now, answer: Answer, effects: &mut Effects) {
         self.answered = Some(now.monotonic);
-        let request = answer.request_id;
+        let (request, timeout) = (answer.request_id, answer.miss == Some(Miss::Timeout));
         let who = self.processes.learn(answer);
-        if let Some(taken) = self.pending.take(request) {
-            self.attributed(now, &taken.asked, who, &taken.waiting, effects);
+        match self.pending.take(request) {
+            // too much to look for, perhaps on purpose: nothing passes for that
+            Some(taken) if timeout => self.give_up(&taken.waiting, effects),
+            Some(taken) => self.attributed(now, &taken.asked, who, &taken.waiting, effects),
+            None => {}
         }
+        self.ask(effects);
+    }
+
+    /// The resolver searches for this one: its answer comes later, others may be asked for meanwhile.
+    pub fn on_searching(&mut self, now: Now, request_id: u64, effects: &mut Effects) {
+        self.answered = Some(now.monotonic);
+        self.pending.takes_longer(request_id);
         self.ask(effects);
     }
 
@@ -443,149 +373,6 @@ impl Judge {
             self.flows.insert(key, tracked);
         } else {
             self.counts.untracked += 1;
-        }
-    }
-
-    /// A packet of a flow that passes until it says its name.
-    fn look_for_name(
-        &mut self,
-        now: Now,
-        key: Key,
-        packet: &Packet<'_>,
-        arrival: &Arrival<'_>,
-        effects: &mut Effects,
-    ) -> bool {
-        let Some(tracked) = self.flows.get_mut(&key) else {
-            return false;
-        };
-        let found = tracked.look(packet, Hook::Output == arrival.hook);
-        match found {
-            Sniffed::NeedMore => {
-                effects.verdict(
-                    arrival.waiting,
-                    self.scheme.apply(Mark::ACCEPT_ONCE, arrival.waiting.mark),
-                );
-                true
-            }
-            Sniffed::Name(_) | Sniffed::None => {
-                let name = match found {
-                    Sniffed::Name(name) => Some(Arc::from(name)),
-                    Sniffed::None | Sniffed::NeedMore => None,
-                };
-                let decision = self.settle_name(now, key, name, effects);
-                let mark = decision.map_or(Mark::DROP_ONCE, |decision| Mark::of(&decision));
-                effects.verdict(arrival.waiting, self.wire(mark, arrival.waiting.mark));
-                true
-            }
-        }
-    }
-
-    /// The flow said its name, or will not: decide it for good.
-    fn settle_name(
-        &mut self,
-        now: Now,
-        key: Key,
-        name: Option<Arc<str>>,
-        effects: &mut Effects,
-    ) -> Option<Decision> {
-        let tracked = self.flows.get(&key)?;
-        let decision = self.decide(now, &tracked.flow, &tracked.who, name.as_deref(), false);
-        let state = State::after(&decision, now.monotonic, &self.limits);
-        let tracked = self.flows.set(&key, decision.clone(), state)?;
-        tracked.domain = name;
-        effects.tell(EventKind::Decided, now, tracked.connection());
-        Some(decision)
-    }
-
-    fn settle_nameless(&mut self, now: Now, key: Key, effects: &mut Effects) {
-        self.settle_name(now, key, None, effects);
-    }
-
-    /// A new policy is in force: live flows are decided anew, and those whose fate changed lose their mark, so that their
-    /// next packet is queued.
-    pub fn on_policy(&mut self, now: Now, policy: Arc<CompiledPolicy>, effects: &mut Effects) {
-        self.policy = policy;
-        self.processes.forget_profiles();
-        for key in self.flows.forget_refusals() {
-            self.redecide(now, key, effects);
-        }
-    }
-
-    fn redecide(&mut self, now: Now, key: Key, effects: &mut Effects) {
-        let Some(tracked) = self.flows.get(&key) else {
-            return;
-        };
-        if tracked.decision.why == Why::Mesh {
-            return;
-        }
-        let decision = self.decide(now, &tracked.flow, &tracked.who, tracked.domain.as_deref(), false);
-        if decision == tracked.decision {
-            return;
-        }
-        let fate_changed = Mark::of(&decision) != Mark::of(&tracked.decision);
-        let state = State::Settled;
-        let Some(tracked) = self.flows.set(&key, decision, state) else {
-            return;
-        };
-        if fate_changed {
-            effects.resets.push(tracked.flow);
-            effects.tell(EventKind::Redecided, now, tracked.connection());
-        }
-    }
-
-    /// Whether this connection, seen in conntrack, is remembered here.
-    pub fn tracks(&self, entry: &Entry) -> bool {
-        self.flows.of_entry(entry).is_some()
-    }
-
-    /// Conntrack forgot a connection.
-    pub fn on_end(&mut self, now: Now, entry: &Entry, effects: &mut Effects) {
-        let Some(key) = self.flows.of_entry(entry) else {
-            return;
-        };
-        let Some(tracked) = self.flows.remove(&key) else {
-            return;
-        };
-        let mut connection = tracked.connection();
-        let outgoing = tracked.flow.direction == Direction::Outgoing;
-        let (sent, received) = if outgoing {
-            (entry.sent, entry.received)
-        } else {
-            (entry.received, entry.sent)
-        };
-        let duration = now.monotonic.saturating_sub(tracked.began);
-        connection.totals = Some(Totals {
-            sent,
-            received,
-            duration,
-        });
-        effects.tell(EventKind::Ended, now, connection);
-    }
-
-    /// `entries` is all that conntrack has with one of our marks: what is remembered since long ago and not among them is over,
-    /// with nobody knowing what it carried.
-    pub fn reconcile(&mut self, now: Now, entries: &[Entry], effects: &mut Effects) {
-        let alive: HashSet<Key> = entries
-            .iter()
-            .filter_map(|entry| self.flows.of_entry(entry))
-            .collect();
-        for key in self
-            .flows
-            .settled_before(now.monotonic.saturating_sub(CONFIRMED_BY_THEN))
-        {
-            if alive.contains(&key) {
-                continue;
-            }
-            let Some(tracked) = self.flows.remove(&key) else {
-                continue;
-            };
-            let mut connection = tracked.connection();
-            let duration = now.monotonic.saturating_sub(tracked.began);
-            connection.totals = Some(Totals {
-                duration,
-                ..Totals::default()
-            });
-            effects.tell(EventKind::Ended, now, connection);
         }
     }
 

@@ -172,6 +172,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
             let core = Rc::clone(&core);
             move |questions| core.borrow_mut().resolver_began(questions)
         },
+        {
+            let core = Rc::clone(&core);
+            move |request_id| core.borrow_mut().searching(request_id)
+        },
         move |answer| core.borrow_mut().answered(answer),
     ));
     tokio::select! {
@@ -326,6 +330,12 @@ impl Core {
     fn answered(&mut self, answer: Answer) {
         let now = self.now();
         self.judge.on_answer(now, answer, &mut self.effects);
+        self.carry_out();
+    }
+
+    fn searching(&mut self, request_id: u64) {
+        let now = self.now();
+        self.judge.on_searching(now, request_id, &mut self.effects);
         self.carry_out();
     }
 

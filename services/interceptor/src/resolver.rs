@@ -19,13 +19,15 @@ use crate::judge::{Answer, Miss, Question};
 const PROBLEM: &str = "resolver-unreachable";
 
 /// Keeps a stream open until `shutdown`. `on_lost` hears when there is none;
-/// `on_begin` gets the way to ask, for each new stream; `on_answer` each answer.
+/// `on_begin` gets the way to ask, for each new stream; `on_searching` which answers take
+/// longer; `on_answer` each answer.
 pub async fn ask(
     channel: Channel,
     status: Status,
     shutdown: CancellationToken,
     on_lost: impl Fn() + 'static,
     on_begin: impl Fn(mpsc::UnboundedSender<Question>) + 'static,
+    on_searching: impl Fn(u64) + 'static,
     on_answer: impl Fn(Answer) + 'static,
 ) -> anyhow::Result<()> {
     let on_begin = Rc::new(on_begin);
@@ -52,15 +54,15 @@ pub async fn ask(
             }
         }
     };
-    grpc::follow(
-        "process-resolver",
-        shutdown,
-        connect,
-        |reply: ResolveReply| match answer(reply) {
+    grpc::follow("process-resolver", shutdown, connect, |reply: ResolveReply| {
+        if reply.miss() == WireMiss::Searching {
+            return on_searching(reply.request_id);
+        }
+        match answer(reply) {
             Ok(answer) => on_answer(answer),
             Err(_) => malformed.add(1),
-        },
-    )
+        }
+    })
     .await;
     Ok(())
 }
@@ -76,7 +78,7 @@ fn request(question: Question) -> ResolveRequest {
 
 fn answer(reply: ResolveReply) -> Result<Answer, convert::Error> {
     let miss = match reply.miss() {
-        WireMiss::Unspecified => None,
+        WireMiss::Unspecified | WireMiss::Searching => None,
         WireMiss::NoSocket => Some(Miss::NoSocket),
         WireMiss::NoProcess => Some(Miss::NoProcess),
         WireMiss::Timeout => Some(Miss::Timeout),

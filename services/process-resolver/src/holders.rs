@@ -121,11 +121,18 @@ impl Holders {
     /// Looks everywhere, if need be.
     pub fn find_slowly(&self, processes: &Processes, inode: u64) -> Option<(Arc<Known>, Step)> {
         let link = format!("socket:[{inode}]");
-        let recent = self
-            .recent()
-            .into_iter()
-            .find_map(|pid| self.scan(processes, pid, inode, &link));
-        let found = recent.map(|known| (known, Step::Recent)).or_else(|| {
+        // an earlier search may have come across it
+        let cached = self
+            .cached(processes, inode, &link)
+            .map(|known| (known, Step::Cached));
+        let recent = || {
+            self.recent().into_iter().find_map(|pid| {
+                let known = processes.get(pid)?;
+                let descriptor = self.remember_all(&known, inode)?;
+                Some((self.found(known, inode, descriptor), Step::Recent))
+            })
+        };
+        let found = cached.or_else(recent).or_else(|| {
             let everyone = youngest_first();
             let found = everyone
                 .into_iter()

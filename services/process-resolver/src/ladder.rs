@@ -49,8 +49,8 @@ pub struct Answer {
 pub enum Quick {
     /// Found, or certainly not to be found.
     Done(Answer),
-    /// The socket is there; its holder must be searched.
-    Search(Found),
+    /// It must be searched for.
+    Search,
 }
 
 /// Shared by all callers.
@@ -116,63 +116,82 @@ impl Ladder {
 
     /// Takes microseconds.
     pub fn quick(&self, flow: &Flow, uid: Option<u32>) -> Quick {
-        let Some(socket) = self.socket(flow, uid) else {
-            self.counters.no_socket.add(1);
-            return Quick::Done(Answer {
-                known: Err(Miss::NoSocket),
-                socket: None,
-            });
+        let asked = self.kernel(flow);
+        let socket = match asked {
+            Some(found) if !foreign(&found, uid) => Some(found),
+            // the tables grow with the host: what they may know beside the kernel is not worth everybody's time
+            _ if self.tables && self.diag.is_some() && flow.protocol.has_ports() => return Quick::Search,
+            _ => self.socket(flow, uid),
         };
-        if socket.inode == 0 {
-            self.counters.no_process.add(1);
-            return Quick::Done(Answer {
-                known: Err(Miss::NoProcess),
-                socket: Some(socket),
-            });
-        }
-        match self
-            .holders
-            .find_quickly(&self.processes, socket.inode, Some(socket.uid))
-        {
-            Some((known, step)) => {
-                self.count(step);
-                Quick::Done(Answer {
-                    known: Ok(known),
-                    socket: Some(socket),
-                })
-            }
-            None => Quick::Search(socket),
+        match socket {
+            Some(socket) if socket.inode != 0 => self.holder(socket).map_or(Quick::Search, Quick::Done),
+            socket => Quick::Done(self.nobody(socket)),
         }
     }
 
     /// May take tens of milliseconds: not for the thread that answers others.
-    pub fn search(&self, socket: Found) -> Answer {
-        let known = match self.holders.find_slowly(&self.processes, socket.inode) {
+    pub fn search(&self, flow: &Flow, uid: Option<u32>) -> Answer {
+        // asked again, since this one may have waited: for a socket that is closed, nobody is looked for
+        let Some(socket) = self.socket(flow, uid).filter(|socket| socket.inode != 0) else {
+            return self.nobody(self.kernel(flow));
+        };
+        if let Some(answer) = self.holder(socket) {
+            return answer;
+        }
+        match self.holders.find_slowly(&self.processes, socket.inode) {
             Some((known, step)) => {
                 self.count(step);
-                Ok(known)
+                Answer {
+                    known: Ok(known),
+                    socket: Some(socket),
+                }
             }
-            None => {
-                self.counters.no_process.add(1);
-                Err(Miss::NoProcess)
-            }
-        };
-        Answer {
-            known,
-            socket: Some(socket),
+            None => self.nobody(Some(socket)),
         }
     }
 
+    fn holder(&self, socket: Found) -> Option<Answer> {
+        let (known, step) = self
+            .holders
+            .find_quickly(&self.processes, socket.inode, Some(socket.uid))?;
+        self.count(step);
+        Some(Answer {
+            known: Ok(known),
+            socket: Some(socket),
+        })
+    }
+
+    fn nobody(&self, socket: Option<Found>) -> Answer {
+        let miss = if socket.is_some() {
+            Miss::NoProcess
+        } else {
+            Miss::NoSocket
+        };
+        let counter = if socket.is_some() {
+            &self.counters.no_process
+        } else {
+            &self.counters.no_socket
+        };
+        counter.add(1);
+        Answer {
+            known: Err(miss),
+            socket,
+        }
+    }
+
+    fn kernel(&self, flow: &Flow) -> Option<Found> {
+        let diag = self.diag.as_ref()?;
+        diag.lock().unwrap_or_else(PoisonError::into_inner).find(flow)
+    }
+
     fn socket(&self, flow: &Flow, uid: Option<u32>) -> Option<Found> {
-        let asked = self
-            .diag
-            .as_ref()
-            .and_then(|diag| diag.lock().unwrap_or_else(PoisonError::into_inner).find(flow));
-        let foreign = |found: &Found| uid.is_some_and(|uid| uid != found.uid);
-        match asked {
-            Some(found) if !foreign(&found) => asked,
+        match self.kernel(flow) {
+            Some(found) if !foreign(&found, uid) => Some(found),
             // the port is shared: the kernel names who would receive, and another user sent
-            Some(_) => self.table(flow, uid).filter(|found| !foreign(found)).or(asked),
+            Some(found) => self
+                .table(flow, uid)
+                .filter(|row| !foreign(row, uid))
+                .or(Some(found)),
             None => self.table(flow, uid),
         }
     }
@@ -195,4 +214,9 @@ impl Ladder {
         self.counters.processes.set(self.processes.count());
         self.counters.sockets.set(self.holders.count());
     }
+}
+
+/// Another user's than the packet's.
+fn foreign(found: &Found, uid: Option<u32>) -> bool {
+    uid.is_some_and(|uid| uid != found.uid)
 }

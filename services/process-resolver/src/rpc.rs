@@ -23,6 +23,8 @@ use crate::{
 
 /// Longer than the longest patience of a caller; a search of everything takes tens of milliseconds.
 const SEARCH_DEADLINE: Duration = Duration::from_secs(2);
+/// Searches that may wait on one stream: what would be found later than anyone waits for is not begun.
+const MOST_SEARCHES: usize = 64;
 /// New processes told on a stream between two looks at who has ended.
 const SWEEP_EVERY: usize = 256;
 
@@ -54,6 +56,7 @@ impl ProcessResolver for Service {
             searches: Arc::clone(&self.searches),
             hashes: Arc::clone(&self.hashes),
             told: Told::default(),
+            beside_now: 0,
             replies,
             found,
         };
@@ -108,7 +111,7 @@ impl ProcessResolver for Service {
 fn thorough(ladder: &Ladder, flow: &Flow) -> Result<Arc<Known>, Miss> {
     match ladder.quick(flow, None) {
         Quick::Done(answer) => answer.known,
-        Quick::Search(socket) => ladder.search(socket).known,
+        Quick::Search => ladder.search(flow, None).known,
     }
 }
 
@@ -144,6 +147,8 @@ struct Conversation {
     searches: Arc<Semaphore>,
     hashes: Arc<Hashes>,
     told: Told,
+    /// Searches that were begun or wait.
+    beside_now: usize,
     replies: mpsc::UnboundedSender<Result<ResolveReply, Status>>,
     found: mpsc::UnboundedSender<(u64, Option<Answer>)>,
 }
@@ -161,7 +166,10 @@ impl Conversation {
                     Some(Ok(request)) => self.take(request),
                     Some(Err(_)) | None => return,
                 },
-                Some((request_id, answer)) = searched.recv() => self.say(request_id, answer),
+                Some((request_id, answer)) = searched.recv() => {
+                    self.beside_now -= 1;
+                    self.say(request_id, answer);
+                }
             }
         }
     }
@@ -194,10 +202,10 @@ impl Conversation {
                 });
             }
             Quick::Done(answer) => self.say(request_id, Some(answer)),
-            Quick::Search(socket) => {
+            Quick::Search => {
                 let (ladder, hashes) = (Arc::clone(&self.ladder), Arc::clone(&self.hashes));
                 self.beside(request_id, move || {
-                    let answer = ladder.search(socket);
+                    let answer = ladder.search(&flow, request.uid);
                     if let (true, Ok(known)) = (request.hash, &answer.known) {
                         add_hash(known, &hashes);
                     }
@@ -207,8 +215,18 @@ impl Conversation {
         }
     }
 
-    /// Finds the answer on another thread.
-    fn beside(&self, request_id: u64, find: impl FnOnce() -> Answer + Send + 'static) {
+    /// Finds the answer on another thread, unless too many wait for that already.
+    fn beside(&mut self, request_id: u64, find: impl FnOnce() -> Answer + Send + 'static) {
+        if self.beside_now >= MOST_SEARCHES {
+            return self.say(request_id, None);
+        }
+        self.beside_now += 1;
+        let miss = WireMiss::Searching.into();
+        let _ = self.replies.send(Ok(ResolveReply {
+            request_id,
+            miss,
+            ..ResolveReply::default()
+        }));
         let (searches, found) = (Arc::clone(&self.searches), self.found.clone());
         tokio::spawn(async move {
             let search = async {

@@ -137,6 +137,18 @@ impl Pending {
         None
     }
 
+    /// This answer takes longer: others need not wait for it.
+    pub(super) fn takes_longer(&mut self, request_id: u64) {
+        let entry = self
+            .by_request
+            .get(&request_id)
+            .and_then(|key| self.flows.get_mut(key));
+        if let Some(entry) = entry.filter(|entry| entry.out) {
+            entry.out = false;
+            self.out -= 1;
+        }
+    }
+
     /// Nobody will answer what is out: everything is to be asked again.
     pub(super) fn forget_questions(&mut self) {
         self.unasked = self.by_request.keys().copied().collect();

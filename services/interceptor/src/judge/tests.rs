@@ -1,6 +1,9 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    time::SystemTime,
+};
 
-use super::*;
+use super::{limits::CONFIRMED_BY_THEN, *};
 use crate::conntrack::{Counter, Tuple};
 use proptest::prelude::*;
 use verdict::{

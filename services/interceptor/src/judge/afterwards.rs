@@ -1,0 +1,102 @@
+//! What happens to flows after they were decided: the policy changes, they end, or they end unheard.
+
+use std::{collections::HashSet, sync::Arc};
+
+use verdict::{Direction, Mark, Why, policy::CompiledPolicy};
+
+use super::{
+    Effects, EventKind, Judge, Now, Totals,
+    flows::{Key, State},
+    limits::CONFIRMED_BY_THEN,
+};
+use crate::conntrack::Entry;
+
+impl Judge {
+    /// A new policy is in force: live flows are decided anew, and those whose fate changed lose their mark, so that their
+    /// next packet is queued.
+    pub fn on_policy(&mut self, now: Now, policy: Arc<CompiledPolicy>, effects: &mut Effects) {
+        self.policy = policy;
+        self.processes.forget_profiles();
+        for key in self.flows.forget_refusals() {
+            self.redecide(now, key, effects);
+        }
+    }
+
+    fn redecide(&mut self, now: Now, key: Key, effects: &mut Effects) {
+        let Some(tracked) = self.flows.get(&key) else {
+            return;
+        };
+        if tracked.decision.why == Why::Mesh {
+            return;
+        }
+        let decision = self.decide(now, &tracked.flow, &tracked.who, tracked.domain.as_deref(), false);
+        if decision == tracked.decision {
+            return;
+        }
+        let fate_changed = Mark::of(&decision) != Mark::of(&tracked.decision);
+        let state = State::Settled;
+        let Some(tracked) = self.flows.set(&key, decision, state) else {
+            return;
+        };
+        if fate_changed {
+            effects.resets.push(tracked.flow);
+            effects.tell(EventKind::Redecided, now, tracked.connection());
+        }
+    }
+
+    /// Whether this connection, seen in conntrack, is remembered here.
+    pub fn tracks(&self, entry: &Entry) -> bool {
+        self.flows.of_entry(entry).is_some()
+    }
+
+    /// Conntrack forgot a connection.
+    pub fn on_end(&mut self, now: Now, entry: &Entry, effects: &mut Effects) {
+        let Some(key) = self.flows.of_entry(entry) else {
+            return;
+        };
+        let Some(tracked) = self.flows.remove(&key) else {
+            return;
+        };
+        let mut connection = tracked.connection();
+        let outgoing = tracked.flow.direction == Direction::Outgoing;
+        let (sent, received) = if outgoing {
+            (entry.sent, entry.received)
+        } else {
+            (entry.received, entry.sent)
+        };
+        let duration = now.monotonic.saturating_sub(tracked.began);
+        connection.totals = Some(Totals {
+            sent,
+            received,
+            duration,
+        });
+        effects.tell(EventKind::Ended, now, connection);
+    }
+
+    /// `entries` is all that conntrack has with one of our marks: what is remembered since long ago and not among them is over,
+    /// with nobody knowing what it carried.
+    pub fn reconcile(&mut self, now: Now, entries: &[Entry], effects: &mut Effects) {
+        let alive: HashSet<Key> = entries
+            .iter()
+            .filter_map(|entry| self.flows.of_entry(entry))
+            .collect();
+        for key in self
+            .flows
+            .settled_before(now.monotonic.saturating_sub(CONFIRMED_BY_THEN))
+        {
+            if alive.contains(&key) {
+                continue;
+            }
+            let Some(tracked) = self.flows.remove(&key) else {
+                continue;
+            };
+            let mut connection = tracked.connection();
+            let duration = now.monotonic.saturating_sub(tracked.began);
+            connection.totals = Some(Totals {
+                duration,
+                ..Totals::default()
+            });
+            effects.tell(EventKind::Ended, now, connection);
+        }
+    }
+}
