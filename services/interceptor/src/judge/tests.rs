@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{limits::CONFIRMED_BY_THEN, *};
-use crate::conntrack::{Counter, Tuple};
+use crate::conntrack::{Counter, Entry, Tuple};
 use proptest::prelude::*;
 use verdict::{
     Cgroup, Endpoint, Executable, Process, Protocol,
