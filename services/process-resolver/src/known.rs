@@ -44,14 +44,15 @@ impl Known {
         if self.directory.image() != Ok(self.image) {
             return false;
         }
-        // the same interpreter may run another script by now
+        // read in the middle of an exec, there were no arguments yet; and the same interpreter may run another script by now
         let interpreter = self
             .process
             .executable
             .path
             .as_deref()
             .is_some_and(script::is_interpreter);
-        !interpreter || self.directory.arguments() == self.process.cmdline
+        let unsettled = interpreter || self.process.cmdline.is_empty();
+        !unsettled || self.directory.arguments() == self.process.cmdline
     }
 }
 
