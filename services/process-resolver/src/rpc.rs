@@ -24,7 +24,7 @@ use crate::{
 /// Longer than the longest patience of a caller; a search of everything takes tens of milliseconds.
 const SEARCH_DEADLINE: Duration = Duration::from_secs(2);
 /// Searches that may wait on one stream: what would be found later than anyone waits for is not begun.
-const MOST_SEARCHES: usize = 64;
+const MOST_SEARCHES: usize = 1024;
 /// New processes told on a stream between two looks at who has ended.
 const SWEEP_EVERY: usize = 256;
 
