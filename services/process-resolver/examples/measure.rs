@@ -133,7 +133,7 @@ fn answer(ladder: &Ladder, flow: &Flow) -> f64 {
     let start = cpu();
     let answer = match ladder.quick(flow, Some(0)) {
         Quick::Done(answer) => answer,
-        Quick::Search => ladder.search(flow, Some(0)),
+        Quick::Search(_) => ladder.search(flow, Some(0)),
     };
     let taken = cpu() - start;
     assert!(answer.known.is_ok(), "{flow} was not found");

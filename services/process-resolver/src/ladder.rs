@@ -50,7 +50,16 @@ pub enum Quick {
     /// Found, or certainly not to be found.
     Done(Answer),
     /// It must be searched for.
-    Search,
+    Search(Search),
+}
+
+/// What a search is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Search {
+    /// The kernel's quick answer has no such socket; the tables are to be read. Mostly it is closed already.
+    Socket,
+    /// The socket is there, its holder is to be found.
+    Holder,
 }
 
 /// Shared by all callers.
@@ -120,11 +129,15 @@ impl Ladder {
         let socket = match asked {
             Some(found) if !foreign(&found, uid) => Some(found),
             // the tables grow with the host: what they may know beside the kernel is not worth everybody's time
-            _ if self.tables && self.diag.is_some() && flow.protocol.has_ports() => return Quick::Search,
+            _ if self.tables && self.diag.is_some() && flow.protocol.has_ports() => {
+                return Quick::Search(Search::Socket);
+            }
             _ => self.socket(flow, uid),
         };
         match socket {
-            Some(socket) if socket.inode != 0 => self.holder(socket).map_or(Quick::Search, Quick::Done),
+            Some(socket) if socket.inode != 0 => self
+                .holder(socket)
+                .map_or(Quick::Search(Search::Holder), Quick::Done),
             socket => Quick::Done(self.nobody(socket)),
         }
     }

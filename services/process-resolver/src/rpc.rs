@@ -18,13 +18,15 @@ use verdict::Flow;
 use crate::{
     hash::Hashes,
     known::Known,
-    ladder::{Answer, Ladder, Miss, Quick},
+    ladder::{Answer, Ladder, Miss, Quick, Search},
 };
 
 /// Longer than the longest patience of a caller; a search of everything takes tens of milliseconds.
 const SEARCH_DEADLINE: Duration = Duration::from_secs(2);
-/// Searches that may wait on one stream: what would be found later than anyone waits for is not begun.
+/// Searches that may wait on one stream. Reading tables takes milliseconds and mostly finds nothing, and a flood of closed
+/// sockets must not keep others waiting; of many holders that are searched for at once, the first search finds most.
 const MOST_SEARCHES: usize = 1024;
+const MOST_TABLE_SEARCHES: usize = 16;
 /// New processes told on a stream between two looks at who has ended.
 const SWEEP_EVERY: usize = 256;
 
@@ -57,6 +59,7 @@ impl ProcessResolver for Service {
             hashes: Arc::clone(&self.hashes),
             told: Told::default(),
             beside_now: 0,
+            tables_now: 0,
             replies,
             found,
         };
@@ -111,7 +114,7 @@ impl ProcessResolver for Service {
 fn thorough(ladder: &Ladder, flow: &Flow) -> Result<Arc<Known>, Miss> {
     match ladder.quick(flow, None) {
         Quick::Done(answer) => answer.known,
-        Quick::Search => ladder.search(flow, None).known,
+        Quick::Search(_) => ladder.search(flow, None).known,
     }
 }
 
@@ -149,8 +152,10 @@ struct Conversation {
     told: Told,
     /// Searches that were begun or wait.
     beside_now: usize,
+    /// Of them, those that read tables.
+    tables_now: usize,
     replies: mpsc::UnboundedSender<Result<ResolveReply, Status>>,
-    found: mpsc::UnboundedSender<(u64, Option<Answer>)>,
+    found: mpsc::UnboundedSender<(u64, Search, Option<Answer>)>,
 }
 
 impl Conversation {
@@ -158,7 +163,7 @@ impl Conversation {
     async fn run(
         mut self,
         mut requests: Streaming<ResolveRequest>,
-        mut searched: mpsc::UnboundedReceiver<(u64, Option<Answer>)>,
+        mut searched: mpsc::UnboundedReceiver<(u64, Search, Option<Answer>)>,
     ) {
         loop {
             tokio::select! {
@@ -166,8 +171,9 @@ impl Conversation {
                     Some(Ok(request)) => self.take(request),
                     Some(Err(_)) | None => return,
                 },
-                Some((request_id, answer)) = searched.recv() => {
+                Some((request_id, search, answer)) = searched.recv() => {
                     self.beside_now -= 1;
+                    self.tables_now -= usize::from(search == Search::Socket);
                     self.say(request_id, answer);
                 }
             }
@@ -193,7 +199,7 @@ impl Conversation {
                 socket,
             }) if request.hash && known.hash.get().is_none() => {
                 let hashes = Arc::clone(&self.hashes);
-                self.beside(request_id, move || {
+                self.beside(request_id, Search::Holder, move || {
                     add_hash(&known, &hashes);
                     Answer {
                         known: Ok(known),
@@ -202,9 +208,9 @@ impl Conversation {
                 });
             }
             Quick::Done(answer) => self.say(request_id, Some(answer)),
-            Quick::Search => {
+            Quick::Search(search) => {
                 let (ladder, hashes) = (Arc::clone(&self.ladder), Arc::clone(&self.hashes));
-                self.beside(request_id, move || {
+                self.beside(request_id, search, move || {
                     let answer = ladder.search(&flow, request.uid);
                     if let (true, Ok(known)) = (request.hash, &answer.known) {
                         add_hash(known, &hashes);
@@ -216,11 +222,13 @@ impl Conversation {
     }
 
     /// Finds the answer on another thread, unless too many wait for that already.
-    fn beside(&mut self, request_id: u64, find: impl FnOnce() -> Answer + Send + 'static) {
-        if self.beside_now >= MOST_SEARCHES {
+    fn beside(&mut self, request_id: u64, search: Search, find: impl FnOnce() -> Answer + Send + 'static) {
+        let tables = search == Search::Socket;
+        if self.beside_now >= MOST_SEARCHES || (tables && self.tables_now >= MOST_TABLE_SEARCHES) {
             return self.say(request_id, None);
         }
         self.beside_now += 1;
+        self.tables_now += usize::from(tables);
         let miss = WireMiss::Searching.into();
         let _ = self.replies.send(Ok(ResolveReply {
             request_id,
@@ -229,7 +237,7 @@ impl Conversation {
         }));
         let (searches, found) = (Arc::clone(&self.searches), self.found.clone());
         tokio::spawn(async move {
-            let search = async {
+            let searched = async {
                 let turn = searches.acquire_owned().await.ok()?;
                 let find = move || (find(), turn);
                 tokio::task::spawn_blocking(find)
@@ -237,9 +245,12 @@ impl Conversation {
                     .ok()
                     .map(|(answer, _turn)| answer)
             };
-            let answer = tokio::time::timeout(SEARCH_DEADLINE, search).await.ok().flatten();
+            let answer = tokio::time::timeout(SEARCH_DEADLINE, searched)
+                .await
+                .ok()
+                .flatten();
             // the caller may have hung up
-            let _ = found.send((request_id, answer));
+            let _ = found.send((request_id, search, answer));
         });
     }
 
