@@ -278,7 +278,7 @@ impl Judge {
         self.ask(effects);
         for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
             if was_waiting_for_name {
-                self.settle_nameless(now, key, effects);
+                self.settle_name(now, key, None, effects);
             }
         }
     }

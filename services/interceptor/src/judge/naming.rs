@@ -49,7 +49,7 @@ impl Judge {
     }
 
     /// The flow said its name, or will not: decide it for good.
-    fn settle_name(
+    pub(super) fn settle_name(
         &mut self,
         now: Now,
         key: Key,
@@ -63,9 +63,5 @@ impl Judge {
         tracked.domain = name;
         effects.tell(EventKind::Decided, now, tracked.connection());
         Some(decision)
-    }
-
-    pub(super) fn settle_nameless(&mut self, now: Now, key: Key, effects: &mut Effects) {
-        self.settle_name(now, key, None, effects);
     }
 }
