@@ -76,6 +76,18 @@ where
     F: FnOnce(Context<C, A>) -> R,
     R: Future<Output = anyhow::Result<()>>,
 {
+    main_unless(about, |_| false, run)
+}
+
+/// As [`main`]. Where `indispensable` says so of the arguments, a broken configuration is complained of and the defaults
+/// are used: for what must be done on every host, whatever its owner wrote.
+pub fn main_unless<C, A, F, R>(about: About, indispensable: fn(&A) -> bool, run: F) -> ExitCode
+where
+    C: DeserializeOwned + Default,
+    A: Args,
+    F: FnOnce(Context<C, A>) -> R,
+    R: Future<Output = anyhow::Result<()>>,
+{
     let Line { common, own } = match parse::<A>(about) {
         Ok(line) => line,
         Err(error) => {
@@ -91,7 +103,13 @@ where
     let paths = Paths::new(&common, about.name);
     let config = match config::load::<C>(&paths.config, about.name) {
         Ok(config) => config,
-        Err(error) => return complain(about, &error.into(), USAGE),
+        Err(error) => {
+            let refused = complain(about, &error.into(), USAGE);
+            if common.check_config || !indispensable(&own) {
+                return refused;
+            }
+            C::default()
+        }
     };
     if common.check_config {
         return ExitCode::SUCCESS;

@@ -7,11 +7,14 @@ use std::{
 
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
+    io::{FdFlags, fcntl_setfd, ioctl_fionbio},
     net::{
-        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind,
+        AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, bind, getsockname,
         netlink::SocketAddrNetlink,
         recvfrom, sendto, socket_with,
-        sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force},
+        sockopt::{
+            set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, socket_domain, socket_protocol,
+        },
     },
 };
 
@@ -34,9 +37,27 @@ impl Socket {
         Ok(Self { fd })
     }
 
-    /// Takes up a socket that was opened before, by another process perhaps.
-    pub const fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd }
+    /// Takes up a socket that was opened before, by another process perhaps. Errors where it is none of this family.
+    pub fn adopt(fd: OwnedFd, family: Protocol) -> Result<Self, Error> {
+        let domain = socket_domain(&fd).map_err(Error::io("adopt"))?;
+        let protocol = socket_protocol(&fd).map_err(Error::io("adopt"))?;
+        if domain != AddressFamily::NETLINK || protocol != Some(family) {
+            return Err(Error::Unexpected {
+                what: "adopt: the descriptor is a socket of another kind".to_owned(),
+            });
+        }
+        // flags of the descriptor are this process's; those of the open file came along, whoever set them
+        fcntl_setfd(&fd, FdFlags::CLOEXEC).map_err(Error::io("adopt"))?;
+        ioctl_fionbio(&fd, true).map_err(Error::io("adopt"))?;
+        Ok(Self { fd })
+    }
+
+    /// What the kernel calls this socket: mostly the pid of the process that opened it first.
+    pub fn port(&self) -> Result<u32, Error> {
+        let address = getsockname(&self.fd).map_err(Error::io("getsockname"))?;
+        SocketAddrNetlink::try_from(address)
+            .map(|address| address.pid())
+            .map_err(Error::io("getsockname"))
     }
 
     /// Asks for a receive buffer of `octets`, beyond the system's limit where `CAP_NET_ADMIN` allows.
