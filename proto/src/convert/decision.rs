@@ -24,6 +24,7 @@ words!(
         NameWanted,
         DnsRedirect,
         Mesh,
+        Paused,
     ]
 );
 

@@ -2,7 +2,7 @@
 
 mod rule;
 
-use verdict::policy::model::{Action, Global, Matcher, Profile, Settings, Snapshot};
+use verdict::policy::model::{Action, Global, Matcher, Pause, Profile, Settings, Snapshot};
 
 use super::{
     Error, each, optional_word,
@@ -21,6 +21,7 @@ impl From<&Snapshot> for v1::Snapshot {
             global: Some((&snapshot.global).into()),
             profiles: snapshot.profiles.iter().map(Into::into).collect(),
             made: None,
+            pause: snapshot.pause.map(Into::into),
         }
     }
 }
@@ -33,6 +34,32 @@ impl TryFrom<v1::Snapshot> for Snapshot {
             version: wire.version,
             global: required("global", wire.global)?,
             profiles: each("profiles", wire.profiles)?,
+            pause: wire.pause.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<Pause> for v1::Pause {
+    fn from(pause: Pause) -> Self {
+        Self {
+            from: Some(pause.from.into()),
+            until: Some(pause.until.into()),
+        }
+    }
+}
+
+impl TryFrom<v1::Pause> for Pause {
+    type Error = Error;
+
+    fn try_from(wire: v1::Pause) -> Result<Self, Error> {
+        let at = |field, wire: Option<prost_types::Timestamp>| {
+            let wire = wire.ok_or_else(|| Error::missing(field))?;
+            std::time::SystemTime::try_from(wire)
+                .map_err(|error| Error::invalid(field, error, "a time that this host can tell"))
+        };
+        Ok(Self {
+            from: at("from", wire.from)?,
+            until: at("until", wire.until)?,
         })
     }
 }

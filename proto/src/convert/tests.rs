@@ -11,7 +11,7 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use prost::Message;
 use verdict::{
     Cgroup, Decision, Direction, Endpoint, Executable, Flow, Parent, Process, Protocol, Scope, Verdict, Why,
-    policy::model::{Action, Global, Matcher, Profile, Remote, Rule, Settings, Snapshot},
+    policy::model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, Snapshot},
 };
 
 use super::*;
@@ -285,10 +285,17 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
                 ask_timeout_seconds,
             },
         );
-    (any::<u64>(), global, vec(profile(), 0..4)).prop_map(|(version, global, profiles)| Snapshot {
+    let pause = option::of((0..2_000_000_000_u64, 0..90_000_u64).prop_map(|(from, seconds)| {
+        let from = SystemTime::UNIX_EPOCH + Duration::from_secs(from);
+        let until = from + Duration::from_secs(seconds);
+        Pause { from, until }
+    }));
+    let all = (any::<u64>(), global, vec(profile(), 0..4), pause);
+    all.prop_map(|(version, global, profiles, pause)| Snapshot {
         version,
         global,
         profiles,
+        pause,
     })
 }
 

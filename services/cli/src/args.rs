@@ -54,6 +54,12 @@ pub enum Command {
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.
     Status(StatusArgs),
+    /// Let pass for a while what would be refused
+    ///
+    /// The pause ends by itself, also when nobody is there to end it. What is to be tunnelled stays tunnelled. Needs root.
+    Pause(PauseArgs),
+    /// End a pause; needs root
+    Resume(ResumeArgs),
     /// Try the firewall in a network namespace of its own; nothing else on this machine is touched
     Try(crate::try_cmd::TryArgs),
     /// Run all services in the network namespace where this stands, in the foreground
@@ -232,6 +238,25 @@ pub struct StatusArgs {
     /// One JSON object, instead of text for people
     #[arg(long)]
     pub json: bool,
+    /// Where the services are
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `portmaster pause`
+#[derive(Debug, Args)]
+pub struct PauseArgs {
+    /// For how long, at most 24 hours: 90s, 10m, 1h30m
+    #[arg(value_name = "TIME", value_parser = crate::pause::length)]
+    pub length: std::time::Duration,
+    /// Where the services are
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// `portmaster resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
     /// Where the services are
     #[command(flatten)]
     pub place: PlaceArgs,

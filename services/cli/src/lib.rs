@@ -14,6 +14,7 @@ mod manual;
 mod monitor;
 mod output;
 mod paint;
+mod pause;
 pub mod place;
 mod printable;
 mod rules;
@@ -81,6 +82,8 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules(RulesCommand::Default) => rules::shipped(),
         Command::Explain(args) => explain::run(args, paint).await,
         Command::Status(args) => status::run(args, paint).await,
+        Command::Pause(args) => pause::pause(args).await,
+        Command::Resume(args) => pause::resume(args).await,
         Command::Try(args) => try_cmd::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Completions(args) => manual::completions(&args),

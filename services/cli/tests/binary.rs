@@ -195,6 +195,8 @@ fn there_is_a_man_page_for_every_command() {
         "explain",
         "man",
         "monitor",
+        "pause",
+        "resume",
         "rules-check",
         "rules-default",
         "rules",

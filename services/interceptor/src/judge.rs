@@ -49,6 +49,8 @@ pub struct Judge {
     counts: Counts,
     /// When the resolver answered last, on its present stream.
     answered: Option<Duration>,
+    /// When the pause that holds now ends.
+    pause_ends: Option<Duration>,
     next_id: u64,
 }
 
@@ -71,6 +73,8 @@ impl Judge {
             flows: Flows::default(),
             counts: Counts::default(),
             answered: None,
+            // armed as soon as time is known
+            pause_ends: Some(Duration::ZERO),
             next_id: first_id,
         }
     }
@@ -94,6 +98,7 @@ impl Judge {
         effects: &mut Effects,
     ) {
         self.counts.packets += 1;
+        self.end_pause(now, effects);
         let packet = match Packet::parse(arrival.bytes) {
             Ok(packet) => packet,
             Err(malformed) => {
@@ -244,7 +249,12 @@ impl Judge {
 
     /// When [`Self::on_time`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
-        [self.pending.next_deadline(), self.flows.next_deadline()]
+        let deadlines = [
+            self.pending.next_deadline(),
+            self.flows.next_deadline(),
+            self.pause_ends,
+        ];
+        deadlines
             .into_iter()
             .flatten()
             .min()
@@ -252,6 +262,7 @@ impl Judge {
 
     /// Time passed.
     pub fn on_time(&mut self, now: Now, effects: &mut Effects) {
+        self.end_pause(now, effects);
         // a resolver that answers others and not this one is overloaded, perhaps on purpose: nothing passes for that
         let patience = self.limits.attribution_deadline;
         let answers = self

@@ -146,6 +146,7 @@ impl Book {
             version,
             global: global.unwrap_or(&self.shipped).clone(),
             profiles: profiles.map(links::followed).collect(),
+            pause: None,
         }
     }
 

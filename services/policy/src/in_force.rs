@@ -6,7 +6,7 @@ use proto::policy::v1::{self, RefusedFile};
 use tokio::sync::watch;
 use verdict::policy::{CompileError, CompiledPolicy, model::Snapshot};
 
-use crate::entry::Refused;
+use crate::{entry::Refused, pause::Asker};
 
 /// One snapshot, ready to be sent and to explain.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ impl InForce {
 pub(crate) struct Board {
     pub(crate) in_force: watch::Receiver<Arc<InForce>>,
     pub(crate) refused: watch::Receiver<Vec<(PathBuf, Refused)>>,
+    /// Changes what is in force.
+    pub(crate) pause: Asker,
 }
 
 impl Board {

@@ -14,7 +14,7 @@ use daemon::{
     status::{Counter, Status},
     users,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use verdict::policy::model::Snapshot;
 
 use crate::{
@@ -23,6 +23,7 @@ use crate::{
     entry::Refused,
     in_force::{Board, InForce},
     kept::Kept,
+    pause::{Asker, Wanted},
     watcher::Watcher,
 };
 
@@ -48,6 +49,7 @@ pub(crate) struct Keeper {
     in_force: watch::Sender<Arc<InForce>>,
     refused: watch::Sender<Vec<(PathBuf, Refused)>>,
     expiry: Option<SystemTime>,
+    wanted: mpsc::Receiver<Wanted>,
     status: Status,
     counters: Counters,
 }
@@ -91,6 +93,7 @@ impl Keeper {
         // What expired while nobody ran counts as expiring now: whoever follows decides anew.
         let expiry = initial.compiled.next_expiry(SystemTime::UNIX_EPOCH);
         let (in_force, in_force_out) = watch::channel(Arc::new(initial));
+        let (asker, wanted) = mpsc::channel(8);
         let (refused, refused_out) = watch::channel(Vec::new());
         status.set_policy_version(current.version);
         let counters = Counters {
@@ -109,6 +112,7 @@ impl Keeper {
             in_force,
             refused,
             expiry,
+            wanted,
             status,
             counters,
         };
@@ -117,6 +121,7 @@ impl Keeper {
             Board {
                 in_force: in_force_out,
                 refused: refused_out,
+                pause: Asker(asker),
             },
         ))
     }
@@ -125,12 +130,24 @@ impl Keeper {
     pub(crate) async fn run(mut self, mut watcher: Watcher) -> anyhow::Result<()> {
         let mut watchdog = Watchdog::from_environment();
         loop {
-            let mut changed = self.wait(&watcher, &mut watchdog).await;
+            let (mut changed, wanted) = self.wait(&watcher, &mut watchdog).await;
             // What was not heard since the folder was not watched, is looked for in full.
             if self.watch(&mut watcher) {
                 changed = Changed::All;
             }
+            let Some(Wanted { pause, done }) = wanted else {
+                self.scan(changed).await?;
+                continue;
+            };
+            let was_paused = self
+                .current
+                .pause
+                .is_some_and(|pause| pause.holds(SystemTime::now()));
+            self.current.pause = pause;
+            self.put_in_force(self.current.clone(), SystemTime::now());
             self.scan(changed).await?;
+            // whoever asked may have gone
+            let _ = done.send(was_paused);
         }
     }
 
@@ -154,7 +171,7 @@ impl Keeper {
         }
     }
 
-    async fn wait(&self, watcher: &Watcher, watchdog: &mut Watchdog) -> Changed {
+    async fn wait(&mut self, watcher: &Watcher, watchdog: &mut Watchdog) -> (Changed, Option<Wanted>) {
         let rescan = self.config.rescan();
         let expiry = self.expiry.map_or(rescan, |expiry| {
             expiry.duration_since(SystemTime::now()).unwrap_or_default()
@@ -169,10 +186,11 @@ impl Keeper {
                     break;
                 }
                 () = &mut look => break,
+                Some(wanted) = self.wanted.recv() => return (watcher.take(), Some(wanted)),
                 () = tokio::time::sleep(watchdog.pause().unwrap_or(LONGEST_WAIT)) => {}
             }
         }
-        watcher.take()
+        (watcher.take(), None)
     }
 
     /// Reads what changed, and puts it in force.
@@ -196,6 +214,8 @@ impl Keeper {
         let (book, folder, content) = read.await.context("read the profiles")?;
         self.tell(&book, folder);
         self.book = Some(book);
+        let pause = self.current.pause.filter(|pause| pause.holds(now));
+        let content = Snapshot { pause, ..content };
         let expired = self.expiry.is_some_and(|expiry| expiry <= now);
         if content != self.current || expired {
             self.put_in_force(content, now);

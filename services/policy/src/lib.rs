@@ -13,6 +13,7 @@ mod in_force;
 mod keeper;
 mod kept;
 mod links;
+mod pause;
 mod rpc;
 mod start;
 mod watcher;

@@ -7,15 +7,18 @@ use futures_util::{Stream, StreamExt as _, future::ready};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     policy::v1::{
-        ExplainReply, ExplainRequest, GetRequest, ListRefusedReply, ListRefusedRequest, Snapshot,
-        WatchRequest, policy_server::Policy,
+        ExplainReply, ExplainRequest, GetRequest, ListRefusedReply, ListRefusedRequest, PauseReply,
+        PauseRequest, ResumeReply, ResumeRequest, Snapshot, WatchRequest, policy_server::Policy,
     },
 };
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
 use verdict::{Flow, Process, policy::Facts};
 
-use crate::in_force::{Board, InForce};
+use crate::{
+    in_force::{Board, InForce},
+    pause,
+};
 
 /// Serves what the board and the status know.
 #[derive(Debug)]
@@ -63,8 +66,40 @@ impl Policy for Service {
         }))
     }
 
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseReply>, Status> {
+        root_only(&request)?;
+        let pause = self.board.pause.pause(request.get_ref().seconds).await;
+        Ok(Response::new(PauseReply {
+            pause: Some(pause.map_err(refusal)?.into()),
+        }))
+    }
+
+    async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
+        root_only(&request)?;
+        let was_paused = self.board.pause.resume().await.map_err(refusal)?;
+        Ok(Response::new(ResumeReply { was_paused }))
+    }
+
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
         Ok(Response::new(self.status.snapshot()))
+    }
+}
+
+/// Group `portmaster` may look; to let through what the owner refuses takes root.
+fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
+    let info = request.extensions().get::<UdsConnectInfo>();
+    match info.and_then(|info| info.peer_cred) {
+        Some(peer) if peer.uid() == 0 => Ok(()),
+        _ => Err(Status::permission_denied(
+            "only root may pause the firewall or end a pause",
+        )),
+    }
+}
+
+fn refusal(error: pause::Error) -> Status {
+    match error {
+        pause::Error::Length(_) => Status::invalid_argument(error.to_string()),
+        pause::Error::Stopping => Status::unavailable(error.to_string()),
     }
 }
 

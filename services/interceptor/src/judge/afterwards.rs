@@ -17,9 +17,32 @@ impl Judge {
     pub fn on_policy(&mut self, now: Now, policy: Arc<CompiledPolicy>, effects: &mut Effects) {
         self.policy = policy;
         self.processes.forget_profiles();
+        self.arm_pause(now);
         for key in self.flows.forget_refusals() {
             self.redecide(now, key, effects);
         }
+    }
+
+    /// A pause ends by itself, whether policy says so or not, and also where the clock was set.
+    pub(super) fn end_pause(&mut self, now: Now, effects: &mut Effects) {
+        let Some(ends) = self.pause_ends else { return };
+        if now.monotonic < ends && self.policy.paused(now.wall).is_some() {
+            return;
+        }
+        self.arm_pause(now);
+        if self.pause_ends.is_none() {
+            for key in self.flows.forget_refusals() {
+                self.redecide(now, key, effects);
+            }
+        }
+    }
+
+    fn arm_pause(&mut self, now: Now) {
+        let rest = self
+            .policy
+            .paused(now.wall)
+            .map(|pause| pause.until.duration_since(now.wall));
+        self.pause_ends = rest.map(|rest| now.monotonic + rest.unwrap_or_default());
     }
 
     fn redecide(&mut self, now: Now, key: Key, effects: &mut Effects) {

@@ -35,6 +35,7 @@ fn snapshot(profiles: Vec<Profile>) -> Arc<CompiledPolicy> {
             version: 1,
             global,
             profiles,
+            pause: None,
         })
         .unwrap(),
     )
@@ -330,6 +331,64 @@ fn a_change_of_policy_takes_the_mark_of_live_flows_away() {
         None,
     );
     assert_eq!(bench.marks(), [(next, 1711)]);
+}
+
+/// Blocks all, and is paused from now on for ten minutes.
+fn paused(bench: &Bench) -> Arc<CompiledPolicy> {
+    let from = bench.now().wall;
+    let until = from + Duration::from_secs(600);
+    let mut global = verdict::policy::shipped().unwrap().global;
+    global.settings.default_action = Some(Action::Block);
+    Arc::new(
+        CompiledPolicy::new(Snapshot {
+            version: 2,
+            global,
+            profiles: Vec::new(),
+            pause: Some(verdict::policy::model::Pause { from, until }),
+        })
+        .unwrap(),
+    )
+}
+
+#[test]
+fn a_pause_ends_by_itself_although_policy_says_nothing() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let policy = paused(&bench);
+    bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
+    let end = bench.now().monotonic + Duration::from_secs(600);
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert_eq!(bench.marks(), [(1, 1700)], "for this packet only");
+    assert_eq!(
+        bench.events(),
+        [(EventKind::Decided, Verdict::Allow, Why::Paused)]
+    );
+    let data = tcp((HOST, 4000), (PEER, 443), 2, ACK, b"data");
+    let during = bench.out(&data);
+    assert_eq!(bench.marks(), [(during, 1700)]);
+    assert_eq!(bench.judge.next_deadline(), Some(end));
+    bench.time += Duration::from_secs(600);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(
+        bench.events(),
+        [(EventKind::Redecided, Verdict::Block, Why::DefaultAction)]
+    );
+    let after = bench.out(&data);
+    assert_eq!(bench.marks(), [(after, 1711)]);
+    assert_eq!(bench.judge.next_deadline(), None);
+}
+
+#[test]
+fn a_packet_that_comes_before_the_timer_ends_the_pause_as_well() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    let policy = paused(&bench);
+    bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    bench.marks();
+    bench.time += Duration::from_secs(601);
+    let late = bench.out(&tcp((HOST, 4000), (PEER, 443), 2, ACK, b"data"));
+    assert_eq!(bench.marks(), [(late, 1711)]);
 }
 
 #[test]

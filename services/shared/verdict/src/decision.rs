@@ -66,11 +66,13 @@ pub enum Why {
     DnsRedirect,
     /// Portmaster's own traffic.
     Mesh,
+    /// It would be refused, and the owner paused the firewall for a while.
+    Paused,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Rule,
         Self::GlobalRule,
         Self::BlockIncoming,
@@ -85,6 +87,7 @@ impl Why {
         Self::NameWanted,
         Self::DnsRedirect,
         Self::Mesh,
+        Self::Paused,
     ];
 
     /// Stable text.
@@ -104,6 +107,7 @@ impl Why {
             Self::NameWanted => "name-wanted",
             Self::DnsRedirect => "dns-redirect",
             Self::Mesh => "portmaster-itself",
+            Self::Paused => "paused",
         }
     }
 }

@@ -26,6 +26,9 @@
 //! - `tunnel` is for connections that go out. Localhost is never tunnelled: rules that say `tunnel` do not match there. As
 //!   a default it is for the internet alone: localhost, the LAN and multicast cannot be reached through Gate17, and
 //!   pass directly (`block_lan` refuses them). What cannot be tunnelled (neither TCP nor UDP, or incoming) is refused.
+//! - While the owner has [paused](model::Pause) the firewall, what would be refused is allowed instead (`paused`), for
+//!   each packet anew and never for good. What is to be tunnelled stays tunnelled, or refused where it cannot be: a pause
+//!   sends nothing in the clear that the owner wants to be tunnelled.
 //! - With `redirect_dns`, a TCP or UDP flow to port 53 of another host that would pass is sent to the local DNS server
 //!   instead; `block_direct` does not refuse it, since it never gets to that address.
 
@@ -49,5 +52,6 @@ pub fn shipped() -> Result<model::Snapshot, file::FileError> {
         version: 0,
         global,
         profiles: Vec::new(),
+        pause: None,
     })
 }

@@ -12,7 +12,7 @@ mod tests;
 use std::time::SystemTime;
 
 use self::{index::Index, settings::Effective};
-use super::model::{Global, Profile, Rule, Snapshot};
+use super::model::{Global, Pause, Profile, Rule, Snapshot};
 use crate::{Decision, Flow, Process, Scope, Source};
 
 /// A snapshot that contradicts itself.
@@ -88,6 +88,7 @@ pub struct CompiledPolicy {
     profiles: Vec<Compiled>,
     global: Global,
     redirect_dns: Source,
+    pause: Option<Pause>,
     index: Index,
 }
 
@@ -105,6 +106,7 @@ impl CompiledPolicy {
             version,
             global,
             mut profiles,
+            pause,
         } = snapshot;
         profiles.sort_by(|a, b| a.id.cmp(&b.id));
         let twice = profiles
@@ -133,6 +135,7 @@ impl CompiledPolicy {
             },
             redirect_dns: "global#redirect_dns".into(),
             global,
+            pause,
             index,
         })
     }
@@ -179,11 +182,18 @@ impl CompiledPolicy {
         self.compiled(profile).id.clone()
     }
 
-    /// When the next rule expires, after `now`: decisions may change then.
+    /// The pause that holds at this time.
+    pub fn paused(&self, now: SystemTime) -> Option<Pause> {
+        self.pause.filter(|pause| pause.holds(now))
+    }
+
+    /// When the next rule or a pause expires, after `now`: decisions may change then.
     pub fn next_expiry(&self, now: SystemTime) -> Option<SystemTime> {
         let profiles = self.profiles.iter().flat_map(|profile| &profile.rules);
         let all = profiles.chain(&self.global.rules);
+        let pause = self.pause.map(|pause| pause.until);
         all.filter_map(|rule| rule.expires)
+            .chain(pause)
             .filter(|expires| *expires > now)
             .min()
     }

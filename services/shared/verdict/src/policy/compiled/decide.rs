@@ -110,12 +110,21 @@ impl CompiledPolicy {
             true => (Verdict::RedirectDns, Why::DnsRedirect, &self.redirect_dns),
             false => (verdict, why, wish.source),
         };
+        let refused = !verdict.passes();
+        // what cannot be tunnelled stays refused: a pause is no leave to send it in the clear
+        let paused = refused && why != Why::TunnelUnsupported && self.paused(facts.now).is_some();
+        if paused {
+            steps.note(
+                source,
+                format_args!("{}, but the firewall is paused", verdict.text()),
+            );
+        }
         Decision {
-            verdict,
-            why,
+            verdict: if paused { Verdict::Allow } else { verdict },
+            why: if paused { Why::Paused } else { why },
             source: source.clone(),
             profile: profile.id.clone(),
-            permanent: true,
+            permanent: !paused,
         }
     }
 

@@ -27,6 +27,7 @@ fn policy(global: &str, profiles: &[(&str, &str)]) -> CompiledPolicy {
         version: 7,
         global,
         profiles,
+        pause: None,
     })
     .unwrap()
 }
@@ -542,6 +543,7 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
             version: 1,
             global: global.clone(),
             profiles,
+            pause: None,
         })
         .unwrap_err();
         error.to_string()
@@ -605,6 +607,7 @@ fn ten_thousand_profiles_are_indexed_and_found() {
         version: 1,
         global,
         profiles,
+        pause: None,
     })
     .unwrap();
     println!("compiled in {:?}", start.elapsed());
@@ -718,6 +721,7 @@ fn any_policy() -> impl Strategy<Value = Snapshot> {
                 ask_timeout_seconds: 60,
             },
             profiles: vec![profile],
+            pause: None,
         },
     )
 }
@@ -770,4 +774,72 @@ proptest! {
             prop_assert!(flow.scope() != Scope::Localhost);
         }
     }
+}
+
+/// The shipped settings with these, paused from NOW for ten minutes.
+fn paused(global: &str) -> CompiledPolicy {
+    let pause = Pause {
+        from: NOW,
+        until: NOW + Duration::from_secs(600),
+    };
+    let global = file::parse_global("global.toml", global, &|_| None).unwrap();
+    CompiledPolicy::new(Snapshot {
+        version: 7,
+        global,
+        profiles: Vec::new(),
+        pause: Some(pause),
+    })
+    .unwrap()
+}
+
+fn decided_after(policy: &CompiledPolicy, flow: Flow, seconds: u64) -> (Verdict, Why, bool) {
+    let facts = Facts {
+        flow,
+        scope: flow.scope(),
+        uid: None,
+        domains: &[],
+        now: NOW + Duration::from_secs(seconds),
+    };
+    let decision = policy.decide(ProfileRef::GLOBAL, &facts);
+    (decision.verdict, decision.why, decision.permanent)
+}
+
+#[test]
+fn a_pause_lets_pass_what_would_be_refused_until_it_ends() {
+    let policy = paused("[settings]\ndefault_action = \"block\"");
+    let flow = out("93.184.216.34", 443);
+    assert_eq!(
+        decided_after(&policy, flow, 0),
+        (Verdict::Allow, Why::Paused, false)
+    );
+    assert_eq!(
+        decided_after(&policy, flow, 599),
+        (Verdict::Allow, Why::Paused, false)
+    );
+    assert_eq!(
+        decided_after(&policy, flow, 600),
+        (Verdict::Block, Why::DefaultAction, true)
+    );
+    assert_eq!(policy.next_expiry(NOW), Some(NOW + Duration::from_secs(600)));
+}
+
+#[test]
+fn a_pause_sends_nothing_in_the_clear_that_is_to_be_tunnelled() {
+    let policy = paused("[settings]\ndefault_action = \"tunnel\"");
+    let tcp = decided_after(&policy, out("93.184.216.34", 443), 1);
+    assert_eq!(tcp, (Verdict::Tunnel, Why::DefaultAction, true));
+    let ping = flow(Direction::Outgoing, Protocol::ICMP, "93.184.216.34", 0);
+    assert_eq!(decided_after(&policy, ping, 1).1, Why::TunnelUnsupported);
+}
+
+#[test]
+fn a_clock_that_is_set_back_ends_the_pause_and_a_long_one_never_holds() {
+    let from = NOW + Duration::from_secs(100_000);
+    let pause = |seconds| Pause {
+        from,
+        until: from + Duration::from_secs(seconds),
+    };
+    assert!(pause(600).holds(from - Duration::from_secs(30)));
+    assert!(!pause(600).holds(from - Duration::from_secs(61)));
+    assert!(!pause(86_401).holds(from));
 }
