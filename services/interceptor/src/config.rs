@@ -19,8 +19,21 @@ pub struct Config {
     pub queue: Queue,
     /// What is kept and waited for.
     pub limits: LimitKeys,
+    /// What new connections meet after the service ended unasked, until it is back.
+    pub on_crash: OnCrash,
     /// Users whose outgoing traffic is the mesh's own, by name; those that do not exist are passed over.
     pub mesh_users: MeshUsers,
+}
+
+/// See [`Config::on_crash`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnCrash {
+    /// The rules stay: they wait in the queue, or are dropped.
+    #[default]
+    Closed,
+    /// The rules go: everything passes undecided.
+    Open,
 }
 
 /// `(mark << shift) & mask`.

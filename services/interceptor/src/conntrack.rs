@@ -3,6 +3,8 @@
 //! Source: `include/uapi/linux/netfilter/nfnetlink_conntrack.h`. Addresses and ports are those before any translation
 //! (the original tuple), which is what the packet path saw.
 
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
 use netlink::{Builder, Message, Socket, flags};
 use verdict::{Direction, Endpoint, Flow};
 
@@ -175,6 +177,13 @@ impl Endings {
         Ok(Self { socket })
     }
 
+    /// Takes up the socket of an earlier process, with the ends that it did not read.
+    pub fn adopt(fd: OwnedFd, receive_buffer: usize) -> Result<Self, netlink::Error> {
+        let socket = Socket::adopt(fd, rustix::net::netlink::NETFILTER)?;
+        socket.set_receive_buffer(receive_buffer)?;
+        Ok(Self { socket })
+    }
+
     /// Reads one datagram; false: nothing waited. `ENOBUFS` says that endings were lost.
     pub fn read(&self, buffer: &mut [u8], mut on_end: impl FnMut(Entry)) -> Result<bool, netlink::Error> {
         let Some(datagram) = self.socket.receive(buffer)? else {
@@ -189,7 +198,13 @@ impl Endings {
     }
 }
 
-impl std::os::fd::AsRawFd for Endings {
+impl AsFd for Endings {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+impl AsRawFd for Endings {
     fn as_raw_fd(&self) -> i32 {
         self.socket.as_raw_fd()
     }

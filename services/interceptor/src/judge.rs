@@ -254,10 +254,7 @@ impl Judge {
             self.flows.next_deadline(),
             self.pause_ends,
         ];
-        deadlines
-            .into_iter()
-            .flatten()
-            .min()
+        deadlines.into_iter().flatten().min()
     }
 
     /// Time passed.

@@ -4,9 +4,11 @@
 //! policy, keeps the rules in place, or tells of what happened.
 
 pub mod bus;
+pub mod commands;
 pub mod config;
 pub mod conntrack;
 pub mod firewall;
+pub mod handover;
 pub mod hub;
 pub mod judge;
 pub mod kernel;
@@ -17,6 +19,7 @@ pub mod policies;
 pub mod resolver;
 pub mod rpc;
 pub mod start;
+pub mod stopped;
 pub mod wire;
 
 pub use start::{ABOUT, Args, run};

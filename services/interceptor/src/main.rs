@@ -3,5 +3,9 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    daemon::main(interceptor::ABOUT, interceptor::run)
+    daemon::main_unless(
+        interceptor::ABOUT,
+        interceptor::Args::are_indispensable,
+        interceptor::run,
+    )
 }

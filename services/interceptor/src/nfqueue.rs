@@ -99,6 +99,12 @@ pub enum Error {
         /// As far as the kernel tells.
         holder: String,
     },
+    /// A socket that was handed over reads no such queue.
+    #[error("the socket that was kept for queue {queue} does not read it")]
+    NotHolding {
+        /// Which.
+        queue: QueueNumber,
+    },
     /// No `CAP_NET_ADMIN`.
     #[error("no permission to bind queue {queue}: the capability CAP_NET_ADMIN is missing")]
     Permission {
@@ -149,19 +155,57 @@ impl Queue {
         Ok(queue)
     }
 
-    /// Takes up a queue that another process bound and handed over, open. What that process had read without deciding is
-    /// queued again.
+    /// Takes up the queue that an earlier process of this service bound, so that no packet is lost: those that wait, wait on,
+    /// and what that process had read without deciding is queued again. Errors where `fd` is no netfilter socket, or where it
+    /// does not hold this queue (any more).
     pub fn adopt(number: QueueNumber, fd: OwnedFd, options: &QueueOptions) -> Result<Self, Error> {
-        let queue = Self {
-            number,
-            socket: Socket::from_fd(fd),
-        };
-        queue.configure(options, false)?;
-        queue.repeat_undecided().map_err(|source| Error::Netlink {
+        let failed = |source| Error::Netlink {
             queue: number,
             source,
-        })?;
+        };
+        let socket = Socket::adopt(fd, rustix::net::netlink::NETFILTER).map_err(failed)?;
+        let queue = Self { number, socket };
+        queue.check_holder()?;
+        queue.configure(options, false)?;
+        queue.repeat_undecided().map_err(failed)?;
         Ok(queue)
+    }
+
+    /// A socket that wants the queue for itself is told whether somebody holds it; the kernel's table tells who, to those
+    /// who may read it.
+    fn check_holder(&self) -> Result<(), Error> {
+        let failed = |source| Error::Netlink {
+            queue: self.number,
+            source,
+        };
+        let socket = Socket::open(rustix::net::netlink::NETFILTER, 0).map_err(failed)?;
+        let other = Self {
+            number: self.number,
+            socket,
+        };
+        let mut message = Builder::new();
+        message
+            .begin(MESSAGE_CONFIG, flags::REQUEST | flags::ACK, 1)
+            .octets(&self.header(self.number.0));
+        message
+            .attribute(config_attribute::COMMAND, &[COMMAND_BIND, 0, 0, 0])
+            .end();
+        let mut buffer = [0; 8192];
+        if other
+            .socket
+            .request("bind", &message, &mut buffer, |_| true)
+            .is_ok()
+        {
+            return Err(Error::NotHolding { queue: self.number });
+        }
+        let ours = self.socket.port().map_err(failed)?;
+        match Statistics::read(self.number) {
+            Some(statistics) if statistics.port != ours => Err(Error::Held {
+                queue: self.number,
+                holder: statistics.holder(),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Which queue it is.

@@ -16,13 +16,15 @@ use verdict::{mark::MarkScheme, policy::CompiledPolicy};
 
 use crate::{
     bus,
+    commands::{self, Command},
     config::Config,
-    conntrack::{Conntrack, Endings},
-    firewall::{self, Firewall, Report},
+    conntrack::Conntrack,
+    firewall::{Firewall, Report},
+    handover,
     hub::Hub,
     judge::Judge,
     kernel, marks,
-    nfqueue::{Queue, QueueNumber},
+    nfqueue::QueueNumber,
     plane, policies, rpc, wire,
 };
 
@@ -32,15 +34,43 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
 };
 
-/// Its own arguments.
-#[derive(Clone, Copy, Debug, clap::Args)]
+/// Its own arguments: each does one thing and ends.
+#[derive(Clone, Debug, Default, clap::Args)]
+#[group(multiple = false)]
 pub struct Args {
     /// Print the firewall rules and end; needs no privileges
-    #[arg(long, conflicts_with = "cleanup")]
+    #[arg(long)]
     print_rules: bool,
+    /// Load the firewall rules and end: until the service decides, nothing new passes
+    #[arg(long)]
+    apply_rules: bool,
     /// Remove all our firewall rules and end
     #[arg(long)]
     cleanup: bool,
+    /// For `ExecStopPost=`: remove the rules if UNIT was stopped for good, by what systemd says, and end
+    #[arg(long, value_name = "UNIT")]
+    after_stop: Option<String>,
+}
+
+impl Args {
+    fn command(&self) -> Option<Command> {
+        let after_stop = self.after_stop.clone().map(|unit| Command::AfterStop { unit });
+        let flags = [
+            (self.print_rules, Command::PrintRules),
+            (self.apply_rules, Command::ApplyRules),
+            (self.cleanup, Command::Cleanup),
+        ];
+        after_stop.or_else(|| {
+            flags
+                .into_iter()
+                .find_map(|(given, command)| given.then_some(command))
+        })
+    }
+
+    /// Rules stand, and can be taken away, on a host whose configuration is broken too.
+    pub const fn are_indispensable(&self) -> bool {
+        self.apply_rules || self.cleanup || self.after_stop.is_some()
+    }
 }
 
 /// Events on their way from the packet path.
@@ -51,28 +81,9 @@ const ENDINGS_BUFFER: usize = 8 << 20;
 /// Runs the service, or the one thing that its arguments name.
 pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let scheme = context.config.scheme().context("setting marks")?;
-    if context.args.print_rules {
-        return print_rules(&context.config, scheme);
-    }
-    if context.args.cleanup {
-        return cleanup(&context).await;
-    }
-    serve(context, scheme).await
-}
-
-#[expect(clippy::print_stdout, reason = "that is what --print-rules is for")]
-fn print_rules(config: &Config, scheme: MarkScheme) -> anyhow::Result<()> {
-    print!("{}", firewall::print_rules(&config.firewall, scheme)?);
-    Ok(())
-}
-
-async fn cleanup(context: &Context<Config, Args>) -> anyhow::Result<()> {
-    match firewall::cleanup(&context.paths.runtime).await {
-        Ok(removed) => {
-            tracing::info!(from = removed.from.len(), "rules removed");
-            Ok(())
-        }
-        Err(unremoved) => Err(unremoved.into()),
+    match context.args.command() {
+        Some(command) => commands::run(command, &context, scheme).await,
+        None => serve(context, scheme).await,
     }
 }
 
@@ -91,7 +102,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     let options = config.queue_options();
     let queues = QueueNumber::ALL
         .into_iter()
-        .map(|number| Queue::bind(number, &options))
+        .map(|number| handover::queue(number, &options))
         .collect::<Result<Vec<_>, _>>()?;
     kernel::count_traffic(&status);
 
@@ -101,7 +112,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         judge: judge(&config, scheme, &in_force),
         queues,
         conntrack: Conntrack::open().context("open conntrack")?,
-        endings: Endings::open(ENDINGS_BUFFER).context("listen to conntrack")?,
+        endings: handover::endings(ENDINGS_BUFFER).context("listen to conntrack")?,
         marks: marks::start(Conntrack::open()?, scheme, listed, status.clone())?,
         events,
         policies: in_force,
@@ -110,6 +121,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
+    handover::close_strangers();
     let plane = start_plane(parts)?;
     let firewall = Firewall::new(&config.firewall, scheme)
         .await?

@@ -76,6 +76,12 @@ pub fn take_passed(name: &str) -> Vec<OwnedFd> {
     ours.into_iter().map(|(_, fd)| fd).collect()
 }
 
+/// What was passed or kept and not taken, with its names.
+pub fn take_rest() -> Vec<(String, OwnedFd)> {
+    let mut passed = passed().lock().unwrap_or_else(PoisonError::into_inner);
+    std::mem::take(&mut passed)
+}
+
 /// Gives the service manager a duplicate to keep: the next start of this service, also after a crash, gets it from
 /// [`take_passed`]. Needs `FileDescriptorStoreMax=` in the unit. `Ok` also where there is no service manager.
 pub fn store(name: &str, fd: impl AsFd) -> io::Result<()> {
