@@ -368,6 +368,7 @@ impl Judge {
             flow: asked.flow,
             started: now.wall,
             began: now.monotonic,
+            lived: Duration::ZERO,
             initial_sequence: asked.initial_sequence,
             state: State::after(&decision, now.monotonic, &self.limits),
             who,

@@ -10,6 +10,7 @@ pub mod conntrack;
 pub mod firewall;
 pub mod handover;
 pub mod hub;
+pub mod journal;
 pub mod judge;
 pub mod kernel;
 pub mod marks;

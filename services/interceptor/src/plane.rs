@@ -23,7 +23,7 @@ use verdict::policy::CompiledPolicy;
 
 use crate::{
     conntrack::{Conntrack, Endings, Entry, Tuple},
-    judge::{Answer, Arrival, Effects, Event, Judge, Now, Question, Waiting},
+    judge::{Answer, Arrival, Connection, Effects, Event, Judge, Now, Question, Waiting},
     marks::{Job, Listed, Purpose},
     nfqueue::Queue,
     resolver,
@@ -54,6 +54,8 @@ pub struct Parts {
     pub endings: Endings,
     /// Takes marks away, on a thread of its own.
     pub marks: blocking::Sender<Job>,
+    /// What the process before this one let pass, and lives on.
+    pub restored: Vec<Connection>,
     /// Where events go.
     pub events: mpsc::Sender<Event>,
     /// Policies to come.
@@ -126,6 +128,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         conntrack,
         endings,
         marks,
+        restored,
         events,
         policies,
         listed,
@@ -150,6 +153,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         timer: Rc::clone(&timer),
         counters: Counters::new(&status),
     }));
+    core.borrow_mut().restore(restored);
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..queues.len() {
         tasks.spawn_local(read_queue(Rc::clone(&core), Rc::clone(&queues), index));
@@ -301,6 +305,14 @@ impl Core {
             monotonic: self.started.elapsed(),
             wall: SystemTime::now(),
         }
+    }
+
+    /// Connections that passed before our time and are not among these are asked again: their decision was not written down.
+    fn restore(&mut self, connections: Vec<Connection>) {
+        let now = self.now();
+        self.judge.restore(now, connections, &mut self.effects);
+        self.carry_out();
+        self.send_job(Job::List(Purpose::AskAgain));
     }
 
     /// One datagram of a queue; false where none waits.

@@ -38,7 +38,11 @@ impl Interceptor for Service {
         &self,
         request: Request<WatchEventsRequest>,
     ) -> Result<Response<Self::WatchEventsStream>, Status> {
-        let batches = self.hub.subscribe(request.get_ref().include_live);
+        let WatchEventsRequest {
+            include_live,
+            resume_after,
+        } = request.into_inner();
+        let batches = self.hub.subscribe(include_live, resume_after);
         Ok(Response::new(Box::pin(ReceiverStream::new(batches).map(Ok))))
     }
 

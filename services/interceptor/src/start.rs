@@ -1,6 +1,6 @@
 //! Brings the service up and down: queues first, rules last, so that no rule ever waits for a reader.
 
-use std::{sync::Arc, thread};
+use std::{pin::pin, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use daemon::{
@@ -12,6 +12,7 @@ use daemon::{
 };
 use proto::interceptor::v1::interceptor_server::InterceptorServer;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, policy::CompiledPolicy};
 
 use crate::{
@@ -22,7 +23,8 @@ use crate::{
     firewall::{Firewall, Report},
     handover,
     hub::Hub,
-    judge::Judge,
+    journal::Journal,
+    judge::{Event, Judge},
     kernel, marks,
     nfqueue::QueueNumber,
     plane, policies, rpc, wire,
@@ -75,6 +77,8 @@ impl Args {
 
 /// Events on their way from the packet path.
 const EVENTS: usize = 65_536;
+/// At the end, for events that the desktop bus has not taken yet.
+const LAST_WORDS: Duration = Duration::from_millis(250);
 /// Octets of receive buffer for ends of connections.
 const ENDINGS_BUFFER: usize = 8 << 20;
 
@@ -108,8 +112,11 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
 
     let (events, events_out) = mpsc::channel(EVENTS);
     let (listed, listed_out) = mpsc::channel(4);
+    let first = first_id();
+    let hub = Hub::new(Journal::open(), first);
     let parts = plane::Parts {
-        judge: judge(&config, scheme, &in_force),
+        judge: judge(&config, scheme, &in_force, first),
+        restored: hub.live(),
         queues,
         conntrack: Conntrack::open().context("open conntrack")?,
         endings: handover::endings(ENDINGS_BUFFER).context("listen to conntrack")?,
@@ -132,8 +139,6 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         status.raise(problem.code, problem.text);
     }
 
-    let hub = Hub::default();
-    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     let publisher = Publisher::counting(status.counter("bus_events_dropped"));
     let service = rpc::Service {
         hub: hub.clone(),
@@ -144,14 +149,60 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     status.ready();
 
     let reports = status.clone();
+    let path_ended = async { plane.await.context("the packet path ended")? };
+    let serving = grpc::serve(
+        listener,
+        routes,
+        Callers::default(),
+        status.clone(),
+        shutdown.clone(),
+    );
+    let beside = async {
+        tokio::join!(
+            policies::follow(policy, kept, status.clone(), policies, shutdown.clone()),
+            kernel::watch_queues(status.clone(), shutdown.clone()),
+            firewall.watch(shutdown.clone(), move |report| tell(&reports, &report)),
+        );
+        // all of them end when the service does
+        std::future::pending().await
+    };
+    let work = async {
+        tokio::select! {
+            ended = async { tokio::try_join!(path_ended, serving) } => ended.map(|_| ()),
+            ended = beside => ended,
+        }
+    };
+    let mut telling = pin!(tell_all(&hub, events_out, &status, &publisher));
     tokio::select! {
-        served = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone()) => served,
-        () = policies::follow(policy, kept, status.clone(), policies, shutdown.clone()) => Ok(()),
-        () = hub.clone().run(events_out, status.clone(), |event| publisher.push(wire::bus_event(event))) => Ok(()),
-        () = kernel::watch_queues(status.clone(), shutdown.clone()) => Ok(()),
-        () = firewall.watch(shutdown.clone(), move |report| tell(&reports, &report)) => Ok(()),
-        () = bus::serve(&desktop, &hub, &publisher) => Ok(()),
-        ended = plane => ended.context("the packet path ended")?,
+        ended = work => {
+            // what was decided is written down and told before the process ends; the packet path ends now, if it has not
+            shutdown.cancel();
+            if tokio::time::timeout(LAST_WORDS, telling).await.is_err() {
+                tracing::warn!("ended before the desktop bus had taken every event");
+            }
+            ended
+        }
+        () = &mut telling => Ok(()),
+    }
+}
+
+/// Events to their journal, subscribers and the desktop bus, until the packet path has ended and all is told.
+async fn tell_all(
+    hub: &Hub,
+    events: mpsc::Receiver<Event>,
+    status: &Status,
+    publisher: &Publisher<dbus::ConnectionEvent>,
+) {
+    // not the service's own: the bus is needed until the last event
+    let desktop = Desktop::new(ABOUT, status.clone(), CancellationToken::new());
+    let told = async {
+        let publish = |event: &Event| publisher.push(wire::bus_event(event));
+        hub.clone().run(events, status.clone(), publish).await;
+        publisher.sent().await;
+    };
+    tokio::select! {
+        () = told => {}
+        () = bus::serve(&desktop, hub, publisher) => {}
     }
 }
 
@@ -208,17 +259,24 @@ fn require_net_admin() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn judge(config: &Config, scheme: MarkScheme, in_force: &watch::Receiver<Arc<CompiledPolicy>>) -> Judge {
+/// Connections are numbered from the nanoseconds since boot: no earlier run of this service got as far.
+fn first_id() -> u64 {
+    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0)
+}
+
+fn judge(
+    config: &Config,
+    scheme: MarkScheme,
+    in_force: &watch::Receiver<Arc<CompiledPolicy>>,
+    first: u64,
+) -> Judge {
     let mesh_uids = config
         .mesh_users
         .0
         .iter()
         .filter_map(|name| daemon::users::uid(name))
         .filter(|uid| *uid != 0);
-    let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    // numbered from the nanoseconds since boot: no earlier run of this service got as far
-    let first =
-        u64::try_from(boot.tv_sec).unwrap_or(0) * 1_000_000_000 + u64::try_from(boot.tv_nsec).unwrap_or(0);
     Judge::new(
         config.limits(),
         scheme,

@@ -1,14 +1,15 @@
 //! Domain to wire: what gRPC subscribers and the desktop bus read.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::{net::IpAddr, sync::Arc, time::SystemTime};
 
 use proto::{
+    convert,
     flow::v1 as flow,
     interceptor::v1::{self as v1, ConnectionEvent},
     resolver::v1::Miss as WireMiss,
 };
 
-use crate::judge::{Connection, Event, EventKind, Miss, Totals};
+use crate::judge::{Attribution, Connection, Event, EventKind, Miss, Totals};
 
 /// An event.
 pub fn event(event: &Event) -> ConnectionEvent {
@@ -42,6 +43,39 @@ pub fn connection(connection: &Connection) -> v1::Connection {
         decision: Some((&connection.decision).into()),
         totals: connection.totals.map(totals),
     }
+}
+
+/// A connection that an earlier process of this service wrote down. Errors name the field that makes no sense.
+pub fn restored(wire: v1::Connection) -> Result<Connection, convert::Error> {
+    let flow: verdict::Flow = wire.flow.unwrap_or_default().try_into()?;
+    let uid = wire.uid;
+    let miss = match WireMiss::try_from(wire.miss) {
+        Ok(WireMiss::NoSocket) => Some(Miss::NoSocket),
+        Ok(WireMiss::NoProcess) => Some(Miss::NoProcess),
+        Ok(WireMiss::Timeout) => Some(Miss::Timeout),
+        _ => None,
+    };
+    let process: Option<verdict::Process> = wire.process.map(TryInto::try_into).transpose()?;
+    Ok(Connection {
+        id: wire.id,
+        flow,
+        scope: flow.scope(),
+        started: wire
+            .started
+            .and_then(|started| started.try_into().ok())
+            .unwrap_or(SystemTime::UNIX_EPOCH),
+        who: Arc::new(Attribution {
+            process: process.map(Arc::new),
+            // the resolver's stream is another one now
+            key: 0,
+            miss,
+            uid,
+            cgroup: None,
+        }),
+        domain: (!wire.domain.is_empty()).then(|| wire.domain.into()),
+        decision: wire.decision.unwrap_or_default().try_into()?,
+        totals: None,
+    })
 }
 
 const fn kind(kind: EventKind) -> v1::EventKind {

@@ -5,8 +5,8 @@ use std::{collections::HashSet, sync::Arc};
 use verdict::{Direction, Mark, Why, policy::CompiledPolicy};
 
 use super::{
-    Effects, EventKind, Judge, Now, Totals,
-    flows::{Key, State},
+    Connection, Effects, EventKind, Judge, Now, Totals,
+    flows::{Key, State, Tracked},
     limits::CONFIRMED_BY_THEN,
 };
 use crate::conntrack::Entry;
@@ -43,6 +43,36 @@ impl Judge {
             .paused(now.wall)
             .map(|pause| pause.until.duration_since(now.wall));
         self.pause_ends = rest.map(|rest| now.monotonic + rest.unwrap_or_default());
+    }
+
+    /// Connections that the process before this one let pass, and that live on; call before the first packet. Those that the
+    /// policy in force would decide otherwise are decided anew.
+    pub fn restore(
+        &mut self,
+        now: Now,
+        connections: impl IntoIterator<Item = Connection>,
+        effects: &mut Effects,
+    ) {
+        for connection in connections {
+            if !connection.decision.verdict.passes() || self.flows.len() >= self.limits.tracked_flows {
+                continue;
+            }
+            let key = Key::of(&connection.flow);
+            let tracked = Tracked {
+                id: connection.id,
+                flow: connection.flow,
+                started: connection.started,
+                began: now.monotonic,
+                lived: now.wall.duration_since(connection.started).unwrap_or_default(),
+                initial_sequence: None,
+                state: State::Settled,
+                who: connection.who,
+                domain: connection.domain,
+                decision: connection.decision,
+            };
+            self.flows.insert(key, tracked);
+            self.redecide(now, key, effects);
+        }
     }
 
     fn redecide(&mut self, now: Now, key: Key, effects: &mut Effects) {
@@ -87,7 +117,7 @@ impl Judge {
         } else {
             (entry.received, entry.sent)
         };
-        let duration = now.monotonic.saturating_sub(tracked.began);
+        let duration = tracked.age(now.monotonic);
         connection.totals = Some(Totals {
             sent,
             received,
@@ -114,7 +144,7 @@ impl Judge {
                 continue;
             };
             let mut connection = tracked.connection();
-            let duration = now.monotonic.saturating_sub(tracked.began);
+            let duration = tracked.age(now.monotonic);
             connection.totals = Some(Totals {
                 duration,
                 ..Totals::default()

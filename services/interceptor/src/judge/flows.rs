@@ -85,11 +85,20 @@ pub(super) struct Tracked {
     pub(super) flow: Flow,
     pub(super) started: SystemTime,
     pub(super) began: Duration,
+    /// How long it had lived when this process took it over from the one before.
+    pub(super) lived: Duration,
     pub(super) initial_sequence: Option<u32>,
     pub(super) state: State,
     pub(super) who: Arc<Attribution>,
     pub(super) domain: Option<Arc<str>>,
     pub(super) decision: Decision,
+}
+
+impl Tracked {
+    /// From its first packet until now.
+    pub(super) fn age(&self, now: Duration) -> Duration {
+        self.lived + now.saturating_sub(self.began)
+    }
 }
 
 /// A name comes early or not at all: a TLS hello with every extension known fits in this.

@@ -31,6 +31,8 @@ pub use follow::follow;
 const GROUP: &str = "portmaster";
 /// The name under which the service manager passes the socket.
 const PASSED: &str = "grpc";
+/// At the end, for calls that were begun to be answered: they are local, and short.
+const GRACE: Duration = Duration::from_millis(50);
 /// For a call to be answered; streams may then go on for ever.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// A service that is stopped, or hangs, is noticed after the sum of both.
@@ -97,12 +99,19 @@ pub async fn serve(
         .trace_fn(telemetry::span_of_call)
         .layer(InterceptorLayer::new(move |request| door.check(request)))
         .add_routes(routes.add_service(health).add_service(reflection))
-        .serve_with_incoming(UnixListenerStream::new(listener));
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            shutdown.clone().cancelled_owned(),
+        );
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
     tokio::select! {
         served = server => served.context("serve grpc"),
         () = report_health(reporter, status) => Ok(()),
         // streams have no end of their own: they are cut
-        () = shutdown.cancelled() => Ok(()),
+        () = too_late => Ok(()),
     }
 }
 

@@ -76,6 +76,11 @@ pub fn take_passed(name: &str) -> Vec<OwnedFd> {
     ours.into_iter().map(|(_, fd)| fd).collect()
 }
 
+/// Whether there is a service manager to talk to (`NOTIFY_SOCKET`).
+pub fn is_supervised() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// What was passed or kept and not taken, with its names.
 pub fn take_rest() -> Vec<(String, OwnedFd)> {
     let mut passed = passed().lock().unwrap_or_else(PoisonError::into_inner);

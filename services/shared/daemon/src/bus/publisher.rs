@@ -34,6 +34,8 @@ struct Waiting<T> {
     events: VecDeque<T>,
     /// Since the last batch.
     dropped: u64,
+    /// A batch was taken, and is not sent yet.
+    sending: bool,
 }
 
 impl<T> Clone for Publisher<T> {
@@ -54,6 +56,7 @@ impl<T> Publisher<T> {
         let waiting = Mutex::new(Waiting {
             events: VecDeque::new(),
             dropped: 0,
+            sending: false,
         });
         Self(Arc::new(Queue {
             waiting,
@@ -80,6 +83,19 @@ impl<T> Publisher<T> {
         self.lock().events.is_empty()
     }
 
+    /// Waits until the bus has everything. For the end: where there is no bus, it waits for ever.
+    pub async fn sent(&self) {
+        loop {
+            {
+                let waiting = self.lock();
+                if waiting.events.is_empty() && !waiting.sending {
+                    return;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// The next events, and how many were dropped before them. Waits for the first.
     pub async fn next_batch(&self) -> (Vec<T>, u64) {
         loop {
@@ -89,6 +105,7 @@ impl<T> Publisher<T> {
                 let count = waiting.events.len().min(MOST_IN_BATCH);
                 if count > 0 {
                     let dropped = std::mem::take(&mut waiting.dropped);
+                    waiting.sending = true;
                     return (waiting.events.drain(..count).collect(), dropped);
                 }
             }
@@ -109,6 +126,7 @@ impl<T> Publisher<T> {
             let (events, dropped) = self.next_batch().await;
             let count = events.len();
             let sent = tokio::time::timeout(PATIENCE, emit(events, dropped)).await;
+            self.lock().sending = false;
             if !matches!(sent, Ok(Ok(()))) {
                 self.give_up(count, dropped);
                 return sent.unwrap_or(Err(super::stuck()));
