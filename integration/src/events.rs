@@ -94,16 +94,21 @@ impl Drop for Events {
 }
 
 async fn follow(socket: PathBuf, seen: Arc<Mutex<Seen>>) {
+    let mut resume_after = None;
     loop {
         let mut client = InterceptorClient::new(channel(&socket)).max_decoding_message_size(64 << 20);
         if let Ok(reply) = client
-            .watch_events(WatchEventsRequest { include_live: true })
+            .watch_events(WatchEventsRequest {
+                include_live: true,
+                resume_after,
+            })
             .await
         {
             lock(&seen).connected = true;
             let mut stream = reply.into_inner();
             while let Ok(Some(batch)) = stream.message().await {
                 let mut seen = lock(&seen);
+                resume_after = batch.position.or(resume_after);
                 seen.dropped += batch.dropped;
                 seen.events.extend(batch.events);
             }

@@ -175,7 +175,10 @@ fn a_subscriber_that_never_reads_costs_nobody_else_anything() {
     let _unread = runtime.block_on(async {
         let mut client = InterceptorClient::new(integration::events::channel(&socket));
         client
-            .watch_events(WatchEventsRequest { include_live: false })
+            .watch_events(WatchEventsRequest {
+                include_live: false,
+                resume_after: None,
+            })
             .await
             .unwrap()
     });

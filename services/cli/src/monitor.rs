@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
 use proto::interceptor::v1::{
-    ConnectionEvents, EventKind, WatchEventsRequest, interceptor_client::InterceptorClient,
+    ConnectionEvents, EventKind, Position, WatchEventsRequest, interceptor_client::InterceptorClient,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tonic::{Status, Streaming};
@@ -58,14 +58,19 @@ impl Printer {
         // Lazy: every call connects again where the connection was lost.
         let mut client = InterceptorClient::new(self.args.place.channel(Service::Interceptor));
         let mut include_live = self.args.live;
+        let mut resume_after = None;
         let mut reached = false;
         let mut outage = Outage::default();
         loop {
-            let end = match client.watch_events(WatchEventsRequest { include_live }).await {
+            let request = WatchEventsRequest {
+                include_live,
+                resume_after,
+            };
+            let end = match client.watch_events(request).await {
                 Ok(reply) => {
                     (reached, include_live) = (true, false);
                     outage.over();
-                    match self.drain(reply.into_inner()).await {
+                    match self.drain(reply.into_inner(), &mut resume_after).await {
                         Drained::ReaderLeft => return Ok(()),
                         Drained::StreamEnded(end) => end,
                     }
@@ -79,10 +84,12 @@ impl Printer {
         }
     }
 
-    async fn drain(&self, mut stream: Streaming<ConnectionEvents>) -> Drained {
+    /// `place` is where the stream was when it ended: a restarted interceptor goes on there.
+    async fn drain(&self, mut stream: Streaming<ConnectionEvents>, place: &mut Option<Position>) -> Drained {
         loop {
             match stream.message().await {
                 Ok(Some(batch)) => {
+                    *place = batch.position.or(*place);
                     let text = self.render(batch);
                     if !text.is_empty() && !self.writer.send(text).await {
                         return Drained::ReaderLeft;

@@ -99,6 +99,7 @@ fn batch(ids: &[u64], dropped: u64) -> Batch {
     Ok(ConnectionEvents {
         events: ids.iter().copied().map(event).collect(),
         dropped,
+        ..ConnectionEvents::default()
     })
 }
 

@@ -77,7 +77,10 @@ impl Log {
 async fn open(channel: &Channel) -> Result<Streaming<ConnectionEvents>> {
     let mut client = InterceptorClient::new(channel.clone());
     Ok(client
-        .watch_events(WatchEventsRequest { include_live: true })
+        .watch_events(WatchEventsRequest {
+            include_live: true,
+            resume_after: None,
+        })
         .await?
         .into_inner())
 }

@@ -24,7 +24,10 @@ impl Recorder {
     pub(super) async fn start(channel: Channel) -> Result<Self> {
         let mut client = InterceptorClient::new(channel);
         let stream = client
-            .watch_events(WatchEventsRequest { include_live: true })
+            .watch_events(WatchEventsRequest {
+                include_live: true,
+                resume_after: None,
+            })
             .await;
         let stream = stream.context("follow the events")?.into_inner();
         let seen = Arc::new(Mutex::new(Vec::new()));
