@@ -10,6 +10,7 @@
 )]
 
 pub mod app;
+pub mod booted;
 pub mod bus;
 pub mod echo;
 pub mod events;
@@ -22,6 +23,7 @@ pub mod world;
 use std::path::PathBuf;
 
 pub use app::{App, Attempt, Call, profile};
+pub use booted::Booted;
 pub use bus::PrivateBus;
 pub use events::Events;
 pub use link::Link;

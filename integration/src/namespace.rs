@@ -129,7 +129,7 @@ fn sweep() {
 }
 
 /// The process that made `pm-<label>-<pid>-<n>`.
-fn maker(name: &str) -> Option<u32> {
+pub(crate) fn maker(name: &str) -> Option<u32> {
     let mut parts = name.strip_prefix("pm-")?.rsplit('-');
     parts.next()?.parse::<u32>().ok()?;
     parts.next()?.parse().ok()
