@@ -6,6 +6,7 @@
 pub mod bus;
 pub mod commands;
 pub mod config;
+pub mod confine;
 pub mod conntrack;
 pub mod firewall;
 pub mod handover;

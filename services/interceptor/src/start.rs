@@ -19,6 +19,7 @@ use crate::{
     bus,
     commands::{self, Command},
     config::Config,
+    confine,
     conntrack::Conntrack,
     firewall::{Firewall, Report},
     handover,
@@ -242,6 +243,10 @@ fn start_plane(parts: plane::Parts) -> anyhow::Result<oneshot::Receiver<anyhow::
         .build()?;
     thread::Builder::new().name("packets".into()).spawn(move || {
         let local = tokio::task::LocalSet::new();
+        // what reads strangers' packets can do nothing else, whatever they make of it
+        for weaker in confine::this_thread() {
+            tracing::warn!("the packet path is confined less than it should be: {weaker}");
+        }
         // nobody listens any more when the service stops
         let _ = ended.send(local.block_on(&runtime, plane::run(parts)));
     })?;
