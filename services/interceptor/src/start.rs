@@ -88,7 +88,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let scheme = context.config.scheme().context("setting marks")?;
     match context.args.command() {
         Some(command) => commands::run(command, &context, scheme).await,
-        None => serve(context, scheme).await,
+        None => Box::pin(serve(context, scheme)).await,
     }
 }
 
