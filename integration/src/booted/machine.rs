@@ -99,6 +99,8 @@ impl Machine {
         let console = plan.own.path().with_extension("console");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
+        // sysctls of its network are the host's own
+        command.env("SYSTEMD_NSPAWN_API_VFS_WRITABLE", "network");
         command.args(["unshare", "--mount", "--propagation", "private", "--"]);
         let layers: Vec<_> = plan
             .layers
@@ -117,7 +119,7 @@ impl Machine {
         command.args([
             "--timezone=off",
             "--capability=all",
-            "--system-call-filter=bpf perf_event_open",
+            "--system-call-filter=bpf perf_event_open landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         ]);
         command.arg(format!(
             "--network-namespace-path={}",
