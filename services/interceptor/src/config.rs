@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use daemon::{Settings, Unfit};
 use serde::Deserialize;
 use verdict::mark::{MarkScheme, UnfitScheme};
 
@@ -123,6 +124,58 @@ impl Default for MeshUsers {
     }
 }
 
+/// More would be no waiting but hanging: connections are given up by then.
+const LONGEST_DEADLINE_MS: u32 = 60_000;
+
+impl Settings for Config {
+    fn check(&self) -> Result<(), Unfit> {
+        let scheme = self.scheme().map_err(|unfit| {
+            Unfit::new(
+                &["marks.mask", "marks.shift"],
+                format!("{unfit}; or leave out marks.mask and marks.shift, which takes the whole mark"),
+            )
+        })?;
+        self.firewall.check(scheme)?;
+        let Queue { length, .. } = self.queue;
+        let LimitKeys {
+            attribution_deadline_ms: deadline,
+            pending,
+            tracked,
+        } = self.limits;
+        at_least_one(&["queue.length"], length != 0)?;
+        at_least_one(&["limits.pending"], pending != 0)?;
+        at_least_one(&["limits.tracked"], tracked != 0)?;
+        if deadline == 0 || deadline > LONGEST_DEADLINE_MS {
+            return Err(Unfit::new(
+                &["limits.attribution_deadline_ms"],
+                format!("{deadline} ms is no time to wait; give 1 to {LONGEST_DEADLINE_MS}"),
+            ));
+        }
+        self.mesh_users.check()
+    }
+}
+
+fn at_least_one(key: &'static [&'static str], is: bool) -> Result<(), Unfit> {
+    let problem = "with room for none, no connection would ever be decided; give at least 1";
+    if is { Ok(()) } else { Err(Unfit::new(key, problem)) }
+}
+
+impl MeshUsers {
+    /// Whoever is named here is trusted without a question.
+    fn check(&self) -> Result<(), Unfit> {
+        let root = self.0.iter().find(|name| daemon::users::uid(name) == Some(0));
+        match root {
+            Some(name) => Err(Unfit::new(
+                &["mesh_users"],
+                format!(
+                    "{name:?} is root, whose connections are not the mesh's alone; name a user of a service"
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Config {
     /// Errors where the marks do not fit.
     pub const fn scheme(&self) -> Result<MarkScheme, UnfitScheme> {
@@ -146,5 +199,52 @@ impl Config {
             tracked_flows: self.limits.tracked,
             ..Limits::default()
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let config: Config = toml::from_str(text).unwrap();
+        config.check().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_defaults_fit() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_key() {
+        for (text, key) in [
+            ("marks.mask = 255", "marks.mask: "),
+            ("marks.shift = 40", "marks.mask: "),
+            ("firewall.dns_v4 = '10.0.0.1:53'", "firewall.dns_v4: "),
+            ("firewall.gate17_v6 = '[2001:db8::1]:717'", "firewall.gate17_v6: "),
+            ("firewall.dns_v6 = '[::1]:0'", "firewall.dns_v6: "),
+            ("queue.length = 0", "queue.length: "),
+            ("limits.pending = 0", "limits.pending: "),
+            ("limits.tracked = 0", "limits.tracked: "),
+            (
+                "limits.attribution_deadline_ms = 0",
+                "limits.attribution_deadline_ms: ",
+            ),
+            (
+                "limits.attribution_deadline_ms = 60001",
+                "limits.attribution_deadline_ms: ",
+            ),
+            ("mesh_users = ['root']", "mesh_users: "),
+        ] {
+            let said = refused(text);
+            assert!(said.starts_with(key), "{text}: {said}");
+        }
+    }
+
+    #[test]
+    fn marks_beside_others_fit() {
+        let config: Config = toml::from_str("marks.mask = 0x07ff0000\nmarks.shift = 16").unwrap();
+        config.check().unwrap();
     }
 }

@@ -14,6 +14,8 @@ pub struct Config {
     rescan_seconds: u64,
 }
 
+impl daemon::Settings for Config {}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

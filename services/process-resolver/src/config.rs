@@ -18,6 +18,8 @@ pub struct Config {
     pub searches: u32,
 }
 
+impl daemon::Settings for Config {}
+
 impl Default for Config {
     fn default() -> Self {
         Self {

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddrV4, SocketAddrV6};
 
+use daemon::Unfit;
 use serde::Deserialize;
 use verdict::{
     mark::MarkScheme,
@@ -76,6 +77,36 @@ impl Default for Config {
 }
 
 impl Config {
+    /// By key: see [`Self::options`].
+    pub(crate) fn check(&self, scheme: MarkScheme) -> Result<(), Unfit> {
+        let ports = [
+            (&["firewall.dns_v4"], self.dns_v4.port()),
+            (&["firewall.dns_v6"], self.dns_v6.port()),
+            (&["firewall.gate17_v4"], self.gate17_v4.port()),
+            (&["firewall.gate17_v6"], self.gate17_v6.port()),
+        ];
+        if let Some((key, _)) = ports.iter().find(|(_, port)| *port == 0) {
+            return Err(Unfit::new(
+                *key,
+                "nothing can be redirected to port 0; give another",
+            ));
+        }
+        match self.options(scheme) {
+            Err(Error::NotLocal { setting, address }) => {
+                let keys = ports.iter().map(|(key, _)| *key);
+                let key = keys
+                    .into_iter()
+                    .find(|key| key.iter().any(|key| key.ends_with(setting)));
+                Err(Unfit::new(
+                    key.map_or(&["firewall"], |key| key),
+                    format!("{address} is not an address of this host alone; give one of 127.0.0.0/8 or ::1"),
+                ))
+            }
+            Err(other) => Err(Unfit::new(&["firewall"], other.to_string())),
+            Ok(_) => Ok(()),
+        }
+    }
+
     /// Errors where something would be redirected to another host: the rules' guard drops all that leaves.
     pub(super) fn options(&self, scheme: MarkScheme) -> Result<Options, Error> {
         local("dns_v4", self.dns_v4.ip().to_owned().into())?;

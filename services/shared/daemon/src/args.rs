@@ -21,6 +21,11 @@ pub struct CommonArgs {
     #[arg(long)]
     pub check_config: bool,
     /// What to log, as in `info,interceptor=debug`
-    #[arg(long, value_name = "FILTER", env = "PORTMASTER_LOG", default_value = "info")]
+    #[arg(long, value_name = "FILTER", env = "PORTMASTER_LOG", default_value = "info", value_parser = log_filter)]
     pub log: String,
+}
+
+/// Refused here, as all usage is, and not when the service starts.
+fn log_filter(text: &str) -> Result<String, tracing_subscriber::filter::ParseError> {
+    tracing_subscriber::EnvFilter::try_new(text).map(|_| text.to_owned())
 }

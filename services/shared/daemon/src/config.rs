@@ -8,6 +8,36 @@ use std::{
 use serde::de::DeserializeOwned;
 use toml::Table;
 
+mod place;
+
+/// What a service can be told. Each value is checked when it is read; [`Self::check`] sees them together.
+pub trait Settings: DeserializeOwned + Default {
+    /// Values that no type refuses and that cannot be meant: out of range, or at odds with each other.
+    fn check(&self) -> Result<(), Unfit> {
+        Ok(())
+    }
+}
+
+/// A setting that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}: {problem}", keys.first().copied().unwrap_or("settings"))]
+pub struct Unfit {
+    /// As in `firewall.dns_v4`; where several do not fit each other, all of them.
+    pub keys: &'static [&'static str],
+    /// What is wrong, and what to write instead.
+    pub problem: String,
+}
+
+impl Unfit {
+    /// See the fields.
+    pub fn new(keys: &'static [&'static str], problem: impl Into<String>) -> Self {
+        Self {
+            keys,
+            problem: problem.into(),
+        }
+    }
+}
+
 /// What is wrong with a service's configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -20,7 +50,7 @@ pub enum ConfigError {
         #[source]
         source: io::Error,
     },
-    /// A file is no TOML, or says something that this service does not know.
+    /// A file is no TOML, or says something that this service does not know or cannot use.
     #[error("{}:{line}: {message}", path.display())]
     Invalid {
         /// Which.
@@ -30,48 +60,68 @@ pub enum ConfigError {
         /// The parser's words.
         message: String,
     },
+    /// No file says it, and yet it cannot be used.
+    #[error(transparent)]
+    Unfit(#[from] Unfit),
+}
+
+/// A file that is there.
+struct File {
+    path: PathBuf,
+    text: String,
 }
 
 /// Reads and checks everything; without any file, the defaults.
-pub fn load<C: DeserializeOwned + Default>(directory: &Path, service: &str) -> Result<C, ConfigError> {
+pub fn load<C: Settings>(directory: &Path, service: &str) -> Result<C, ConfigError> {
     let mut merged = Table::new();
-    let mut found = false;
-    for path in files(directory, service)? {
-        let text = match fs::read_to_string(&path) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => continue,
-            other => other.map_err(|source| ConfigError::Unreadable {
-                path: path.clone(),
-                source,
-            })?,
-        };
-        // each file by itself first: so that an error has a line
-        toml::from_str::<C>(&text).map_err(|error| invalid(&path, &text, &error))?;
-        let table = text
-            .parse::<Table>()
-            .map_err(|error| invalid(&path, &text, &error))?;
+    let mut config = C::default();
+    let files = files(directory, service)?;
+    for file in &files {
+        // by itself first: so that an error has a line
+        toml::from_str::<C>(&file.text).map_err(|error| file.invalid(&error))?;
+        let table = file.text.parse::<Table>().map_err(|error| file.invalid(&error))?;
         merge(&mut merged, table);
-        found = true;
+        // then with those before it: whatever does not fit is this one's doing
+        config = merged
+            .clone()
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Invalid {
+                path: file.path.clone(),
+                line: place::first_key(&file.text),
+                message: format!(
+                    "does not fit the files that are read before it: {}",
+                    error.message()
+                ),
+            })?;
     }
-    if !found {
-        return Ok(C::default());
-    }
-    let path = directory.join(format!("{service}.d"));
-    merged
-        .try_into()
-        .map_err(|error: toml::de::Error| ConfigError::Invalid {
-            path,
-            line: 0,
-            message: error.message().to_owned(),
-        })
+    config.check().map_err(|unfit| locate(&files, unfit))?;
+    Ok(config)
 }
 
-fn files(directory: &Path, service: &str) -> Result<Vec<PathBuf>, ConfigError> {
+/// Where it is said: the last file wins, as it does for values.
+fn locate(files: &[File], unfit: Unfit) -> ConfigError {
+    let said = |key: &&'static str| {
+        let find = |file: &File| Some((file.path.clone(), place::of_key(&file.text, key)?));
+        files.iter().rev().find_map(find)
+    };
+    match unfit.keys.iter().find_map(said) {
+        Some((path, line)) => ConfigError::Invalid {
+            path,
+            line,
+            message: unfit.to_string(),
+        },
+        None => unfit.into(),
+    }
+}
+
+/// In the order in which they are read.
+fn files(directory: &Path, service: &str) -> Result<Vec<File>, ConfigError> {
     let drop_ins = directory.join(format!("{service}.d"));
     let unreadable = |source| ConfigError::Unreadable {
         path: drop_ins.clone(),
         source,
     };
-    let mut files = match fs::read_dir(&drop_ins) {
+    let mut paths = match fs::read_dir(&drop_ins) {
         Ok(entries) => entries
             .map(|entry| entry.map(|entry| entry.path()))
             .filter(|path| {
@@ -83,24 +133,24 @@ fn files(directory: &Path, service: &str) -> Result<Vec<PathBuf>, ConfigError> {
         Err(source) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(source) => return Err(unreadable(source)),
     };
-    files.sort();
-    files.insert(0, directory.join(format!("{service}.toml")));
-    Ok(files)
+    paths.sort();
+    paths.insert(0, directory.join(format!("{service}.toml")));
+    let read = |path: PathBuf| match fs::read_to_string(&path) {
+        Ok(text) => Some(Ok(File { path, text })),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => None,
+        Err(source) => Some(Err(ConfigError::Unreadable { path, source })),
+    };
+    paths.into_iter().filter_map(read).collect()
 }
 
-fn invalid(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
-    let start = error.span().map_or(0, |span| span.start);
-    let line = text.get(..start).unwrap_or(text).lines().count().max(1);
-    // a position at the beginning of a line belongs to that line
-    let line = if start > 0 && text.get(..start).is_some_and(|before| before.ends_with('\n')) {
-        line + 1
-    } else {
-        line
-    };
-    ConfigError::Invalid {
-        path: path.to_owned(),
-        line,
-        message: error.message().to_owned(),
+impl File {
+    fn invalid(&self, error: &toml::de::Error) -> ConfigError {
+        let start = error.span().map_or(0, |span| span.start);
+        ConfigError::Invalid {
+            path: self.path.clone(),
+            line: place::line(&self.text, start),
+            message: error.message().to_owned(),
+        }
     }
 }
 
@@ -116,53 +166,4 @@ fn merge(into: &mut Table, from: Table) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde::Deserialize;
-
-    #[derive(Debug, Default, PartialEq, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Config {
-        name: String,
-        inner: Inner,
-    }
-
-    #[derive(Debug, Default, PartialEq, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    struct Inner {
-        one: u8,
-        two: u8,
-    }
-
-    #[test]
-    fn drop_ins_go_over_the_file_key_by_key() {
-        let directory = tempfile::tempdir().unwrap();
-        let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
-        assert_eq!(load::<Config>(directory.path(), "x").unwrap(), Config::default());
-        fs::create_dir(directory.path().join("x.d")).unwrap();
-        write("x.toml", "name = 'a'\n[inner]\none = 1\ntwo = 1\n");
-        write("x.d/20.toml", "inner.two = 3\n");
-        write("x.d/10.toml", "inner.two = 2\n");
-        write("x.d/notes.txt", "not ours");
-        let config = load::<Config>(directory.path(), "x").unwrap();
-        assert_eq!(
-            config,
-            Config {
-                name: "a".into(),
-                inner: Inner { one: 1, two: 3 }
-            }
-        );
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_file_and_line() {
-        let directory = tempfile::tempdir().unwrap();
-        fs::write(
-            directory.path().join("x.toml"),
-            "name = 'a'\n\n[inner]\nthree = 3\n",
-        )
-        .unwrap();
-        let error = load::<Config>(directory.path(), "x").unwrap_err().to_string();
-        assert!(error.contains("x.toml:4:") && error.contains("three"), "{error}");
-    }
-}
+mod tests;

@@ -22,11 +22,10 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 
 pub use args::CommonArgs;
-pub use config::{ConfigError, load as load_config};
+pub use config::{ConfigError, Settings, Unfit, load as load_config};
 pub use grpc::Callers;
 pub use paths::Paths;
 use status::Status;
@@ -71,7 +70,7 @@ const USAGE: u8 = 64;
 /// The same for all services: arguments, configuration, logs, signals; errors are printed once, here.
 pub fn main<C, A, F, R>(about: About, run: F) -> ExitCode
 where
-    C: DeserializeOwned + Default,
+    C: Settings,
     A: Args,
     F: FnOnce(Context<C, A>) -> R,
     R: Future<Output = anyhow::Result<()>>,
@@ -83,7 +82,7 @@ where
 /// are used: for what must be done on every host, whatever its owner wrote.
 pub fn main_unless<C, A, F, R>(about: About, indispensable: fn(&A) -> bool, run: F) -> ExitCode
 where
-    C: DeserializeOwned + Default,
+    C: Settings,
     A: Args,
     F: FnOnce(Context<C, A>) -> R,
     R: Future<Output = anyhow::Result<()>>,
