@@ -1,5 +1,6 @@
 # make try    see the firewall at work, in network namespaces of its own
 # make test   everything that must hold
+# make install, make uninstall   on this host, or below DESTDIR
 # make bench  figures, side by side with other firewalls
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,11 +13,14 @@ SUDO := sudo
 export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER := sudo -E
 endif
+# Below a DESTDIR nobody needs root.
+SUDO_HERE := $(if $(DESTDIR),,$(SUDO:%=% -E))
+export DESTDIR PREFIX PROGRAMS SYSTEMD ZSHDIR
 
-.PHONY: help setup try build test fmt lint programs unit docs licences bench
+.PHONY: help setup try build install uninstall test fmt lint programs unit docs licences bench
 
 help:
-	@sed -n 's/^# //;1,3p' Makefile
+	@sed -n 's/^# //;1,4p' Makefile
 
 setup:
 	@scripts/setup
@@ -27,6 +31,15 @@ build: setup
 
 try: build
 	$(SUDO) target/release/portmaster try
+
+# ── install ──
+# Builds nothing, since root should not: `make build` first. DESTDIR, PREFIX and more: see scripts/install.
+install:
+	@$(SUDO_HERE) scripts/install
+
+# All but /var/lib/portmaster; with PURGE=1 that too.
+uninstall:
+	@$(SUDO_HERE) scripts/uninstall $(if $(PURGE),--purge)
 
 # ── test ──
 test: setup fmt lint programs unit docs licences

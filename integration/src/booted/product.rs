@@ -51,11 +51,12 @@ pub(super) fn tree(base: &Path) -> PathBuf {
 }
 
 fn make_users(base: &Path, path: &Path) {
-    for file in ["passwd", "group", "shadow", "gshadow"] {
-        let file = Path::new("etc").join(file);
-        fs::copy(base.join(&file), path.join(&file))
-            .unwrap_or_else(|error| panic!("copy {}: {error}", file.display()));
-    }
+    // with owners and modes
+    let files = ["passwd", "group", "shadow", "gshadow"].map(|file| base.join("etc").join(file));
+    run(Command::new("cp")
+        .arg("--archive")
+        .args(files)
+        .arg(path.join("etc")));
     run(Command::new("systemd-sysusers").arg(format!("--root={}", path.display())));
     // so that the boot does not take this for an update of the system
     fs::write(path.join("etc/.updated"), "").expect("write etc/.updated");

@@ -1,0 +1,164 @@
+//! Hosts with something wrong: they boot, closed where it must be, and say what it is.
+
+use integration::Booted;
+
+use super::{LOCKDOWN, curl, rules_stand, web_server};
+
+const INTERCEPTOR: &str = "portmaster-interceptor.service";
+const POLICY: &str = "portmaster-policy.service";
+
+#[test]
+fn a_broken_configuration_boots_closed_and_the_console_says_why() {
+    let host = Booted::builder("broken")
+        .file("/etc/portmaster/interceptor.toml", "[firewall]\nnonsense = 1\n")
+        .start();
+    web_server(&host);
+    let reason = "/etc/portmaster/interceptor.toml:2: unknown field `nonsense`";
+    assert!(host.console().contains(reason), "{}", host.console());
+    assert!(host.journal(INTERCEPTOR).contains(reason));
+    assert_eq!(host.property(LOCKDOWN, "ActiveState"), "active");
+    assert_eq!(host.property(INTERCEPTOR, "ActiveState"), "failed");
+    assert_eq!(host.property(INTERCEPTOR, "ExecMainStatus"), "64");
+    assert_eq!(
+        host.property(INTERCEPTOR, "NRestarts"),
+        "0",
+        "it does not get better by trying"
+    );
+    assert!(rules_stand(&host));
+    curl(&host).unwrap_err();
+
+    host.run("rm /etc/portmaster/interceptor.toml");
+    host.systemctl(&format!("restart {INTERCEPTOR}"));
+    assert_eq!(curl(&host).unwrap(), "hello");
+}
+
+#[test]
+fn a_host_closed_by_a_broken_configuration_is_opened_by_stopping_the_target() {
+    let host = Booted::builder("open")
+        .file("/etc/portmaster/interceptor.toml", "nonsense\n")
+        .start();
+    web_server(&host);
+    curl(&host).unwrap_err();
+    host.systemctl("stop portmaster.target 'portmaster-*'");
+    assert_eq!(curl(&host).unwrap(), "hello");
+}
+
+#[test]
+fn policy_with_a_broken_configuration_rests_and_packets_are_decided_without_it() {
+    let host = Booted::builder("rests")
+        .file("/etc/portmaster/policy.toml", "rescan_seconds = \"soon\"\n")
+        .start();
+    web_server(&host);
+    host.wait_for(POLICY, "failed");
+    assert_eq!(host.property(INTERCEPTOR, "ActiveState"), "active");
+    assert_eq!(curl(&host).unwrap(), "hello");
+    // those that follow it knock: systemd gives up after a few, until somebody starts it
+    host.wait_for("portmaster-policy.socket", "failed");
+    let said = host.journal(POLICY);
+    assert!(said.contains("/etc/portmaster/policy.toml:1"), "{said}");
+    host.run("rm /etc/portmaster/policy.toml");
+    host.systemctl(&format!("restart {POLICY}"));
+    assert_eq!(host.property(POLICY, "ActiveState"), "active");
+    assert_eq!(host.property("portmaster-policy.socket", "ActiveState"), "active");
+}
+
+#[test]
+fn a_missing_user_costs_its_service_alone_and_is_named() {
+    let host = Booted::builder("nobody")
+        .file_without("/etc/passwd", |line| line.starts_with("portmaster-policy:"))
+        // not made again behind our back
+        .file("/etc/sysusers.d/portmaster.conf", "")
+        .start();
+    web_server(&host);
+    host.wait_for(POLICY, "failed");
+    let said = host.journal(POLICY);
+    assert!(
+        said.contains("Failed to determine user credentials") && said.contains("status=217/USER"),
+        "{said}"
+    );
+    assert_eq!(host.property(INTERCEPTOR, "ActiveState"), "active");
+    assert!(rules_stand(&host));
+    assert_eq!(curl(&host).unwrap(), "hello", "decided by what is shipped");
+}
+
+#[test]
+fn a_missing_group_keeps_the_host_closed_and_is_named() {
+    let host = Booted::builder("nogroup")
+        .file_without("/etc/group", |line| line.starts_with("portmaster:"))
+        .file_without("/etc/gshadow", |line| line.starts_with("portmaster:"))
+        .file("/etc/sysusers.d/portmaster.conf", "")
+        .start();
+    web_server(&host);
+    assert_eq!(
+        host.property("portmaster-interceptor.socket", "ActiveState"),
+        "failed"
+    );
+    let said = host.journal("portmaster-interceptor.socket");
+    assert!(said.contains("Failed to resolve group portmaster"), "{said}");
+    assert!(rules_stand(&host));
+    curl(&host).unwrap_err();
+    // put right by what makes users, without a boot
+    host.run(
+        "rm /etc/sysusers.d/portmaster.conf; systemd-sysusers; systemd-tmpfiles --create portmaster.conf",
+    );
+    host.systemctl("start portmaster.target");
+    assert_eq!(curl(&host).unwrap(), "hello");
+}
+
+#[test]
+fn a_unit_that_was_overridden_badly_says_what_it_lacks() {
+    let drop_in = |name: &str| format!("/etc/systemd/system/{INTERCEPTOR}.d/{name}.conf");
+    let host = Booted::builder("override")
+        .file(
+            &drop_in("50-fewer"),
+            "[Service]\nAmbientCapabilities=\nCapabilityBoundingSet=\n",
+        )
+        .start();
+    web_server(&host);
+    let said = host.journal(INTERCEPTOR);
+    assert!(said.contains("the capability CAP_NET_ADMIN is missing"), "{said}");
+    assert!(rules_stand(&host));
+    curl(&host).unwrap_err();
+
+    host.run(&format!("rm {}", drop_in("50-fewer")));
+    host.file(
+        &drop_in("50-flag"),
+        "[Service]\nExecStart=\nExecStart=/usr/libexec/portmaster/portmaster-interceptor --fast\n",
+    );
+    host.systemctl("daemon-reload");
+    host.attempt(&format!("systemctl restart {INTERCEPTOR}"));
+    host.wait_for(INTERCEPTOR, "failed");
+    let said = host.journal(INTERCEPTOR);
+    assert!(said.contains("unexpected argument '--fast'"), "{said}");
+    curl(&host).unwrap_err();
+
+    host.run(&format!("rm {}", drop_in("50-flag")));
+    host.systemctl("daemon-reload");
+    host.systemctl(&format!("restart {INTERCEPTOR}"));
+    assert_eq!(curl(&host).unwrap(), "hello");
+}
+
+#[test]
+fn a_full_runtime_directory_keeps_the_host_closed_and_is_named() {
+    let mount = "[Unit]\nDefaultDependencies=no\nBefore=local-fs.target\n\
+        [Mount]\nWhat=tmpfs\nWhere=/run/portmaster\nType=tmpfs\nOptions=nr_inodes=1,mode=750\n";
+    let host = Booted::builder("full")
+        .file("/etc/systemd/system/run-portmaster.mount", mount)
+        .file(
+            "/etc/systemd/system/local-fs.target.d/full.conf",
+            "[Unit]\nWants=run-portmaster.mount\n",
+        )
+        .start();
+    web_server(&host);
+    let said = host.journal("portmaster-interceptor.socket");
+    assert!(
+        said.contains("/run/portmaster/interceptor.sock") && said.contains("No space left on device"),
+        "{said}"
+    );
+    assert_eq!(host.property(INTERCEPTOR, "ActiveState"), "inactive");
+    assert!(rules_stand(&host));
+    curl(&host).unwrap_err();
+    host.run("mount -o remount,nr_inodes=100 /run/portmaster");
+    host.systemctl("start portmaster.target");
+    assert_eq!(curl(&host).unwrap(), "hello");
+}
