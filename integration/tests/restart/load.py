@@ -1,0 +1,165 @@
+"""Traffic that notices every loss: `serve` answers, `load` asks and counts. Standard library alone."""
+import json
+import signal
+import socket
+import sys
+import threading
+import time
+
+ECHO, DATAGRAMS, STREAM = 7001, 7002, 7003
+PATIENCE = 15.0
+over = threading.Event()
+ports = iter(range(8000, 32768))
+
+
+def echo(connection):
+    with connection:
+        while data := connection.recv(4096):
+            connection.sendall(data)
+
+
+def stream(connection):
+    """About 4 MB/s, until the other end has enough."""
+    chunk = bytes(8192)
+    with connection:
+        while True:
+            connection.sendall(chunk)
+            time.sleep(0.002)
+
+
+def quietly(act, *arguments):
+    try:
+        act(*arguments)
+    except OSError:
+        pass
+
+
+def accept(port, act):
+    listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
+    while True:
+        connection, _ = listener.accept()
+        threading.Thread(target=quietly, args=(act, connection), daemon=True).start()
+
+
+def datagrams(address, port):
+    """Bound to one address, so that answers come from the address that was asked."""
+    ear = socket.socket(family(address), socket.SOCK_DGRAM)
+    ear.bind((address, port))
+    while True:
+        data, sender = ear.recvfrom(4096)
+        ear.sendto(data, sender)
+
+
+def family(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def serve(addresses):
+    parts = [(accept, (ECHO, echo)), (accept, (STREAM, stream))]
+    parts += [(datagrams, (address, DATAGRAMS)) for address in addresses]
+    for act, arguments in parts:
+        threading.Thread(target=act, args=arguments, daemon=True).start()
+    print("ready", flush=True)
+    signal.pause()
+
+
+class Count:
+    def __init__(self):
+        self.done = self.refused = self.lost = self.failed = 0
+        self.took = []
+        self.errors = []
+
+    def attempt(self, act):
+        begin = time.monotonic()
+        try:
+            act()
+            self.done += 1
+        except ConnectionRefusedError:
+            self.refused += 1
+        except (TimeoutError, socket.timeout):
+            self.lost += 1
+        except OSError as error:
+            self.failed += 1
+            self.errors.append(str(error))
+        self.took.append(time.monotonic() - begin)
+
+    def told(self):
+        took = sorted(self.took) or [0.0]
+        return {
+            "attempted": len(self.took),
+            "done": self.done,
+            "refused": self.refused,
+            "lost": self.lost,
+            "failed": self.failed,
+            "errors": sorted(set(self.errors))[:5],
+            "median_ms": took[len(took) // 2] * 1000,
+            "longest_ms": took[-1] * 1000,
+        }
+
+
+def connection(address):
+    with socket.create_connection((address, ECHO), timeout=PATIENCE) as peer:
+        peer.sendall(b"17\n")
+        if peer.recv(16) != b"17\n":
+            raise OSError("closed without an answer")
+
+
+def datagram(address):
+    """One packet each way and nobody who repeats it: what is lost here was lost."""
+    with socket.socket(family(address), socket.SOCK_DGRAM) as peer:
+        # a port that was not used before: else it is the same connection for the kernel, and told of once
+        peer.bind(("", next(ports)))
+        peer.settimeout(PATIENCE)
+        peer.connect((address, DATAGRAMS))
+        peer.send(b"17")
+        peer.recv(16)
+
+
+def repeat(count, act, address):
+    while not over.is_set():
+        count.attempt(lambda: act(address))
+        time.sleep(0.004)
+
+
+def download(counted, address):
+    with socket.create_connection((address, STREAM), timeout=PATIENCE) as peer:
+        while not over.is_set():
+            begin = time.monotonic()
+            data = peer.recv(65536)
+            counted["longest_pause_ms"] = max(counted["longest_pause_ms"], (time.monotonic() - begin) * 1000)
+            if not data:
+                raise OSError("the download was closed")
+            counted["octets"] += len(data)
+
+
+def load(addresses):
+    counts = {"connections": Count(), "datagrams": Count()}
+    stream = {"octets": 0, "longest_pause_ms": 0.0, "error": ""}
+
+    def established():
+        try:
+            download(stream, addresses[0])
+        except OSError as error:
+            stream["error"] = str(error) or type(error).__name__
+
+    threads = [threading.Thread(target=established)]
+    for address in addresses:
+        threads.append(threading.Thread(target=repeat, args=(counts["connections"], connection, address)))
+        threads.append(threading.Thread(target=repeat, args=(counts["datagrams"], datagram, address)))
+    for thread in threads:
+        thread.start()
+    print("ready", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    over.set()
+    for thread in threads:
+        thread.join()
+    print(json.dumps({**{name: count.told() for name, count in counts.items()}, "download": stream}), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        serve(sys.argv[2:])
+    else:
+        # every thread inherits it, and only sigwait() hears it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        load(sys.argv[2:])

@@ -1,0 +1,243 @@
+//! Traffic through a booted host that notices every loss, both ways.
+
+use std::{
+    fmt,
+    io::{BufRead as _, BufReader, Read as _},
+    net::IpAddr,
+    process::{Child, ChildStdout, Command, Stdio},
+};
+
+use integration::{Booted, Events, Running, booted::INTERNET};
+use proto::interceptor::v1::Connection;
+use rustix::process::{Signal, kill_process_group};
+use serde::Deserialize;
+
+const SCRIPT: &str = include_str!("load.py");
+/// Where it lies on the host.
+const PLACE: &str = "/opt/load.py";
+/// What runs it there: the executable that a profile names.
+const PYTHON: &str = "/usr/bin/python3.11";
+
+/// What a stream of attempts came to.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Count {
+    pub(crate) attempted: u64,
+    pub(crate) done: u64,
+    pub(crate) refused: u64,
+    pub(crate) lost: u64,
+    pub(crate) failed: u64,
+    pub(crate) errors: Vec<String>,
+    pub(crate) median_ms: f64,
+    pub(crate) longest_ms: f64,
+}
+
+/// One connection that was open all the time.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Download {
+    pub(crate) octets: u64,
+    pub(crate) longest_pause_ms: f64,
+    pub(crate) error: String,
+}
+
+/// What one side saw.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Side {
+    pub(crate) connections: Count,
+    pub(crate) datagrams: Count,
+    pub(crate) download: Download,
+}
+
+/// What both sides saw.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) outgoing: Side,
+    pub(crate) incoming: Side,
+    /// Events of connections that began, told to one subscriber.
+    pub(crate) told: usize,
+    /// Events that the subscriber was told it missed.
+    pub(crate) dropped: u64,
+}
+
+/// Everything is refused but what the profile of the load allows: whoever is not known is refused.
+pub(crate) fn host(label: &str) -> Booted {
+    Booted::builder(label)
+        .file(PLACE, SCRIPT)
+        .file("/etc/portmaster/profiles.d/global.toml", "[settings]\ndefault_action = \"block\"\n")
+        .file(
+            "/etc/portmaster/profiles.d/load.toml",
+            &format!(
+                "[[match]]\npath = \"{PYTHON}\"\n[settings]\ndefault_action = \"allow\"\nblock_incoming = false\n"
+            ),
+        )
+        .start()
+}
+
+/// Under way; dropped, it ends.
+pub(crate) struct Load {
+    _servers: [Started; 2],
+    outgoing: Started,
+    incoming: Started,
+    events: Events,
+}
+
+impl Load {
+    /// Servers on both sides, clients on both sides.
+    pub(crate) fn start(host: &Booted) -> Self {
+        let there = [INTERNET.0.into(), INTERNET.1.into()];
+        let here = [host.link.a.v4.into(), host.link.a.v6.into()];
+        let script = host.root().join(PLACE.trim_start_matches('/'));
+        let outside = |role: &str, addresses: [IpAddr; 2]| {
+            let mut command = host.internet.command("python3");
+            command.arg(&script).arg(role);
+            Started::of(role, command, addresses)
+        };
+        let inside = |role: &str, addresses: [IpAddr; 2]| {
+            let mut command = host.command(PYTHON);
+            command.args([PLACE, role]);
+            Started::of(role, command, addresses)
+        };
+        let servers = [outside("serve", there), inside("serve", here)];
+        let events = Events::follow(&host.root().join("run/portmaster/interceptor.sock"));
+        Self {
+            _servers: servers,
+            outgoing: inside("load", there),
+            incoming: outside("load", here),
+            events,
+        }
+    }
+
+    /// Ends it, and counts.
+    pub(crate) fn stop(self) -> Outcome {
+        let (outgoing, incoming) = (self.outgoing.told(), self.incoming.told());
+        let began = |outcome: &Side| outcome.connections.attempted + outcome.datagrams.attempted + 1;
+        let expected = began(&outgoing) + began(&incoming);
+        let told = || {
+            let mut ids: Vec<u64> = self
+                .events
+                .all()
+                .into_iter()
+                .filter_map(|event| event.connection)
+                .filter(|connection| is_of_load(connection))
+                .map(|connection| connection.id)
+                .collect();
+            ids.sort_unstable();
+            ids.dedup();
+            ids.len()
+        };
+        let patience = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while u64::try_from(told()).unwrap() < expected && std::time::Instant::now() < patience {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        Outcome {
+            told: told(),
+            dropped: self.events.dropped(),
+            outgoing,
+            incoming,
+        }
+    }
+}
+
+impl Outcome {
+    /// # Panics
+    /// If anything was lost, refused, or not told of.
+    #[track_caller]
+    pub(crate) fn assert_nothing_lost(&self) {
+        self.assert_no_packet_lost();
+        let began = |side: &Side| side.connections.attempted + side.datagrams.attempted + 1;
+        assert_eq!(self.dropped, 0, "events: {self}");
+        assert_eq!(
+            u64::try_from(self.told).unwrap(),
+            began(&self.outgoing) + began(&self.incoming),
+            "each connection is told of once: {self}"
+        );
+    }
+
+    /// # Panics
+    /// If anything was lost or refused.
+    #[track_caller]
+    pub(crate) fn assert_no_packet_lost(&self) {
+        for (way, side) in [("outgoing", &self.outgoing), ("incoming", &self.incoming)] {
+            for (what, count) in [("connections", &side.connections), ("datagrams", &side.datagrams)] {
+                assert!(count.done > 0, "{way} {what}: there was no load: {self}");
+                assert_eq!(count.done, count.attempted, "{way} {what}: {self}");
+            }
+            // the first SYN is repeated after 1 s: whoever waited that long had lost it
+            assert!(
+                side.connections.longest_ms < 1000.0,
+                "{way}: a SYN was lost: {self}"
+            );
+            assert_eq!(side.download.error, "", "{way}: {self}");
+            assert!(side.download.octets > 0, "{way}: {self}");
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (way, side) in [("outgoing", &self.outgoing), ("incoming", &self.incoming)] {
+            for (what, count) in [("connections", &side.connections), ("datagrams", &side.datagrams)] {
+                writeln!(
+                    f,
+                    "{way} {what}: {} attempted, {} done, {} refused, {} timed out, {} failed {:?}; median {:.2} ms, longest {:.0} ms",
+                    count.attempted,
+                    count.done,
+                    count.refused,
+                    count.lost,
+                    count.failed,
+                    count.errors,
+                    count.median_ms,
+                    count.longest_ms
+                )?;
+            }
+            let Download {
+                octets,
+                longest_pause_ms,
+                error,
+            } = &side.download;
+            writeln!(
+                f,
+                "{way} download: {octets} octets, longest pause {longest_pause_ms:.0} ms {error}"
+            )?;
+        }
+        write!(
+            f,
+            "events: {} connections told, {} dropped",
+            self.told, self.dropped
+        )
+    }
+}
+
+/// Its ports are nobody else's.
+fn is_of_load(connection: &Connection) -> bool {
+    let flow = connection.flow.as_ref();
+    flow.is_some_and(|flow| (7001..=7003).any(|port| flow.local_port == port || flow.remote_port == port))
+}
+
+/// A script that said that it is ready.
+struct Started {
+    running: Running,
+    out: BufReader<ChildStdout>,
+}
+
+impl Started {
+    fn of(name: &str, mut command: Command, addresses: [IpAddr; 2]) -> Self {
+        command.args(addresses.map(|address| address.to_string()));
+        command.stdout(Stdio::piped());
+        let mut running = Running::start(name, command);
+        let child: &mut Child = running.child();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        out.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{name}");
+        Self { running, out }
+    }
+
+    fn told(mut self) -> Side {
+        // to the whole group: nsenter passes nothing on
+        kill_process_group(self.running.pid(), Signal::TERM).unwrap();
+        let mut text = String::new();
+        self.out.read_to_string(&mut text).unwrap();
+        self.running.wait();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
+    }
+}
