@@ -228,6 +228,7 @@ fn programs_of_two_users_that_share_a_port_are_told_apart_by_the_packets_owner()
                 flow: Some(flow.into()),
                 uid: Some(*uid),
                 hash: false,
+                ..proto::resolver::v1::ResolveRequest::default()
             }]);
             let reply = reply.into_iter().next().unwrap();
             assert_eq!(reply.socket_uid, Some(*uid), "by {way}");

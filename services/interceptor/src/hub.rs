@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::{
     journal::Journal,
     judge::{Connection, Event, EventKind},
+    traces::traces,
     wire,
 };
 
@@ -86,6 +87,9 @@ impl Hub {
         while events.recv_many(&mut batch, BATCH).await > 0 {
             dropped.add(self.take(&batch));
             batch.iter().for_each(&publish);
+            if let Some(traces) = traces() {
+                traces.told(&batch);
+            }
             batch.clear();
             // under load one wake-up tells many events: the processor is the packet path's
             tokio::time::sleep(TOGETHER).await;

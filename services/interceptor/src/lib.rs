@@ -22,6 +22,7 @@ pub mod resolver;
 pub mod rpc;
 pub mod start;
 pub mod stopped;
+pub mod traces;
 pub mod wire;
 
 pub use start::{ABOUT, Args, run};

@@ -14,7 +14,10 @@ use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::judge::{Answer, Miss, Question};
+use crate::{
+    judge::{Answer, Miss, Question},
+    traces::traces,
+};
 
 const PROBLEM: &str = "resolver-unreachable";
 
@@ -59,7 +62,10 @@ pub async fn ask(
             return on_searching(reply.request_id);
         }
         match answer(reply) {
-            Ok(answer) => on_answer(answer),
+            Ok(answer) => {
+                let _deciding = traces().and_then(|traces| traces.answered(&answer));
+                on_answer(answer);
+            }
             Err(_) => malformed.add(1),
         }
     })
@@ -73,6 +79,7 @@ fn request(question: Question) -> ResolveRequest {
         flow: Some(question.flow.into()),
         uid: question.uid,
         hash: question.hash,
+        traceparent: traces().map(|traces| traces.asked(&question)).unwrap_or_default(),
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
 
-use daemon::status::Status as ServiceStatus;
+use daemon::{
+    status::Status as ServiceStatus,
+    telemetry::{self, Span},
+};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     resolver::v1::{
@@ -60,6 +63,7 @@ impl ProcessResolver for Service {
             told: Told::default(),
             beside_now: 0,
             tables_now: 0,
+            traced: HashMap::new(),
             replies,
             found,
         };
@@ -154,6 +158,8 @@ struct Conversation {
     beside_now: usize,
     /// Of them, those that read tables.
     tables_now: usize,
+    /// Of the questions that are traced, by request.
+    traced: HashMap<u64, Span>,
     replies: mpsc::UnboundedSender<Result<ResolveReply, Status>>,
     found: mpsc::UnboundedSender<(u64, Search, Option<Answer>)>,
 }
@@ -182,6 +188,11 @@ impl Conversation {
 
     fn take(&mut self, request: ResolveRequest) {
         let request_id = request.request_id;
+        if !request.traceparent.is_empty() {
+            let tracer = telemetry::tracer();
+            let span = tracer.and_then(|tracer| tracer.go_on("resolve", &request.traceparent));
+            self.traced.extend(span.map(|span| (request_id, span)));
+        }
         let flow = match request.flow.map(Flow::try_from) {
             Some(Ok(flow)) => flow,
             // the caller's mistake must not leave its packet waiting
@@ -229,6 +240,10 @@ impl Conversation {
         }
         self.beside_now += 1;
         self.tables_now += usize::from(tables);
+        if let Some(span) = self.traced.get_mut(&request_id) {
+            let search = if tables { "tables" } else { "holders" };
+            span.set("portmaster.search", search);
+        }
         let miss = WireMiss::Searching.into();
         let _ = self.replies.send(Ok(ResolveReply {
             request_id,
@@ -273,9 +288,23 @@ impl Conversation {
             Some(Err(miss)) => reply.miss = wire_miss(miss).into(),
             None => reply.miss = WireMiss::Timeout.into(),
         }
+        if let Some(span) = self.traced.remove(&request_id) {
+            answer_traced(span, &reply);
+        }
         // the caller may have hung up: the loop ends then
         let _ = self.replies.send(Ok(reply));
     }
+}
+
+/// Its span ends with the answer. Which process it is, the caller's span says where the owner lets it.
+fn answer_traced(mut span: Span, reply: &ResolveReply) {
+    let answer = match reply.miss() {
+        WireMiss::Unspecified => "process",
+        WireMiss::NoSocket => "no-socket",
+        WireMiss::NoProcess => "no-process",
+        WireMiss::Timeout | WireMiss::Searching => "timeout",
+    };
+    span.set("portmaster.answer", answer);
 }
 
 /// Which processes this stream has heard of.

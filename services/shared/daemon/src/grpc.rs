@@ -48,7 +48,7 @@ pub fn bind(paths: &Paths, about: &About) -> anyhow::Result<UnixListener> {
         return Ok(UnixListener::from_std(listener)?);
     }
     let path = paths.socket(about.name);
-    let what = || format!("listen on {}", path.display());
+    let what = || attempt(&path, about);
     fs::create_dir_all(&paths.runtime).with_context(what)?;
     remove_stale(&path).with_context(what)?;
     let listener = UnixListener::bind(&path).with_context(what)?;
@@ -60,6 +60,23 @@ pub fn bind(paths: &Paths, about: &About) -> anyhow::Result<UnixListener> {
         }
     }
     Ok(listener)
+}
+
+/// What was tried. Under systemd nobody but root makes sockets, and they come from a unit.
+fn attempt(path: &Path, about: &About) -> String {
+    use rustix::fs::{Access, access};
+    let ours = path
+        .parent()
+        .is_some_and(|folder| access(folder, Access::WRITE_OK).is_ok());
+    let remedy = if ours {
+        String::new()
+    } else {
+        format!(
+            ", since systemd passed no socket (systemctl start portmaster-{}.socket)",
+            about.name
+        )
+    };
+    format!("listen on {}{remedy}", path.display())
 }
 
 fn remove_stale(path: &Path) -> anyhow::Result<()> {

@@ -1,11 +1,14 @@
-//! Logs: to the journal where systemd reads our standard error, else to the terminal. Traces and metrics: by OTLP, where an
-//! endpoint is configured.
+//! Logs: to the journal where systemd reads our standard error, else to the terminal. Traces, metrics and logs: by OTLP, where
+//! an endpoint is configured.
 //!
-//! What one packet triggers is TRACE; names and addresses are never above DEBUG; changes of state are INFO. What leaves by
-//! OTLP is INFO and above, so names and addresses stay here unless the owner sets `PORTMASTER_EXPORT_NAMES=1`.
+//! What one packet triggers is TRACE; names and addresses are never above DEBUG; changes of state are INFO. Names, addresses,
+//! paths and the words of log lines leave by OTLP only where the owner sets `PORTMASTER_EXPORT_NAMES=1`.
 
+mod collector;
 mod context;
 mod export;
+mod logs;
+mod spans;
 
 use std::io::IsTerminal as _;
 
@@ -19,6 +22,7 @@ use crate::{About, CommonArgs, status::Status};
 pub(crate) use context::span_of_call;
 pub use context::{Traced, traced};
 use export::Exporter;
+pub use spans::{Span, Tracer, tracer};
 
 /// Keeps what must live as long as the service. Dropped, it sends what still waits.
 #[derive(Debug)]
@@ -36,13 +40,22 @@ impl Guard {
 /// Once for a process.
 pub fn init(about: About, args: &CommonArgs) -> anyhow::Result<Guard> {
     let filter = EnvFilter::try_new(&args.log).with_context(|| format!("log filter {:?}", args.log))?;
-    let exporter = export::start(about).context("set up OTLP")?;
-    let spans = exporter.as_ref().map(Exporter::layer);
+    // a firewall starts, whoever is to hear of it
+    let (exporter, failed) = match export::start(about).context("set up OTLP") {
+        Ok(exporter) => (exporter, None),
+        Err(error) => (None, Some(error)),
+    };
+    let spans = exporter.as_ref().map(Exporter::spans);
+    let logs = exporter.as_ref().map(Exporter::logs);
     // a test that runs two services in one process keeps the first one's log
     let _ = tracing_subscriber::registry()
         .with(log(about).with_filter(filter))
         .with(spans)
+        .with(logs)
         .try_init();
+    if let Some(error) = failed {
+        tracing::warn!("nothing is exported: {error:#}");
+    }
     Ok(Guard(exporter))
 }
 
