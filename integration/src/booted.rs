@@ -197,8 +197,8 @@ impl Booted {
         self.file(&format!("/etc/portmaster/profiles.d/{id}.toml"), toml);
     }
 
-    /// Shuts down as `systemctl poweroff` does, and waits for its end.
-    pub fn power_off(mut self) {
+    /// Shuts down as `systemctl poweroff` does, and waits for its end. Its network stays, until this is dropped.
+    pub fn power_off(&mut self) {
         self.machine.power_off();
     }
 }

@@ -5,6 +5,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 
 use rustix::fs::{FlockOperation, flock};
@@ -71,9 +72,9 @@ pub(super) fn once(name: &str, make: impl FnOnce(&Path)) -> PathBuf {
     path
 }
 
-/// Trees of `kind` other than `kept` that nobody has looked at for a day.
+/// Removes trees of `kind` other than `kept` that are so old that no running test is on them.
 pub(super) fn remove_old(kind: &str, kept: &Path) {
-    let day = std::time::Duration::from_secs(24 * 3600);
+    let long = Duration::from_secs(30 * 60);
     let Ok(entries) = fs::read_dir(folder()) else {
         return;
     };
@@ -84,7 +85,7 @@ pub(super) fn remove_old(kind: &str, kept: &Path) {
             .to_string_lossy()
             .into_owned();
         let age = fs::metadata(&path).and_then(|metadata| metadata.modified());
-        let old = age.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > day));
+        let old = age.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > long));
         if old && path != kept && name.starts_with(kind) {
             remove(&path);
         }

@@ -31,7 +31,7 @@ impl Builder {
             label: label.to_owned(),
             installed: true,
             enabled: true,
-            own: TempDir::new().expect("make a temporary folder"),
+            own: machine::folder(),
             repository: false,
         }
     }

@@ -95,7 +95,7 @@ impl Machine {
     pub(super) fn boot(plan: Plan<'_>) -> Self {
         let name = plan.namespace.name().to_owned();
         sweep();
-        let work = TempDir::new().expect("make a temporary folder");
+        let work = folder();
         let console = plan.own.path().with_extension("console");
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--"]);
@@ -246,8 +246,35 @@ fn tidy(name: &str) {
     let _gone = fs::remove_dir(Path::new("/run/systemd/nspawn/propagate").join(name));
 }
 
+const FOLDER: &str = "pm-booted-";
+
+/// A folder that ends with the test; that of one that was killed ends with the next.
+pub(super) fn folder() -> TempDir {
+    TempDir::with_prefix(format!("{FOLDER}{}-", std::process::id())).expect("make a temporary folder")
+}
+
 /// Of tests that were killed.
 fn sweep() {
+    sweep_cgroups();
+    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
+        return;
+    };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let name = path
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
+        let maker = name
+            .strip_prefix(FOLDER)
+            .and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
+        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            let _gone = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
+        }
+    }
+}
+
+fn sweep_cgroups() {
     for hierarchy in hierarchies() {
         let Ok(entries) = fs::read_dir(hierarchy) else {
             continue;

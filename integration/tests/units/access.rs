@@ -26,6 +26,18 @@ fn sockets_are_for_the_group() {
 }
 
 #[test]
+fn a_service_without_its_socket_says_what_to_start() {
+    let host = Booted::builder("socketless").disabled().start();
+    let program = "/usr/libexec/portmaster/portmaster-policy";
+    let said = host.attempt_as("portmaster-policy", &format!("timeout 10 {program}"));
+    let text = integration::booted::text(&said);
+    assert!(
+        !said.status.success() && text.contains("systemctl start portmaster-policy.socket"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_member_of_the_group_calls_and_hears_and_nobody_else_does() {
     let host = Booted::start("members");
     host.run("useradd member; useradd stranger; usermod -aG portmaster member");

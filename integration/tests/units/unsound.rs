@@ -57,9 +57,10 @@ fn policy_with_a_broken_configuration_rests_and_packets_are_decided_without_it()
     let said = host.journal(POLICY);
     assert!(said.contains("/etc/portmaster/policy.toml:1"), "{said}");
     host.run("rm /etc/portmaster/policy.toml");
-    host.systemctl(&format!("restart {POLICY}"));
-    assert_eq!(host.property(POLICY, "ActiveState"), "active");
-    assert_eq!(host.property("portmaster-policy.socket", "ActiveState"), "active");
+    // who is as quick as a test may meet the socket's limit once more; the unit then comes back by itself
+    let _first = host.attempt(&format!("systemctl restart {POLICY}"));
+    host.wait_for(POLICY, "active");
+    host.wait_for("portmaster-policy.socket", "active");
 }
 
 #[test]
