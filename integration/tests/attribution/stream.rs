@@ -14,7 +14,7 @@ fn request(request_id: u64, flow: Option<Flow>) -> ResolveRequest {
         flow: flow.map(Into::into),
         uid: Some(0),
         hash: false,
-        ..proto::resolver::v1::ResolveRequest::default()
+        ..ResolveRequest::default()
     }
 }
 
