@@ -8,9 +8,11 @@
 )]
 
 use std::{
+    fs,
     io::{BufRead as _, BufReader, Write as _},
     net::{SocketAddr, UdpSocket},
-    os::unix::net::UnixStream,
+    os::unix::{net::UnixStream, process::CommandExt as _},
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -21,6 +23,8 @@ use verdict::{Direction, Endpoint, Flow, Protocol};
 
 const NEIGHBOURS: usize = 300;
 const DESCRIPTORS: usize = 50;
+/// Processes of each kind that begin before everybody else, and open their first socket at the end.
+const OLD: usize = 20;
 const REMOTE: &str = "127.0.0.1:9";
 
 fn main() {
@@ -46,6 +50,7 @@ fn client(descriptors: usize) {
 }
 
 struct Client {
+    uid: u32,
     child: Child,
     mouth: ChildStdin,
     ear: BufReader<ChildStdout>,
@@ -53,11 +58,18 @@ struct Client {
 
 impl Client {
     fn start(descriptors: usize) -> Self {
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        Self::of_user(0, descriptors)
+    }
+
+    /// The executable must be readable for that user.
+    fn of_user(uid: u32, descriptors: usize) -> Self {
+        let mut command = Command::new("/proc/self/exe");
+        command.uid(uid);
         command.args(["client", &descriptors.to_string()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         Self {
+            uid,
             mouth: child.stdin.take().unwrap(),
             ear: BufReader::new(child.stdout.take().unwrap()),
             child,
@@ -65,17 +77,18 @@ impl Client {
     }
 
     /// The flow of a new socket.
-    fn open(&mut self) -> Flow {
+    fn open(&mut self) -> (Flow, u32) {
         self.mouth.write_all(b"\n").unwrap();
         let mut line = String::new();
         self.ear.read_line(&mut line).unwrap();
         let remote: SocketAddr = REMOTE.parse().unwrap();
-        Flow {
+        let flow = Flow {
             direction: Direction::Outgoing,
             protocol: Protocol::UDP,
             local: Endpoint::new(remote.ip(), line.trim().parse().unwrap()),
             remote: Endpoint::new(remote.ip(), remote.port()),
-        }
+        };
+        (flow, self.uid)
     }
 }
 
@@ -86,15 +99,46 @@ impl Drop for Client {
     }
 }
 
+/// A control group of its own for one process; removed at the end.
+struct Group {
+    folder: PathBuf,
+    client: Option<Client>,
+}
+
+impl Group {
+    fn start(number: usize) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let line = mounts.lines().find(|line| line.contains(" - cgroup2 ")).unwrap();
+        let tree = line.split(' ').nth(4).unwrap();
+        let folder = PathBuf::from(format!("{tree}/pm-measure-{}-{number}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        let client = Client::start(DESCRIPTORS);
+        fs::write(folder.join("cgroup.procs"), client.child.id().to_string()).unwrap();
+        Self {
+            folder,
+            client: Some(client),
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.client = None;
+        let _removed = fs::remove_dir(&self.folder);
+    }
+}
+
 fn measure() {
     let status = Status::new(process_resolver::ABOUT);
     let ladder = Ladder::new(SocketLookup::Auto, 4096, 65_536, &status);
+    let mut grouped: Vec<_> = (0..OLD).map(Group::start).collect();
+    let mut users: Vec<_> = (0..OLD).map(|_| Client::of_user(65_534, DESCRIPTORS)).collect();
     let mut neighbours: Vec<_> = (0..NEIGHBOURS).map(|_| Client::start(DESCRIPTORS)).collect();
     for neighbour in &mut neighbours {
         neighbour.open();
     }
     let mut known: Vec<_> = (0..24).map(|_| Client::start(6)).collect();
-    let asked = |what: &str, count: usize, next: &mut dyn FnMut(usize) -> Flow| {
+    let asked = |what: &str, count: usize, next: &mut dyn FnMut(usize) -> (Flow, u32)| {
         let taken = (0..count).map(|round| answer(&ladder, &next(round))).collect();
         report(what, taken);
     };
@@ -125,15 +169,23 @@ fn measure() {
     asked("a process that was there before", 100, &mut |round| {
         neighbours.get_mut(round * 3).unwrap().open()
     });
+    asked(
+        "an old one in a cgroup of its own asks first",
+        OLD,
+        &mut |round| grouped.get_mut(round).unwrap().client.as_mut().unwrap().open(),
+    );
+    asked("an old one of another user asks first", OLD, &mut |round| {
+        users.get_mut(round).unwrap().open()
+    });
     println!("{:?}", status.snapshot().counters);
 }
 
 /// Microseconds.
-fn answer(ladder: &Ladder, flow: &Flow) -> f64 {
+fn answer(ladder: &Ladder, (flow, uid): &(Flow, u32)) -> f64 {
     let start = cpu();
-    let answer = match ladder.quick(flow, Some(0)) {
+    let answer = match ladder.quick(flow, Some(*uid)) {
         Quick::Done(answer) => answer,
-        Quick::Search(_) => ladder.search(flow, Some(0)),
+        Quick::Search(search) => ladder.search(flow, Some(*uid), search),
     };
     let taken = cpu() - start;
     assert!(answer.known.is_ok(), "{flow} was not found");
@@ -150,7 +202,7 @@ fn report(what: &str, mut taken: Vec<f64>) {
     let at = |share: usize| taken.get((taken.len() - 1) * share / 100).unwrap();
     let mean = taken.iter().sum::<f64>() / taken.len() as f64;
     println!(
-        "{what:<40} p50 {:>8.1} µs   p99 {:>8.1}   mean {mean:>8.1}",
+        "{what:<46} p50 {:>8.1} µs   p99 {:>8.1}   mean {mean:>8.1}",
         at(50),
         at(99)
     );

@@ -10,7 +10,9 @@ use moka::sync::Cache;
 use verdict::{Parent, Process};
 
 use crate::{
-    details::{Directory, Image, Reader},
+    details::{Read, Reader, Unread},
+    directory::{Directory, Image},
+    host::Host,
     script,
 };
 
@@ -67,11 +69,11 @@ pub struct Processes {
 
 impl Processes {
     /// Holds a descriptor for each of at most `capacity` processes, and a quarter more for ancestors.
-    pub fn new(capacity: u64) -> Self {
+    pub fn new(capacity: u64, host: Host) -> Self {
         Self {
             by_pid: Cache::new(capacity),
             ancestors: Cache::new(capacity / 8),
-            reader: Reader::of_this_host(),
+            reader: Reader::new(host),
             serial: AtomicU64::new(0),
         }
     }
@@ -96,26 +98,33 @@ impl Processes {
         self.by_pid.get(&pid)
     }
 
-    /// The process with this id, read now unless known. `None`: it ended, or is none.
-    pub fn get(&self, pid: u32) -> Option<Arc<Known>> {
-        self.cached(pid).or_else(|| self.read(pid))
+    /// The process with this id, or of the thread with this id; read now unless known. `None`: it ended, or is none.
+    pub fn get(&self, id: u32) -> Option<Arc<Known>> {
+        self.cached(id).or_else(|| match self.read(id) {
+            Err(Unread::ThreadOf(pid)) => self.cached(pid).or_else(|| self.read(pid).ok()),
+            read => read.ok(),
+        })
     }
 
-    /// Reads it, whatever is known.
-    pub fn read(&self, pid: u32) -> Option<Arc<Known>> {
-        let directory = Directory::open(pid).ok()?;
-        let (mut process, image, parent) = self.reader.read(&directory)?;
-        process.parents = self.parents(parent);
+    fn read(&self, pid: u32) -> Result<Arc<Known>, Unread> {
+        let (read, directory) = self.read_now(pid)?;
+        let mut process = read.process;
+        process.parents = self.parents(read.parent);
         let known = Arc::new(Known {
             serial: self.serial.fetch_add(1, Ordering::Relaxed) + 1,
             directory,
-            image,
+            image: read.image,
             hash: OnceLock::new(),
             last_descriptor: AtomicU32::new(2),
             process: Arc::new(process),
         });
-        self.by_pid.insert(known.process.pid, Arc::clone(&known));
-        Some(known)
+        self.by_pid.insert(pid, Arc::clone(&known));
+        Ok(known)
+    }
+
+    fn read_now(&self, pid: u32) -> Result<(Read, Directory), Unread> {
+        let directory = Directory::of_process(pid).map_err(|_| Unread::Gone)?;
+        Ok((self.reader.read(pid, &directory)?, directory))
     }
 
     /// Nearest first. Ancestors are remembered: most processes have the same ones.
@@ -135,15 +144,15 @@ impl Processes {
         if let Some(ancestor) = self.ancestors.get(&pid).filter(|known| known.is_current()) {
             return Some(ancestor);
         }
-        let directory = Directory::open(pid).ok()?;
-        let (process, image, next) = self.reader.read(&directory)?;
+        let (read, directory) = self.read_now(pid).ok()?;
+        let next = read.parent;
         let ancestor = Arc::new(Ancestor {
-            parent: as_parent(&process),
+            parent: as_parent(&read.process),
             next,
             // whoever it is a child of may end: it then has another parent
             next_directory: (next != 0).then(|| Directory::open(next).ok()).flatten(),
             directory,
-            image,
+            image: read.image,
         });
         self.ancestors.insert(pid, Arc::clone(&ancestor));
         Some(ancestor)

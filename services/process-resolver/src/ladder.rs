@@ -4,11 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::status::{Counter, Status};
 use serde::Deserialize;
-use verdict::Flow;
+use verdict::{Cgroup, Flow};
 
 use crate::{
+    cgroups::Groups,
     diag::{Diag, Found},
     holders::{Holders, Step},
+    host::Host,
     known::{Known, Processes},
     tables,
 };
@@ -42,6 +44,8 @@ pub struct Answer {
     pub known: Result<Arc<Known>, Miss>,
     /// The socket, where it was found.
     pub socket: Option<Found>,
+    /// Where the socket was made, as far as that is to be seen.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 /// What a quick look gave.
@@ -58,7 +62,7 @@ pub enum Quick {
 pub enum Search {
     /// The kernel's quick answer has no such socket; the tables are to be read. Mostly it is closed already.
     Socket,
-    /// The socket is there, its holder is to be found.
+    /// The socket is there, its holder or its cgroup is to be found.
     Holder,
 }
 
@@ -68,6 +72,7 @@ pub struct Ladder {
     /// Processes read before.
     pub processes: Processes,
     holders: Holders,
+    groups: Groups,
     diag: Option<Mutex<Diag>>,
     tables: bool,
     counters: Counters,
@@ -79,12 +84,37 @@ struct Counters {
     near: Counter,
     newest: Counter,
     recent: Counter,
+    cgroup: Counter,
+    owner: Counter,
     all: Counter,
     no_socket: Counter,
     no_process: Counter,
     tables: Counter,
+    unknown_cgroups: Counter,
     processes: Counter,
     sockets: Counter,
+    cgroups: Counter,
+}
+
+impl Counters {
+    fn of(status: &Status) -> Self {
+        Self {
+            cached: status.counter("holders_cached"),
+            near: status.counter("holders_near"),
+            newest: status.counter("holders_newest"),
+            recent: status.counter("holders_recent"),
+            cgroup: status.counter("holders_cgroup"),
+            owner: status.counter("holders_owner"),
+            all: status.counter("holders_all"),
+            no_socket: status.counter("misses_no_socket"),
+            no_process: status.counter("misses_no_process"),
+            tables: status.counter("sockets_from_tables"),
+            unknown_cgroups: status.counter("cgroups_unknown"),
+            processes: status.counter("processes_cached_now"),
+            sockets: status.counter("sockets_cached_now"),
+            cgroups: status.counter("cgroups_cached_now"),
+        }
+    }
 }
 
 impl Ladder {
@@ -103,23 +133,20 @@ impl Ladder {
                     None
                 }
             });
+        let (host, own) = Host::open();
+        if let Some(error) = own {
+            let text = format!(
+                "paths are as this service sees them, not as the host does: pid 1 cannot be looked at ({error}); allow CAP_SYS_PTRACE"
+            );
+            status.raise("no-host-view", text);
+        }
         Self {
-            processes: Processes::new(processes),
+            processes: Processes::new(processes, host),
             holders: Holders::new(sockets),
+            groups: Groups::default(),
             tables: lookup != SocketLookup::SockDiag || diag.is_none(),
             diag,
-            counters: Counters {
-                cached: status.counter("holders_cached"),
-                near: status.counter("holders_near"),
-                newest: status.counter("holders_newest"),
-                recent: status.counter("holders_recent"),
-                all: status.counter("holders_all"),
-                no_socket: status.counter("misses_no_socket"),
-                no_process: status.counter("misses_no_process"),
-                tables: status.counter("sockets_from_tables"),
-                processes: status.counter("processes_cached_now"),
-                sockets: status.counter("sockets_cached_now"),
-            },
+            counters: Counters::of(status),
         }
     }
 
@@ -134,61 +161,67 @@ impl Ladder {
             }
             _ => self.socket(flow, uid),
         };
-        match socket {
-            Some(socket) if socket.inode != 0 => self
-                .holder(socket)
-                .map_or(Quick::Search(Search::Holder), Quick::Done),
-            socket => Quick::Done(self.nobody(socket)),
+        let found = match socket.filter(|socket| socket.inode != 0) {
+            Some(socket) => match self.holders.find_quickly(&self.processes, &socket) {
+                Some(found) => Some(found),
+                None => return Quick::Search(Search::Holder),
+            },
+            None => None,
+        };
+        let guess = found.as_ref().map(|(known, _)| &known.process.cgroup);
+        if socket.is_some_and(|socket| self.is_new_group(socket.cgroup_id, guess)) {
+            return Quick::Search(Search::Holder);
         }
+        Quick::Done(self.answer(socket, found))
     }
 
-    /// May take tens of milliseconds: not for the thread that answers others.
-    pub fn search(&self, flow: &Flow, uid: Option<u32>) -> Answer {
+    /// May take tens of milliseconds: not for the thread that answers others. `search`: what the quick look said.
+    pub fn search(&self, flow: &Flow, uid: Option<u32>, search: Search) -> Answer {
         // asked again, since this one may have waited: for a socket that is closed, nobody is looked for
-        let Some(socket) = self.socket(flow, uid).filter(|socket| socket.inode != 0) else {
-            return self.nobody(self.kernel(flow));
-        };
-        if let Some(answer) = self.holder(socket) {
-            return answer;
+        let socket = self.socket(flow, uid).or_else(|| self.kernel(flow));
+        if let Some(id) = socket.map(|socket| socket.cgroup_id).filter(|id| *id != 0)
+            && !self.groups.learn(id)
+        {
+            self.counters.unknown_cgroups.add(1);
         }
-        match self.holders.find_slowly(&self.processes, socket.inode) {
-            Some((known, step)) => {
+        let open = socket.filter(|socket| socket.inode != 0);
+        let found = open.and_then(|socket| {
+            // whoever has this socket was not looked for yet
+            let first =
+                (search == Search::Socket).then(|| self.holders.find_quickly(&self.processes, &socket));
+            let slowly = || self.holders.find_slowly(&self.processes, &self.groups, &socket);
+            first.flatten().or_else(slowly)
+        });
+        self.answer(socket, found)
+    }
+
+    /// `guess`: the cgroup of the socket's holder.
+    fn is_new_group(&self, id: u64, guess: Option<&Cgroup>) -> bool {
+        if let Some(guess) = guess.filter(|_| self.groups.is_new(id)) {
+            self.groups.guess(id, guess);
+        }
+        self.groups.is_new(id)
+    }
+
+    fn answer(&self, socket: Option<Found>, found: Option<(Arc<Known>, Step)>) -> Answer {
+        let known = match (found, socket) {
+            (Some((known, step)), _) => {
                 self.count(step);
-                Answer {
-                    known: Ok(known),
-                    socket: Some(socket),
-                }
+                Ok(known)
             }
-            None => self.nobody(Some(socket)),
-        }
-    }
-
-    fn holder(&self, socket: Found) -> Option<Answer> {
-        let (known, step) = self
-            .holders
-            .find_quickly(&self.processes, socket.inode, Some(socket.uid))?;
-        self.count(step);
-        Some(Answer {
-            known: Ok(known),
-            socket: Some(socket),
-        })
-    }
-
-    fn nobody(&self, socket: Option<Found>) -> Answer {
-        let miss = if socket.is_some() {
-            Miss::NoProcess
-        } else {
-            Miss::NoSocket
+            (None, Some(_)) => {
+                self.counters.no_process.add(1);
+                Err(Miss::NoProcess)
+            }
+            (None, None) => {
+                self.counters.no_socket.add(1);
+                Err(Miss::NoSocket)
+            }
         };
-        let counter = if socket.is_some() {
-            &self.counters.no_process
-        } else {
-            &self.counters.no_socket
-        };
-        counter.add(1);
         Answer {
-            known: Err(miss),
+            known,
             socket,
+            cgroup: socket.and_then(|socket| self.groups.name(socket.cgroup_id)),
         }
     }
 
@@ -221,11 +254,14 @@ impl Ladder {
             Step::Near => &self.counters.near,
             Step::Newest => &self.counters.newest,
             Step::Recent => &self.counters.recent,
+            Step::Cgroup => &self.counters.cgroup,
+            Step::Owner => &self.counters.owner,
             Step::All => &self.counters.all,
         };
         counter.add(1);
         self.counters.processes.set(self.processes.count());
         self.counters.sockets.set(self.holders.count());
+        self.counters.cgroups.set(self.groups.count());
     }
 }
 

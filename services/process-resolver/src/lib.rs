@@ -1,14 +1,18 @@
 //! Answers which process a flow belongs to.
 //!
-//! A flow has a socket ([`diag`], [`tables`]), a socket has an inode, some process holds it ([`holders`]), and that process
-//! is read ([`details`]) and remembered ([`known`]). [`ladder`] puts these together.
+//! A flow has a socket ([`diag`], [`tables`]), a socket has an inode and a cgroup ([`cgroups`]), some process holds it
+//! ([`holders`]), and that process is read ([`details`]), named as the host names it ([`host`]) and remembered ([`known`]).
+//! [`ladder`] puts these together.
 
 pub mod cgroup;
+pub mod cgroups;
 pub mod config;
 pub mod details;
 pub mod diag;
+pub mod directory;
 pub mod hash;
 pub mod holders;
+pub mod host;
 pub mod known;
 pub mod ladder;
 pub mod mounts;
@@ -16,6 +20,5 @@ pub mod rpc;
 pub mod script;
 pub mod start;
 pub mod tables;
-pub mod young;
 
 pub use start::{ABOUT, Args, run};

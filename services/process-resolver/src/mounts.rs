@@ -1,15 +1,11 @@
-//! Which mounts are the host's: those of pid 1's mount namespace.
-//!
-//! The path of a file on such a mount is the kernel's word. On any other mount it is whatever somebody made it: a user may
-//! mount anything anywhere in a namespace of their own, and execute it from outside, through a descriptor. So the mount of
-//! the file counts, not the namespace of the process.
+//! The mounts of a process's mount namespace.
 //!
 //! Source: `proc_pid_mountinfo(5)`: the first word is the mount's id, unique among all namespaces as long as it is mounted;
 //! `poll(2)` tells of changes.
 
 use std::{
     fs::File,
-    io::{Read as _, Seek as _},
+    io::{self, Read as _, Seek as _},
     os::fd::BorrowedFd,
     sync::{Mutex, PoisonError},
 };
@@ -20,29 +16,28 @@ use rustix::{
 };
 
 /// Kept up to date.
-#[derive(Debug)]
-pub struct HostMounts(Mutex<Table>);
+#[derive(Debug, Default)]
+pub struct Mounts(Mutex<Table>);
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Table {
     file: Option<File>,
     /// Sorted.
     ids: Vec<u64>,
 }
 
-impl HostMounts {
-    /// Of pid 1, or of this process where that is not to be seen.
-    pub fn open() -> Self {
-        let file = File::open("/proc/1/mountinfo").or_else(|_| File::open("/proc/self/mountinfo"));
+impl Mounts {
+    /// Of the process with this name under `/proc`.
+    pub fn of(process: &str) -> io::Result<Self> {
         let mut table = Table {
-            file: file.ok(),
+            file: Some(File::open(format!("/proc/{process}/mountinfo"))?),
             ids: Vec::new(),
         };
         table.read();
-        Self(Mutex::new(table))
+        Ok(Self(Mutex::new(table)))
     }
 
-    /// The host has this mount, at this moment.
+    /// It has this mount, at this moment.
     pub fn has(&self, id: u64) -> bool {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if table.changed() {
@@ -102,7 +97,7 @@ mod tests {
 
     #[test]
     fn our_own_program_is_on_a_mount_of_ours_and_a_file_without_a_place_is_on_none() {
-        let mounts = HostMounts::open();
+        let mounts = Mounts::of("1").unwrap();
         let own = File::open("/proc/self").unwrap();
         assert!(mounts.has(of(own.as_fd(), "exe").unwrap()));
         let nowhere = rustix::fs::memfd_create("x", rustix::fs::MemfdFlags::empty()).unwrap();

@@ -118,7 +118,7 @@ impl ProcessResolver for Service {
 fn thorough(ladder: &Ladder, flow: &Flow) -> Result<Arc<Known>, Miss> {
     match ladder.quick(flow, None) {
         Quick::Done(answer) => answer.known,
-        Quick::Search(_) => ladder.search(flow, None).known,
+        Quick::Search(search) => ladder.search(flow, None, search).known,
     }
 }
 
@@ -200,6 +200,7 @@ impl Conversation {
                 let answer = Answer {
                     known: Err(Miss::NoSocket),
                     socket: None,
+                    cgroup: None,
                 };
                 return self.say(request_id, Some(answer));
             }
@@ -208,6 +209,7 @@ impl Conversation {
             Quick::Done(Answer {
                 known: Ok(known),
                 socket,
+                cgroup,
             }) if request.hash && known.hash.get().is_none() => {
                 let hashes = Arc::clone(&self.hashes);
                 self.beside(request_id, Search::Holder, move || {
@@ -215,6 +217,7 @@ impl Conversation {
                     Answer {
                         known: Ok(known),
                         socket,
+                        cgroup,
                     }
                 });
             }
@@ -222,7 +225,7 @@ impl Conversation {
             Quick::Search(search) => {
                 let (ladder, hashes) = (Arc::clone(&self.ladder), Arc::clone(&self.hashes));
                 self.beside(request_id, search, move || {
-                    let answer = ladder.search(&flow, request.uid);
+                    let answer = ladder.search(&flow, request.uid, search);
                     if let (true, Ok(known)) = (request.hash, &answer.known) {
                         add_hash(known, &hashes);
                     }
@@ -277,6 +280,8 @@ impl Conversation {
         };
         let socket = answer.as_ref().and_then(|answer| answer.socket);
         reply.socket_uid = socket.map(|socket| socket.uid);
+        let cgroup = answer.as_ref().and_then(|answer| answer.cgroup.as_deref());
+        reply.socket_cgroup = cgroup.map(Into::into);
         match answer.map(|answer| answer.known) {
             Some(Ok(known)) => {
                 reply.process_key = known.serial;

@@ -5,20 +5,20 @@ use std::{collections::VecDeque, fs};
 /// Pids to try below the latest, at most.
 const NEWEST: u32 = 64;
 /// Young processes that are kept in mind.
-pub const YOUNG: usize = 64;
+pub(super) const YOUNG: usize = 64;
 
 /// Processes that began lately and that no socket was found at, the youngest first.
 #[derive(Debug, Default)]
-pub struct Young {
+pub(super) struct Young {
     /// The latest pid when it was last looked at.
     seen: u32,
     /// The candidates.
-    pub pids: VecDeque<u32>,
+    pub(super) pids: VecDeque<u32>,
 }
 
 impl Young {
     /// Takes in who began since the last look, in front; gives how many pids these are.
-    pub fn look(&mut self) -> usize {
+    pub(super) fn look(&mut self) -> usize {
         let Some(latest) = latest_pid() else { return 0 };
         // pids wrap: then there is nothing between, and the search of all finds it
         let first = latest.saturating_sub(NEWEST).max(self.seen.min(latest)) + 1;

@@ -1,0 +1,168 @@
+//! What the host calls a file: the view of pid 1.
+//!
+//! The path of a file on one of the host's mounts is the kernel's word. On any other mount it is whatever somebody made it:
+//! a user may mount anything anywhere in a namespace of their own, and execute it from outside, through a descriptor. So
+//! the mount of the file counts, not the namespace of the process. Of a file on another mount, the host must have that very
+//! file at that path.
+//!
+//! The host's view is never this service's own as long as pid 1's is to be had: the service manager gives a hardened service
+//! mounts of its own. In a container the host is the container: its pid 1 is the reference, and a file of the outside has
+//! no path there.
+
+use std::{
+    ffi::OsStr,
+    io,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    fd::{AsFd, BorrowedFd, OwnedFd},
+    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat},
+};
+
+use crate::mounts::{self, Mounts};
+
+const DELETED: &[u8] = b" (deleted)";
+
+/// The host's mounts and root.
+#[derive(Debug, Default)]
+pub struct Host {
+    root: Option<OwnedFd>,
+    mounts: Mounts,
+}
+
+/// A file and its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// As whoever opened it sees it.
+    pub claimed: PathBuf,
+    /// And so does the host.
+    pub trusted: bool,
+    /// It is not there any more.
+    pub deleted: bool,
+}
+
+impl Host {
+    /// Of pid 1; where that is not to be seen, of this process, and why. Without `/proc` no path is trusted.
+    pub fn open() -> (Self, Option<io::Error>) {
+        match Self::of("1") {
+            Ok(host) => (host, None),
+            Err(error) => (Self::of("self").unwrap_or_default(), Some(error)),
+        }
+    }
+
+    /// As the process with this name under `/proc` sees it.
+    fn of(process: &str) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self {
+            root: Some(openat(
+                CWD,
+                format!("/proc/{process}/root"),
+                flags,
+                Mode::empty(),
+            )?),
+            mounts: Mounts::of(process)?,
+        })
+    }
+
+    /// The path of the file behind the link `link`. `None`: the link cannot be read.
+    pub fn name(&self, directory: BorrowedFd<'_>, link: &str, file: &Stat) -> Option<Named> {
+        let octets = readlinkat(directory, link, Vec::with_capacity(256))
+            .ok()?
+            .into_bytes();
+        // a file may be called so: then it is there, under its whole name
+        let there = || file.st_nlink > 0 && self.has(Path::new(OsStr::from_bytes(&octets)), file);
+        let gone = octets.strip_suffix(DELETED).filter(|_| !there());
+        let deleted = gone.is_some();
+        let claimed = PathBuf::from(OsStr::from_bytes(gone.unwrap_or(&octets)));
+        let on_host = mounts::of(directory, link).is_some_and(|mount| self.mounts.has(mount));
+        let trusted = on_host || (!deleted && self.has(&claimed, file));
+        Some(Named {
+            claimed,
+            trusted,
+            deleted,
+        })
+    }
+
+    /// The host's name for the file that the process with this directory has at `path`: without links, `.` and `..`.
+    /// `None` where it is no file, or none of the host's.
+    pub fn script(&self, process: BorrowedFd<'_>, path: &Path) -> Option<PathBuf> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(process, "root", flags, Mode::empty()).ok()?;
+        let file = open_in(root.as_fd(), path)?;
+        let stat = fstat(&file).ok()?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return None;
+        }
+        let own = openat(CWD, "/proc/self/fd", flags, Mode::empty()).ok()?;
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file).to_string();
+        let named = self.name(own.as_fd(), &number, &stat)?;
+        (named.trusted && !named.deleted).then_some(named.claimed)
+    }
+
+    /// The host has `file` at `path`.
+    fn has(&self, path: &Path, file: &Stat) -> bool {
+        let there = self.root.as_ref().and_then(|root| open_in(root.as_fd(), path));
+        let there = there.and_then(|there| fstat(there).ok());
+        there.is_some_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
+    }
+}
+
+/// Opens what `root` has at the absolute `path`, following links as a process with that root would.
+fn open_in(root: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    let path = path.is_absolute().then_some(path)?;
+    openat2(root, path, flags, Mode::empty(), resolve).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    fn this() -> OwnedFd {
+        openat(CWD, "/proc/self", OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap()
+    }
+
+    #[test]
+    fn a_script_has_one_name_however_it_is_called() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let script = folder.join("real.py");
+        fs::write(&script, "pass").unwrap();
+        symlink(&script, folder.join("absolute.py")).unwrap();
+        symlink("real.py", folder.join("relative.py")).unwrap();
+        symlink("nowhere", folder.join("dangling.py")).unwrap();
+        let name = |path: PathBuf| Host::open().0.script(this().as_fd(), &path);
+        for path in [
+            "real.py",
+            "absolute.py",
+            "relative.py",
+            "./x/../real.py",
+            ".//real.py",
+        ] {
+            let there = !path.contains('x') || fs::create_dir(folder.join("x")).is_ok();
+            assert!(there && name(folder.join(path)) == Some(script.clone()), "{path}");
+        }
+        for path in ["dangling.py", "none.py", "x"] {
+            assert_eq!(name(folder.join(path)), None, "{path}");
+        }
+        // what is behind these depends on who asks
+        assert_eq!(name("/proc/self/exe".into()), None);
+        assert_eq!(name("real.py".into()), None);
+    }
+
+    #[test]
+    fn a_process_that_is_not_there_has_no_view() {
+        assert!(Host::of("4194305").is_err());
+        let nothing = Host::default();
+        let own = fstat(fs::File::open("/proc/self/exe").unwrap()).unwrap();
+        let named = nothing.name(this().as_fd(), "exe", &own).unwrap();
+        assert!(!named.trusted, "without a view of the host no path is trusted");
+        let own_view = Host::of("self").unwrap();
+        assert!(own_view.name(this().as_fd(), "exe", &own).unwrap().trusted);
+    }
+}
