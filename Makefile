@@ -1,6 +1,7 @@
 # make try    see the firewall at work, in network namespaces of its own
 # make test   everything that must hold
 # make install, make uninstall   on this host, or below DESTDIR
+# make deb, make rpm   a package in target/packages
 # make bench  figures, side by side with other firewalls
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -17,7 +18,7 @@ endif
 SUDO_HERE := $(if $(DESTDIR),,$(SUDO:%=% -E))
 export DESTDIR PREFIX PROGRAMS SYSTEMD ZSHDIR
 
-.PHONY: help setup try build install uninstall test fmt lint programs unit docs licences bench
+.PHONY: help setup try build install uninstall deb rpm test fmt lint programs unit docs licences bench
 
 help:
 	@sed -n 's/^# //;1,4p' Makefile
@@ -40,6 +41,17 @@ install:
 # All but /var/lib/portmaster; with PURGE=1 that too.
 uninstall:
 	@$(SUDO_HERE) scripts/uninstall $(if $(PURGE),--purge)
+
+# ── packages ──
+# Into target/packages.
+deb: build
+	@scripts/setup debhelper
+	PROGRAMS=target/release OUT=target/packages debian/rules binary
+
+rpm: build
+	@scripts/setup rpm
+	rpmbuild -bb --build-in-place --define "_topdir $(CURDIR)/target/rpm" --define "_rpmdir $(CURDIR)/target/packages" \
+		--define "programs target/release" packaging/portmaster.spec
 
 # ── test ──
 test: setup fmt lint programs unit docs licences

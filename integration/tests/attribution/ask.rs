@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use integration::{Service, World, events::channel};
 use proto::{
-    common::v1::GetStateRequest,
+    common::v1::{GetStateRequest, ServiceState},
     resolver::v1::{
         LookupRequest, Miss, ResolveReply, ResolveRequest, lookup_request::Subject,
         process_resolver_client::ProcessResolverClient,
@@ -42,6 +42,11 @@ impl Asker {
     /// Starts the resolver, too.
     pub(crate) fn start(world: &mut World) -> Self {
         world.start_service(Service::Resolver);
+        Self::of(world)
+    }
+
+    /// Of a resolver that runs.
+    pub(crate) fn of(world: &World) -> Self {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let socket = world.socket(Service::Resolver);
         let client = runtime.block_on(async { ProcessResolverClient::new(channel(&socket)) });
@@ -95,11 +100,15 @@ impl Asker {
     }
 
     pub(crate) fn counter(&mut self, name: &str) -> u64 {
-        let state = self.runtime.block_on(self.client.get_state(GetStateRequest {}));
-        let counters = state.unwrap().into_inner().counters;
+        let counters = self.state().counters;
         *counters
             .get(name)
             .unwrap_or_else(|| panic!("no counter {name} among {counters:?}"))
+    }
+
+    pub(crate) fn state(&mut self) -> ServiceState {
+        let state = self.runtime.block_on(self.client.get_state(GetStateRequest {}));
+        state.unwrap().into_inner()
     }
 
     fn ask(&mut self, subject: Subject, hash: bool) -> Result<Process, Miss> {

@@ -7,28 +7,28 @@ use verdict::{Flow, Process, Protocol};
 
 use crate::{
     ask::{Asker, outgoing, world},
-    play::{PYTHON, Play, script},
+    play::{PYTHON, Play},
 };
 
 /// Programs that are no interpreters get their socket from `nc`, bound to this port.
-const NC_PORT: u16 = 5999;
+pub(crate) const NC_PORT: u16 = 5999;
 
 /// Opens a connected UDP socket and says its port.
-fn udp(there: Ipv4Addr) -> String {
+pub(crate) fn udp(there: Ipv4Addr) -> String {
     format!("s = socket(AF_INET, SOCK_DGRAM); s.connect(('{there}', 5000)); say(port(s))")
 }
 
-fn udp_flow(world: &World, port: u16) -> Flow {
+pub(crate) fn udp_flow(world: &World, port: u16) -> Flow {
     outgoing(Protocol::UDP, (world.link.a.v4, port), (world.link.b.v4, 5000))
 }
 
 /// Arguments of `nc` for a socket with the flow `udp_flow(NC_PORT)`.
-fn nc_arguments(world: &World) -> String {
+pub(crate) fn nc_arguments(world: &World) -> String {
     format!("-u -p {NC_PORT} {} 5000", world.link.b.v4)
 }
 
 /// Starts a shell line in the host's namespace and waits for the flow of the `nc` that it becomes.
-fn nc(world: &World, asker: &mut Asker, wrapper: &[&str], line: &str) -> (Play, Process) {
+pub(crate) fn nc(world: &World, asker: &mut Asker, wrapper: &[&str], line: &str) -> (Play, Process) {
     let mut command = world.host.command(wrapper.first().copied().unwrap_or("sh"));
     command.args(wrapper.iter().skip(1));
     if !wrapper.is_empty() {
@@ -53,7 +53,7 @@ fn place_of(process: &Process) -> (u64, u64) {
 }
 
 /// The 22nd field of `stat`, and link targets, read as a person would.
-fn proc_line(pid: u32, script: &str) -> String {
+pub(crate) fn proc_line(pid: u32, script: &str) -> String {
     run(Command::new("sh").args(["-ec", &format!("cd /proc/{pid}; {script}")]))
         .trim()
         .to_owned()
@@ -226,51 +226,6 @@ fn another_program_in_the_same_process_is_seen() {
 }
 
 #[test]
-fn another_script_in_the_same_interpreter_is_seen() {
-    let mut world = world("script");
-    let (first, second) = (world.root().join("first.py"), world.root().join("second.py"));
-    script(
-        &first,
-        &format!(
-            "{}; s.set_inheritable(True); wait(); os.chdir('{}'); os.execv('{PYTHON}', ['python3', '-u', 'second.py'])",
-            udp(world.link.b.v4),
-            world.root().display()
-        ),
-    );
-    script(&second, "say('second')");
-    run(Command::new("chmod").arg("+x").arg(&first));
-    let mut asker = Asker::start(&mut world);
-    let mut play = Play::start(world.host.command(&first));
-    let flow = udp_flow(&world, play.number());
-    assert_eq!(asker.lookup(flow).unwrap().script, Some(first));
-    play.go();
-    assert_eq!(play.hear(), "second");
-    let after = asker.lookup(flow).unwrap();
-    assert_eq!((after.pid, after.script), (play.pid(), Some(second)));
-}
-
-#[test]
-fn a_shell_script_is_named() {
-    let mut world = world("shell");
-    let path = world.root().join("fetch.sh");
-    let there = world.link.b.v4;
-    fs::write(
-        &path,
-        format!("exec 3<>/dev/udp/{there}/5000; echo ready; while read line; do :; done\n"),
-    )
-    .unwrap();
-    let mut command = world.host.command("bash");
-    command.arg(&path);
-    let mut asker = Asker::start(&mut world);
-    let play = Play::start(command);
-    play.hear();
-    let ports = world.host.sh("cut -c 17-20 /proc/net/udp | tail -n 1");
-    let port = u16::from_str_radix(ports.trim(), 16).unwrap();
-    let process = asker.lookup(udp_flow(&world, port)).unwrap();
-    assert_eq!((process.pid, process.script), (play.pid(), Some(path)));
-}
-
-#[test]
 fn a_reused_pid_is_another_process() {
     let mut world = world("reuse");
     let there = world.link.b.v4;
@@ -314,56 +269,6 @@ fn a_reused_pid_is_another_process() {
     let second = named(&mut asker, port, "second");
     assert_eq!(second.pid, first.pid, "the pid was reused");
     assert_eq!(first.executable.path, second.executable.path);
-}
-
-#[test]
-fn a_control_group_names_the_unit() {
-    let Some(root) = unified() else {
-        eprintln!("skipped: this host has no unified control groups");
-        return;
-    };
-    let mut world = world("cgroup");
-    let slice = Group::make(root.join(format!("pm{}.slice", std::process::id())));
-    let unit = Group::make(slice.0.join("weather.service"));
-    let mut play = Play::python(&world, &format!("say('ready'); wait(); {}", udp(world.link.b.v4)));
-    play.hear();
-    fs::write(unit.0.join("cgroup.procs"), play.pid().to_string()).unwrap();
-    play.go();
-    let flow = udp_flow(&world, play.number());
-    let mut asker = Asker::start(&mut world);
-    let cgroup = asker.lookup(flow).unwrap().cgroup;
-    play.kill();
-    assert_eq!(cgroup.unit, "weather.service");
-    assert_eq!(cgroup.slice, slice.0.file_name().unwrap().to_string_lossy());
-    assert!(cgroup.path.ends_with("/weather.service"), "{cgroup:?}");
-}
-
-/// A control group, removed at the end.
-struct Group(std::path::PathBuf);
-
-impl Group {
-    fn make(path: std::path::PathBuf) -> Self {
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // a process that was killed is there until it is reaped by whoever got it
-        for _ in 0..100 {
-            if fs::remove_dir(&self.0).is_ok() {
-                return;
-            }
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
-    }
-}
-
-fn unified() -> Option<std::path::PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let line = mounts.lines().find(|line| line.contains(" - cgroup2 "))?;
-    line.split(' ').nth(4).map(Into::into)
 }
 
 #[test]

@@ -7,8 +7,12 @@
 )]
 
 mod ask;
+mod groups;
+mod host;
 mod identity;
 mod play;
 mod raw;
+mod scripts;
 mod sockets;
 mod stream;
+mod threads;

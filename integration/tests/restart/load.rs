@@ -7,7 +7,10 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use integration::{Booted, Events, Running, booted::INTERNET};
+use integration::{
+    Booted, Events, Running,
+    booted::{Builder, INTERNET},
+};
 use proto::interceptor::v1::Connection;
 use rustix::process::{Signal, kill_process_group};
 use serde::Deserialize;
@@ -59,17 +62,19 @@ pub(crate) struct Outcome {
 }
 
 /// Everything is refused but what the profile of the load allows: whoever is not known is refused.
+pub(crate) fn files(host: Builder) -> Builder {
+    let profile = format!(
+        "[[match]]\npath = \"{PYTHON}\"\n[settings]\ndefault_action = \"allow\"\nblock_incoming = false\n"
+    );
+    let global = "[settings]\ndefault_action = \"block\"\n";
+    host.file(PLACE, SCRIPT)
+        .file("/etc/portmaster/profiles.d/global.toml", global)
+        .file("/etc/portmaster/profiles.d/load.toml", &profile)
+}
+
+/// A host with these, and the product running.
 pub(crate) fn host(label: &str) -> Booted {
-    Booted::builder(label)
-        .file(PLACE, SCRIPT)
-        .file("/etc/portmaster/profiles.d/global.toml", "[settings]\ndefault_action = \"block\"\n")
-        .file(
-            "/etc/portmaster/profiles.d/load.toml",
-            &format!(
-                "[[match]]\npath = \"{PYTHON}\"\n[settings]\ndefault_action = \"allow\"\nblock_incoming = false\n"
-            ),
-        )
-        .start()
+    files(Booted::builder(label)).start()
 }
 
 /// Under way; dropped, it ends.

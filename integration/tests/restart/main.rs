@@ -6,7 +6,9 @@
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+mod endings;
 mod load;
+mod package;
 
 use std::{thread, time::Duration};
 

@@ -111,7 +111,26 @@ impl Conntrack {
         })
     }
 
+    /// The kernel answers, be it that it knows no such connection.
+    pub fn answers(&mut self) -> bool {
+        let nobody = Endpoint::new(std::net::Ipv4Addr::LOCALHOST.into(), 0);
+        let asked = Tuple::of(&Flow {
+            direction: Direction::Outgoing,
+            protocol: verdict::Protocol::UDP,
+            local: nobody,
+            remote: nobody,
+        });
+        match self.ask(&asked) {
+            Ok(_) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        }
+    }
+
     fn get(&mut self, tuple: &Tuple) -> Option<Entry> {
+        self.ask(tuple).ok().flatten()
+    }
+
+    fn ask(&mut self, tuple: &Tuple) -> Result<Option<Entry>, netlink::Error> {
         let mut request = Builder::new();
         request
             .begin(MESSAGE_GET, flags::REQUEST, 1)
@@ -119,13 +138,12 @@ impl Conntrack {
         tuple.write(&mut request, attribute::ORIGINAL);
         request.end();
         let mut entry = None;
-        let answer = self
-            .socket
+        self.socket
             .request("get connection", &request, &mut self.buffer, |message| {
                 entry = Entry::parse(message);
                 false
-            });
-        answer.ok().and(entry)
+            })?;
+        Ok(entry)
     }
 
     /// Sets the bits of `mask` in the connection's mark to those of `mark`. A connection that is gone is no error.

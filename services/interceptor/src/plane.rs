@@ -11,7 +11,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use daemon::status::{Counter, Status};
+use daemon::{
+    ready::Watchdog,
+    status::{Counter, Status},
+};
 use netlink::Builder;
 use tokio::{
     io::unix::AsyncFd,
@@ -241,7 +244,9 @@ async fn read_endings(core: Shared, endings: AsyncFd<Endings>, status: Status) -
     }
 }
 
+/// Rings when the judge has something to do, and often enough that the service manager sees this thread turn.
 async fn keep_time(core: Shared, timer: Rc<Notify>) -> anyhow::Result<()> {
+    let mut watchdog = Watchdog::from_environment();
     loop {
         let next = core.borrow_mut().arm();
         let ring = async {
@@ -250,9 +255,19 @@ async fn keep_time(core: Shared, timer: Rc<Notify>) -> anyhow::Result<()> {
                 None => std::future::pending().await,
             }
         };
+        let turn = async {
+            match watchdog.pause() {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = ring => core.borrow_mut().time_passed(),
             () = timer.notified() => {}
+            () = turn => {}
+        }
+        if watchdog.is_due() && core.borrow_mut().is_well() {
+            watchdog.feed();
         }
     }
 }
@@ -337,6 +352,11 @@ impl Core {
         })?;
         self.carry_out();
         Ok(read)
+    }
+
+    /// The judge can be had, and the kernel answers on the sockets of the packet path.
+    fn is_well(&mut self) -> bool {
+        self.conntrack.answers()
     }
 
     fn answered(&mut self, answer: Answer) {

@@ -26,6 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(3);
 )]
 trait Manager {
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
+
+    /// `running`, `degraded`, `stopping`, …
+    #[zbus(property)]
+    fn system_state(&self) -> zbus::Result<String>;
 }
 
 #[proxy(
@@ -49,8 +53,8 @@ trait Job {
 /// By the job that systemd has for `unit` now. Without an answer it is a restart: rules that stay too long can be removed,
 /// packets that passed undecided cannot be taken back.
 pub async fn ending(unit: &str) -> Ending {
-    match tokio::time::timeout(PATIENCE, job(unit)).await {
-        Ok(Ok(job)) => ending_of(job.as_deref()),
+    match tokio::time::timeout(PATIENCE, ask(unit)).await {
+        Ok(Ok((state, job))) => ending_of(&state, job.as_deref()),
         Ok(Err(error)) => unknown(&error.to_string()),
         Err(_) => unknown("no answer"),
     }
@@ -64,22 +68,28 @@ fn unknown(error: &str) -> Ending {
     Ending::Restart
 }
 
-/// The type of its job, where it has one.
-async fn job(unit: &str) -> zbus::Result<Option<String>> {
+/// The state of the whole system, and the type of the unit's job where it has one.
+async fn ask(unit: &str) -> zbus::Result<(String, Option<String>)> {
     let bus = zbus::connection::Builder::system().build().await?;
-    let unit = ManagerProxy::new(&bus).await?.get_unit(unit).await?;
-    let unit = UnitProxy::builder(&bus).path(unit).build().await?;
+    let manager = ManagerProxy::new(&bus).await?;
+    let state = manager.system_state().await?;
+    let unit = UnitProxy::builder(&bus)
+        .path(manager.get_unit(unit).await?)
+        .build()
+        .await?;
     let (number, job) = unit.job().await?;
     if number == 0 {
-        return Ok(None);
+        return Ok((state, None));
     }
     let job = JobProxy::builder(&bus).path(job).build().await?;
-    job.job_type().await.map(Some)
+    Ok((state, Some(job.job_type().await?)))
 }
 
 /// Words of `org.freedesktop.systemd1(5)`.
-fn ending_of(job: Option<&str>) -> Ending {
+fn ending_of(system: &str, job: Option<&str>) -> Ending {
     match job {
+        // at shutdown the rules stay until the kernel ends: the network may outlive us
+        Some(_) if system == "stopping" => Ending::Restart,
         Some("stop") => Ending::Stop,
         Some(_) => Ending::Restart,
         // a clean end that nobody asked for, as of a signal sent by hand
@@ -93,10 +103,19 @@ mod tests {
 
     #[test]
     fn only_a_job_that_stops_is_a_stop() {
-        assert_eq!(ending_of(Some("stop")), Ending::Stop);
+        assert_eq!(ending_of("running", Some("stop")), Ending::Stop);
         for comes_back in ["restart", "start", "try-restart", "reload-or-start"] {
-            assert_eq!(ending_of(Some(comes_back)), Ending::Restart, "{comes_back}");
+            assert_eq!(
+                ending_of("degraded", Some(comes_back)),
+                Ending::Restart,
+                "{comes_back}"
+            );
         }
-        assert_eq!(ending_of(None), Ending::Crash);
+        assert_eq!(ending_of("running", None), Ending::Crash);
+    }
+
+    #[test]
+    fn at_shutdown_the_rules_stay() {
+        assert_eq!(ending_of("stopping", Some("stop")), Ending::Restart);
     }
 }

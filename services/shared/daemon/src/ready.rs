@@ -55,6 +55,12 @@ impl Watchdog {
         self.pause
     }
 
+    /// Whether [`Self::feed`] would tell: the moment to look whether all is well.
+    pub fn is_due(&self) -> bool {
+        self.pause
+            .is_some_and(|pause| self.last.is_none_or(|last| last.elapsed() >= pause))
+    }
+
     /// The loop made a turn. Cheap enough for each: most of them send nothing.
     pub fn feed(&mut self) {
         let Some(pause) = self.pause else { return };
