@@ -8,6 +8,7 @@ mod access;
 mod attribution;
 mod boot;
 mod install;
+mod lockout;
 mod privileges;
 mod unsound;
 
