@@ -99,6 +99,20 @@ impl Asker {
         })
     }
 
+    /// Asks on a stream that stays open as long as what is returned; returns when the answer is being looked for.
+    pub(crate) fn begin(&mut self, request: ResolveRequest) -> impl Sized + use<> {
+        let client = &mut self.client;
+        self.runtime.block_on(async {
+            let (sender, receiver) = tokio::sync::mpsc::unbounded_channel();
+            sender.send(request).unwrap();
+            let requests = tokio_stream::wrappers::UnboundedReceiverStream::new(receiver);
+            let mut replies = client.resolve(requests).await.unwrap().into_inner();
+            let first = replies.message().await.unwrap().expect("the stream stays open");
+            assert_eq!(first.miss(), Miss::Searching);
+            sender
+        })
+    }
+
     pub(crate) fn counter(&mut self, name: &str) -> u64 {
         let counters = self.state().counters;
         *counters

@@ -66,7 +66,8 @@ fn sender(world: &World, group: &Group, before: &str) -> Play {
     let play = Play::python(
         world,
         &format!(
-            "{before}; many = [open('/dev/null') for _ in range(30)]; say('ready'); wait(); {}; wait(); os._exit(0)",
+            "{before}\n\
+             many = [open('/dev/null') for _ in range(30)]; say('ready'); wait(); {}; wait(); os._exit(0)",
             udp(world.link.b.v4)
         ),
     );

@@ -1,10 +1,12 @@
 //! The data path's stream.
 
+use integration::Service;
 use proto::resolver::v1::{Miss, ResolveRequest};
 use verdict::{Flow, Protocol};
 
 use crate::{
     ask::{Asker, outgoing, world},
+    identity::{NC_PORT, nc_arguments, udp_flow},
     play::Play,
 };
 
@@ -127,4 +129,28 @@ fn a_search_of_everything_does_not_hold_up_others() {
         (reply.request_id == 1).then_some(process.pid)
     });
     assert_eq!(found, Some(holder.pid()));
+}
+
+#[test]
+fn it_stops_at_once_whatever_is_under_way() {
+    let mut world = world("stops");
+    // a program whose hash takes very long: a hole of 64 GiB behind it
+    let app = world.app("app");
+    let file = std::fs::File::options().write(true).open(app.path()).unwrap();
+    file.set_len(64 << 30).unwrap();
+    drop(file);
+    let mut asker = Asker::start(&mut world);
+    let mut command = world.host.command(app.path());
+    command.args(nc_arguments(&world).split(' '));
+    let _play = Play::start(command);
+    let flow = udp_flow(&world, NC_PORT);
+    integration::eventually("nc has its socket", || asker.lookup(flow).ok());
+    let hashing = ResolveRequest {
+        hash: true,
+        ..request(1, Some(flow))
+    };
+    let open = asker.begin(hashing);
+    // a clean end within the five seconds that a service has
+    world.stop(Service::Resolver);
+    drop(open);
 }

@@ -19,6 +19,7 @@ use std::{
 use daemon::status::Status;
 use process_resolver::ladder::{Ladder, Quick, SocketLookup};
 use rustix::time::{ClockId, clock_gettime};
+use tokio_util::sync::CancellationToken;
 use verdict::{Direction, Endpoint, Flow, Protocol};
 
 const NEIGHBOURS: usize = 300;
@@ -130,7 +131,13 @@ impl Drop for Group {
 
 fn measure() {
     let status = Status::new(process_resolver::ABOUT);
-    let ladder = Ladder::new(SocketLookup::Auto, 4096, 65_536, &status);
+    let ladder = Ladder::new(
+        SocketLookup::Auto,
+        4096,
+        65_536,
+        &status,
+        CancellationToken::new(),
+    );
     let mut grouped: Vec<_> = (0..OLD).map(Group::start).collect();
     let mut users: Vec<_> = (0..OLD).map(|_| Client::of_user(65_534, DESCRIPTORS)).collect();
     let mut neighbours: Vec<_> = (0..NEIGHBOURS).map(|_| Client::start(DESCRIPTORS)).collect();

@@ -4,6 +4,7 @@ use std::{fs::File, io, path::PathBuf};
 
 use moka::sync::Cache;
 use sha2::{Digest as _, Sha256};
+use tokio_util::sync::CancellationToken;
 
 /// What tells a file's content apart from its earlier ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -19,13 +20,15 @@ struct Version {
 #[derive(Debug)]
 pub struct Hashes {
     known: Cache<Version, [u8; 32]>,
+    stop: CancellationToken,
 }
 
 impl Hashes {
-    /// Remembers at most `capacity` files.
-    pub fn new(capacity: u64) -> Self {
+    /// Remembers at most `capacity` files. Gives up once `stop` is cancelled: a large file takes seconds.
+    pub fn new(capacity: u64, stop: CancellationToken) -> Self {
         Self {
             known: Cache::new(capacity),
+            stop,
         }
     }
 
@@ -48,6 +51,9 @@ impl Hashes {
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 64 << 10];
         loop {
+            if self.stop.is_cancelled() {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let read = io::Read::read(&mut file, &mut buffer)?;
             if read == 0 {
                 break;

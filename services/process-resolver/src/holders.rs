@@ -24,6 +24,7 @@ mod young;
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use moka::sync::Cache;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cgroups::Groups,
@@ -62,21 +63,26 @@ pub enum Step {
     All,
 }
 
+/// A step and how it is done.
+type Look<'a> = (Step, &'a dyn Fn() -> Option<Arc<Known>>);
+
 /// Bounded caches over `/proc`.
 #[derive(Debug)]
 pub struct Holders {
     places: Cache<u64, Place>,
     recent: Recent,
     young: Mutex<Young>,
+    stop: CancellationToken,
 }
 
 impl Holders {
-    /// Remembers at most `capacity` sockets.
-    pub fn new(capacity: u64) -> Self {
+    /// Remembers at most `capacity` sockets. Searches end early once `stop` is cancelled.
+    pub fn new(capacity: u64, stop: CancellationToken) -> Self {
         Self {
             places: Cache::new(capacity),
             recent: Recent::default(),
             young: Mutex::default(),
+            stop,
         }
     }
 
@@ -88,7 +94,7 @@ impl Holders {
     /// Without looking at more than a few descriptors.
     pub fn find_quickly(&self, processes: &Processes, socket: &Found) -> Option<(Arc<Known>, Step)> {
         // once beyond the latest few, these are looked at closely
-        let steps: [(Step, &dyn Fn() -> Option<Arc<Known>>); 6] = [
+        let steps: [Look<'_>; 6] = [
             (Step::Cached, &|| self.cached(processes, socket)),
             (Step::Near, &|| self.near(processes, socket, CLOSELY, 0)),
             (Step::Newest, &|| self.newest(processes, socket, true)),
@@ -116,11 +122,7 @@ impl Holders {
             })
     }
 
-    fn first(
-        &self,
-        processes: &Processes,
-        steps: &[(Step, &dyn Fn() -> Option<Arc<Known>>)],
-    ) -> Option<(Arc<Known>, Step)> {
+    fn first(&self, processes: &Processes, steps: &[Look<'_>]) -> Option<(Arc<Known>, Step)> {
         let found = steps.iter().find_map(|(step, look)| Some((look()?, *step)))?;
         self.touch(processes, &found.0);
         Some(found)

@@ -7,7 +7,8 @@
 //!
 //! The host's view is never this service's own as long as pid 1's is to be had: the service manager gives a hardened service
 //! mounts of its own. In a container the host is the container: its pid 1 is the reference, and a file of the outside has
-//! no path there.
+//! no path there. Where pid 1 cannot be looked at, this service's own view has to do, which may be another only where it
+//! stands in a mount namespace of its own.
 
 use std::{
     ffi::OsStr,
@@ -19,6 +20,7 @@ use std::{
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat},
+    io::Errno,
 };
 
 use crate::mounts::{self, Mounts};
@@ -44,26 +46,28 @@ pub struct Named {
 }
 
 impl Host {
-    /// Of pid 1; where that is not to be seen, of this process, and why. Without `/proc` no path is trusted.
+    /// Of pid 1; where that is not to be seen, of this process, and why if that makes a difference. Without `/proc` no path
+    /// is trusted.
     pub fn open() -> (Self, Option<io::Error>) {
-        match Self::of("1") {
-            Ok(host) => (host, None),
-            Err(error) => (Self::of("self").unwrap_or_default(), Some(error)),
+        let own = || Self {
+            root: root("self").ok(),
+            mounts: Mounts::of("self").unwrap_or_default(),
+        };
+        match (Mounts::of("1"), root("1")) {
+            (Err(error), _) => (own(), Some(error)),
+            (Ok(mounts), Ok(root)) => {
+                let root = Some(root);
+                (Self { root, mounts }, None)
+            }
+            (Ok(mounts), Err(error)) => {
+                let root = own().root;
+                // a mount belongs to one namespace: with this one, we stand in the host's
+                let of_host =
+                    |root: &OwnedFd| mounts::of(root.as_fd(), ".").is_some_and(|mount| mounts.has(mount));
+                let same = root.as_ref().is_some_and(of_host);
+                (Self { root, mounts }, (!same).then_some(error.into()))
+            }
         }
-    }
-
-    /// As the process with this name under `/proc` sees it.
-    fn of(process: &str) -> io::Result<Self> {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self {
-            root: Some(openat(
-                CWD,
-                format!("/proc/{process}/root"),
-                flags,
-                Mode::empty(),
-            )?),
-            mounts: Mounts::of(process)?,
-        })
     }
 
     /// The path of the file behind the link `link`. `None`: the link cannot be read.
@@ -107,6 +111,11 @@ impl Host {
         let there = there.and_then(|there| fstat(there).ok());
         there.is_some_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
     }
+}
+
+fn root(process: &str) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(CWD, format!("/proc/{process}/root"), flags, Mode::empty())
 }
 
 /// Opens what `root` has at the absolute `path`, following links as a process with that root would.
@@ -156,13 +165,10 @@ mod tests {
     }
 
     #[test]
-    fn a_process_that_is_not_there_has_no_view() {
-        assert!(Host::of("4194305").is_err());
-        let nothing = Host::default();
+    fn without_a_view_of_the_host_no_path_is_trusted() {
         let own = fstat(fs::File::open("/proc/self/exe").unwrap()).unwrap();
-        let named = nothing.name(this().as_fd(), "exe", &own).unwrap();
-        assert!(!named.trusted, "without a view of the host no path is trusted");
-        let own_view = Host::of("self").unwrap();
-        assert!(own_view.name(this().as_fd(), "exe", &own).unwrap().trusted);
+        let named = |host: Host| host.name(this().as_fd(), "exe", &own).unwrap();
+        assert!(!named(Host::default()).trusted);
+        assert!(named(Host::open().0).trusted);
     }
 }

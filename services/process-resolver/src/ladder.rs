@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::status::{Counter, Status};
 use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
 use verdict::{Cgroup, Flow};
 
 use crate::{
@@ -118,8 +119,14 @@ impl Counters {
 }
 
 impl Ladder {
-    /// `processes`, `sockets`: how many are remembered at most.
-    pub fn new(lookup: SocketLookup, processes: u64, sockets: u64, status: &Status) -> Self {
+    /// `processes`, `sockets`: how many are remembered at most. Searches end early once `stop` is cancelled.
+    pub fn new(
+        lookup: SocketLookup,
+        processes: u64,
+        sockets: u64,
+        status: &Status,
+        stop: CancellationToken,
+    ) -> Self {
         let diag = (lookup != SocketLookup::Proc)
             .then(Diag::open)
             .and_then(|opened| match opened {
@@ -136,13 +143,13 @@ impl Ladder {
         let (host, own) = Host::open();
         if let Some(error) = own {
             let text = format!(
-                "paths are as this service sees them, not as the host does: pid 1 cannot be looked at ({error}); allow CAP_SYS_PTRACE"
+                "files are named as this service sees them, not as the host does: pid 1 cannot be looked at ({error}); allow CAP_SYS_PTRACE, or run outside of a mount namespace"
             );
             status.raise("no-host-view", text);
         }
         Self {
             processes: Processes::new(processes, host),
-            holders: Holders::new(sockets),
+            holders: Holders::new(sockets, stop),
             groups: Groups::default(),
             tables: lookup != SocketLookup::SockDiag || diag.is_none(),
             diag,

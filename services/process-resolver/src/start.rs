@@ -54,8 +54,9 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             processes,
             config.sockets.into(),
             &status,
+            shutdown.clone(),
         )),
-        hashes: Arc::new(Hashes::new(HASHES)),
+        hashes: Arc::new(Hashes::new(HASHES, shutdown.clone())),
         searches: Arc::new(Semaphore::new(usize::try_from(config.searches.max(1))?)),
         status: status.clone(),
     };

@@ -74,6 +74,9 @@ impl Search<'_> {
     }
 
     fn one(&self, pid: u32) -> Option<u32> {
+        if self.holders.stop.is_cancelled() {
+            return None;
+        }
         let directory = Directory::of_process(pid).ok()?;
         self.holders.search_one(&directory, pid, self.socket)
     }
