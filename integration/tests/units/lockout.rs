@@ -8,6 +8,8 @@ use std::{
 
 use integration::{Booted, eventually};
 
+use crate::rules_stand;
+
 const CLOSED: &str = "[settings]\ndefault_action = \"block\"\n";
 
 fn connect(host: &Booted, port: u16) -> Option<TcpStream> {
@@ -70,4 +72,54 @@ fn what_a_host_lives_by_is_allowed_where_all_else_is_blocked() {
         let said = explain(program, protocol, to);
         assert!(said.contains("block"), "{program} {to}: {said}");
     }
+}
+
+#[test]
+fn a_start_that_nobody_confirms_goes_back() {
+    let host = Booted::builder("confirm").disabled().start();
+    host.run("portmaster start --confirm 5");
+    assert_eq!(host.property("portmaster.target", "ActiveState"), "active");
+    assert!(rules_stand(&host));
+    host.wait_for("portmaster.target", "inactive");
+    eventually("the rules are gone, one family after the other", || {
+        let rules = host.run("iptables-save; ip6tables-save");
+        (!rules.contains("C17")).then_some(())
+    });
+    // while it goes back, and when it has
+    assert!(!host.attempt("portmaster confirm").status.success());
+    let said = eventually("nothing waits any more", || {
+        let said = integration::booted::text(&host.attempt("portmaster confirm"));
+        (!said.contains("too late")).then_some(said)
+    });
+    assert!(said.contains("nothing waits for a confirmation"), "{said}");
+}
+
+#[test]
+fn a_start_that_is_confirmed_stays_until_it_is_stopped() {
+    let host = Booted::builder("confirm").disabled().start();
+    host.run("portmaster start --confirm 5; portmaster confirm; sleep 6");
+    assert_eq!(host.property("portmaster.target", "ActiveState"), "active");
+    assert!(rules_stand(&host));
+    host.run("portmaster stop");
+    assert!(!rules_stand(&host), "a stop has stopped when it returns");
+    let none = host.attempt_as("nobody", "portmaster start");
+    assert!(!none.status.success() && !rules_stand(&host));
+}
+
+#[test]
+fn an_upgrade_that_was_not_restarted_is_named() {
+    let host = Booted::start("older");
+    assert!(host.run("portmaster upgrade-check").contains("current"));
+    // as a package does it: another file under the same name
+    let policy = "/usr/libexec/portmaster/portmaster-policy";
+    host.run(&format!("cp {policy} {policy}.new; mv {policy}.new {policy}"));
+    let found = host.attempt("portmaster upgrade-check");
+    let said = integration::booted::text(&found);
+    assert_eq!(found.status.code(), Some(1), "{said}");
+    assert!(
+        said.contains("systemctl restart portmaster-policy.service\n"),
+        "{said}"
+    );
+    host.systemctl("restart portmaster-policy.service");
+    host.run("portmaster upgrade-check --json");
 }

@@ -60,6 +60,19 @@ pub enum Command {
     Pause(PauseArgs),
     /// End a pause; needs root
     Resume(ResumeArgs),
+    /// Start the firewall on this host
+    ///
+    /// With --confirm it goes back by itself unless it is confirmed in time, here with Enter or anywhere with `portmaster
+    /// confirm`: whoever is cut off gets in again. Exit status: 0 it runs, 1 it does not, or went back.
+    Start(StartArgs),
+    /// Say that `start --confirm` cut nobody off: it stays
+    Confirm,
+    /// Stop the firewall on this host: everything passes
+    Stop,
+    /// Tell which services run an older binary than the installed one
+    ///
+    /// Exit status: 0 none, 1 some, or one is down.
+    UpgradeCheck(UpgradeCheckArgs),
     /// Try the firewall in a network namespace of its own; nothing else on this machine is touched
     Try(crate::try_cmd::TryArgs),
     /// Run all services in the network namespace where this stands, in the foreground
@@ -68,6 +81,25 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Print the man page, or write the pages of all commands to a folder
     Man(ManArgs),
+}
+
+/// `portmaster start`
+#[derive(Debug, Args)]
+pub struct StartArgs {
+    /// Go back after so many seconds unless confirmed
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(5..=3600))]
+    pub confirm: Option<u32>,
+}
+
+/// `portmaster upgrade-check`
+#[derive(Debug, Args)]
+pub struct UpgradeCheckArgs {
+    /// One JSON object
+    #[arg(long)]
+    pub json: bool,
+    /// Where the services are
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// `portmaster monitor`

@@ -10,6 +10,7 @@ pub mod event_json;
 mod explain;
 mod files;
 pub mod filter;
+mod host;
 mod manual;
 mod monitor;
 mod output;
@@ -22,6 +23,7 @@ mod status;
 mod table;
 pub mod try_cmd;
 pub mod up;
+mod upgrade_check;
 mod users;
 mod wire;
 mod words;
@@ -84,6 +86,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Status(args) => status::run(args, paint).await,
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,
+        Command::Start(args) => host::start(&args).await,
+        Command::Confirm => host::confirm().await,
+        Command::Stop => host::stop().await,
+        Command::UpgradeCheck(args) => upgrade_check::run(args).await,
         Command::Try(args) => try_cmd::run(args).await,
         Command::Up(args) => up::run(args).await,
         Command::Completions(args) => manual::completions(&args),

@@ -54,16 +54,21 @@ struct Whole<'a> {
 }
 
 async fn ask(place: &PlaceArgs, service: Service) -> Report {
-    let late = || Status::deadline_exceeded(format!("no answer within {} s", PATIENCE.as_secs()));
     let socket = place.socket(service).display().to_string();
-    let channel = place.channel(service);
-    match timeout(PATIENCE, get_state(channel, service))
+    match state(place, service).await {
+        Ok(state) => Report::of(service, socket, state),
+        Err(why) => Report::down(service, socket, why),
+    }
+}
+
+/// What the service says about itself, or why it says nothing.
+pub(crate) async fn state(place: &PlaceArgs, service: Service) -> Result<ServiceState, String> {
+    let late = || Status::deadline_exceeded(format!("no answer within {} s", PATIENCE.as_secs()));
+    timeout(PATIENCE, get_state(place.channel(service), service))
         .await
         .unwrap_or_else(|_| Err(late()))
-    {
-        Ok(state) => Report::of(service, socket, state.into_inner()),
-        Err(status) => Report::down(service, socket, place.why(service, &status)),
-    }
+        .map(Response::into_inner)
+        .map_err(|status| place.why(service, &status))
 }
 
 async fn get_state(channel: Channel, service: Service) -> Result<Response<ServiceState>, Status> {

@@ -41,10 +41,14 @@ fn help_and_version_are_no_mistakes_and_wrong_usage_is_64() {
         "connections",
         "rules",
         "explain",
+        "start",
         "status",
+        "stop",
         "try",
         "up",
+        "upgrade-check",
         "completions",
+        "confirm",
         "man",
     ] {
         assert!(out.contains(command), "{command} is not in the help:\n{out}");
@@ -191,6 +195,7 @@ fn there_is_a_man_page_for_every_command() {
     names.sort();
     let commands = [
         "completions",
+        "confirm",
         "connections",
         "explain",
         "man",
@@ -200,9 +205,12 @@ fn there_is_a_man_page_for_every_command() {
         "rules-check",
         "rules-default",
         "rules",
+        "start",
         "status",
+        "stop",
         "try",
         "up",
+        "upgrade-check",
     ];
     let mut expected: Vec<_> = commands
         .iter()

@@ -2,6 +2,8 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
+    os::unix::fs::MetadataExt as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -35,6 +37,28 @@ impl Counter {
     }
 }
 
+/// The file that runs; empty and zero where that is not to be learnt.
+#[derive(Debug, Default)]
+struct Executable {
+    path: String,
+    device: u64,
+    inode: u64,
+}
+
+impl Executable {
+    fn of_this_process() -> Self {
+        const LINK: &str = "/proc/self/exe";
+        let (Ok(path), Ok(file)) = (fs::read_link(LINK), fs::metadata(LINK)) else {
+            return Self::default();
+        };
+        Self {
+            path: path.to_string_lossy().into_owned(),
+            device: file.dev(),
+            inode: file.ino(),
+        }
+    }
+}
+
 /// See the module's head.
 #[derive(Clone, Debug)]
 pub struct Status(Arc<Inner>);
@@ -42,6 +66,7 @@ pub struct Status(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     about: About,
+    executable: Executable,
     started: SystemTime,
     ready: AtomicBool,
     policy_version: AtomicU64,
@@ -55,6 +80,7 @@ impl Status {
     pub fn new(about: About) -> Self {
         Self(Arc::new(Inner {
             about,
+            executable: Executable::of_this_process(),
             started: SystemTime::now(),
             ready: AtomicBool::new(false),
             policy_version: AtomicU64::new(0),
@@ -142,6 +168,9 @@ impl Status {
                 .map(|(name, counter)| ((*name).to_owned(), counter.get()))
                 .collect(),
             policy_version: self.0.policy_version.load(Ordering::Relaxed),
+            executable: self.0.executable.path.clone(),
+            executable_device: self.0.executable.device,
+            executable_inode: self.0.executable.inode,
         }
     }
 
