@@ -19,11 +19,14 @@ use std::{
 
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
-    fs::{CWD, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, readlinkat},
+    fs::{CWD, FileType, Mode, OFlags, Stat, fstat, openat, readlinkat},
     io::Errno,
 };
 
-use crate::mounts::{self, Mounts};
+use crate::{
+    mounts::{self, Mounts},
+    paths::open_in,
+};
 
 const DELETED: &[u8] = b" (deleted)";
 
@@ -94,7 +97,7 @@ impl Host {
     pub fn script(&self, process: BorrowedFd<'_>, path: &Path) -> Option<PathBuf> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(process, "root", flags, Mode::empty()).ok()?;
-        let file = open_in(root.as_fd(), path)?;
+        let file = open_in(root.as_fd(), path).ok()?;
         let stat = fstat(&file).ok()?;
         if !FileType::from_raw_mode(stat.st_mode).is_file() {
             return None;
@@ -107,7 +110,10 @@ impl Host {
 
     /// The host has `file` at `path`.
     fn has(&self, path: &Path, file: &Stat) -> bool {
-        let there = self.root.as_ref().and_then(|root| open_in(root.as_fd(), path));
+        let there = self
+            .root
+            .as_ref()
+            .and_then(|root| open_in(root.as_fd(), path).ok());
         let there = there.and_then(|there| fstat(there).ok());
         there.is_some_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
     }
@@ -116,14 +122,6 @@ impl Host {
 fn root(process: &str) -> Result<OwnedFd, Errno> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     openat(CWD, format!("/proc/{process}/root"), flags, Mode::empty())
-}
-
-/// Opens what `root` has at the absolute `path`, following links as a process with that root would.
-fn open_in(root: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let path = path.is_absolute().then_some(path)?;
-    openat2(root, path, flags, Mode::empty(), resolve).ok()
 }
 
 #[cfg(test)]

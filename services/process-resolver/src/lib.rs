@@ -16,6 +16,7 @@ pub mod host;
 pub mod known;
 pub mod ladder;
 pub mod mounts;
+pub mod paths;
 pub mod rpc;
 pub mod script;
 pub mod start;
