@@ -70,6 +70,30 @@ fn a_program_of_somebodys_own_home_is_named_and_cannot_pose_as_another() {
     assert_eq!(posed["verdict"], "block");
 }
 
+#[test]
+fn a_hardened_service_that_asks_first_after_long_is_found_in_its_unit() {
+    let host = Booted::start("weather");
+    let events = follow(&host);
+    // not by a guess: it began long before others, and its socket is not among its first
+    let code = "import socket, time\nmany = [open('/dev/null') for _ in range(30)]\ntime.sleep(2)\n\
+                s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.sendto(b'x', ('198.18.17.10', 8000)); time.sleep(1000)";
+    let file = "/run/weather.py";
+    host.run(&format!(
+        "cat >{file} <<'END'\n{code}\nEND\nln -s {file} /run/link.py"
+    ));
+    host.run("systemd-run --quiet --unit=weather --uid=nobody --property=PrivateTmp=yes --property=ProtectSystem=strict python3 /run/link.py");
+    let seen = events.wait_for("it is seen", |event| event["remote_port"] == 8000);
+    let process = &seen["process"];
+    let python = host.run("realpath /usr/bin/python3");
+    assert_eq!(process["path"], python.trim(), "{process}");
+    assert_eq!(process["script"], file);
+    assert_eq!(process["cgroup"]["unit"], "weather.service");
+    let status: Value = serde_json::from_str(&host.run("portmaster status --json")).unwrap();
+    let counted = status.to_string();
+    assert!(counted.contains("\"holders_cgroup\":1"), "{counted}");
+    assert!(!counted.contains("no-host-view"), "{counted}");
+}
+
 /// What `portmaster monitor --json` prints.
 struct Events {
     file: std::path::PathBuf,
