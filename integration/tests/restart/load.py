@@ -8,6 +8,7 @@ import time
 
 ECHO, DATAGRAMS, STREAM = 7001, 7002, 7003
 PATIENCE = 15.0
+LONG = 0.02
 over = threading.Event()
 ports = iter(range(8000, 32768))
 
@@ -68,6 +69,9 @@ class Count:
         self.done = self.refused = self.lost = self.failed = 0
         self.took = []
         self.errors = []
+        # the longest wait of each time in which many waited: a restart, seen from here
+        self.waits = []
+        self.waited_until = 0.0
 
     def attempt(self, act):
         begin = time.monotonic()
@@ -81,7 +85,13 @@ class Count:
         except OSError as error:
             self.failed += 1
             self.errors.append(str(error))
-        self.took.append(time.monotonic() - begin)
+        end = time.monotonic()
+        self.took.append(end - begin)
+        if end - begin > LONG:
+            if begin > self.waited_until:
+                self.waits.append(0.0)
+            self.waited_until = end
+            self.waits[-1] = max(self.waits[-1], end - begin)
 
     def told(self):
         took = sorted(self.took) or [0.0]
@@ -94,6 +104,7 @@ class Count:
             "errors": sorted(set(self.errors))[:5],
             "median_ms": took[len(took) // 2] * 1000,
             "longest_ms": took[-1] * 1000,
+            "waits_ms": [wait * 1000 for wait in self.waits],
         }
 
 

@@ -32,6 +32,8 @@ pub(crate) struct Count {
     pub(crate) errors: Vec<String>,
     pub(crate) median_ms: f64,
     pub(crate) longest_ms: f64,
+    /// The longest wait of each time in which attempts had to wait.
+    pub(crate) waits_ms: Vec<f64>,
 }
 
 /// One connection that was open all the time.
@@ -204,6 +206,15 @@ impl fmt::Display for Outcome {
                 "{way} download: {octets} octets, longest pause {longest_pause_ms:.0} ms {error}"
             )?;
         }
+        let mut waits = self.outgoing.datagrams.waits_ms.clone();
+        waits.sort_by(f64::total_cmp);
+        let middle = waits.get(waits.len() / 2).copied().unwrap_or_default();
+        writeln!(
+            f,
+            "without a decision: {} times, median {middle:.0} ms, longest {:.0} ms",
+            waits.len(),
+            waits.last().copied().unwrap_or_default()
+        )?;
         write!(
             f,
             "events: {} connections told, {} dropped",

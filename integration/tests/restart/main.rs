@@ -103,5 +103,11 @@ fn a_killed_policy_loses_nothing() {
 
 #[test]
 fn a_restart_of_the_bus_loses_nothing() {
-    restarts("r-bus", "dbus.service");
+    let host = host("r-bus");
+    // systemd gives up on a bus that is restarted so often
+    let script = "systemctl reset-failed dbus.service; systemctl restart dbus.service";
+    meanwhile(&host, "systemctl restart dbus", || {
+        host.run(script);
+    })
+    .assert_nothing_lost();
 }

@@ -24,7 +24,7 @@ fn connect(host: &Booted, port: u16) -> Option<TcpStream> {
 fn says(stream: &mut TcpStream) -> String {
     let mut said = [0; 256];
     let length = stream.read(&mut said).unwrap();
-    String::from_utf8_lossy(&said[..length]).into_owned()
+    String::from_utf8_lossy(said.get(..length).unwrap()).into_owned()
 }
 
 #[test]
