@@ -124,7 +124,7 @@ impl Load {
                 .all()
                 .into_iter()
                 .filter_map(|event| event.connection)
-                .filter(|connection| is_of_load(connection))
+                .filter(is_of_load)
                 .map(|connection| connection.id)
                 .collect();
             ids.sort_unstable();

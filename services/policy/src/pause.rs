@@ -15,7 +15,7 @@ pub(crate) struct Wanted {
 }
 
 /// Why there is no pause.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Copy, Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0} s is no length of a pause: it takes from 1 s to {max} s (24 hours)", max = Pause::LONGEST.as_secs())]
     Length(u64),
