@@ -1,7 +1,11 @@
 //! The name that a TCP connection asks for, read from the first octets that its opener sends: TLS server name indication
 //! (RFC 6066 §3, RFC 8446 §4.1.2), or HTTP/1's `Host` (RFC 9112 §3.2).
 //!
+//! A QUIC connection says the same TLS hello in its first datagrams: [`quic`].
+//!
 //! The opener chooses these words: a name found here says what it *claims* to ask for. Total over any bytes.
+
+pub mod quic;
 
 /// What the first octets tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,10 +34,17 @@ const SERVER_NAME: u16 = 0;
 
 fn tls(said: &[u8]) -> Sniffed {
     let (handshake, complete) = records(said);
-    match hello_name(&handshake) {
+    match hello(&handshake) {
+        Sniffed::NeedMore if complete => Sniffed::None,
+        sniffed => sniffed,
+    }
+}
+
+/// A TLS client hello, without records around it, as far as it was said.
+fn hello(handshake: &[u8]) -> Sniffed {
+    match hello_name(handshake) {
         Ok(Some(name)) => found(&name),
         Ok(None) => Sniffed::None,
-        Err(Cut) if complete => Sniffed::None,
         Err(Cut) => Sniffed::NeedMore,
     }
 }
@@ -169,11 +180,11 @@ fn is_host_name(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn hello(name: &str) -> Vec<u8> {
+    pub(crate) fn hello(name: &str) -> Vec<u8> {
         let mut server_name = vec![0];
         server_name.extend(u16::try_from(name.len()).unwrap().to_be_bytes());
         server_name.extend(name.as_bytes());
