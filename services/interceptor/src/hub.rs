@@ -72,7 +72,8 @@ impl Hub {
             inner.replay(records);
             inner.journal = Some(journal);
             if is_new {
-                inner.write_anew();
+                // the list that it begins with: nothing lives yet
+                inner.write(&inner.record(Vec::new()));
             }
         }
         Self {
@@ -200,30 +201,36 @@ impl Inner {
             self.recent = Recent::default();
             return 0;
         }
-        let events: Vec<ConnectionEvent> = batch.iter().map(wire::event).collect();
-        self.write(&events);
-        self.recent.push(events.clone(), self.position.sequence);
-        let position = self.position;
-        self.subscribers
+        let record = self.record(batch.iter().map(wire::event).collect());
+        self.write(&record);
+        let ConnectionEvents { events, position, .. } = record;
+        let lost = self
+            .subscribers
             .iter_mut()
-            .map(|subscriber| subscriber.deliver(events.clone(), Some(position)))
-            .sum()
+            .map(|subscriber| subscriber.deliver(events.clone(), position))
+            .sum();
+        self.recent.push(events, self.position.sequence);
+        if self.journal.as_ref().is_some_and(Journal::is_long) {
+            self.write_anew();
+        }
+        lost
     }
 
-    fn write(&mut self, events: &[ConnectionEvent]) {
+    const fn record(&self, events: Vec<ConnectionEvent>) -> ConnectionEvents {
+        ConnectionEvents {
+            events,
+            dropped: 0,
+            position: Some(self.position),
+        }
+    }
+
+    fn write(&mut self, record: &ConnectionEvents) {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let record = ConnectionEvents {
-            events: events.to_vec(),
-            dropped: 0,
-            position: Some(self.position),
-        };
-        if let Err(error) = journal.write(&record) {
+        if let Err(error) = journal.write(record) {
             tracing::warn!(%error, "the journal cannot be written: a restart forgets the live connections");
             self.journal = None;
-        } else if journal.is_long() {
-            self.write_anew();
         }
     }
 

@@ -122,6 +122,23 @@ impl Journal {
     }
 }
 
+#[cfg(test)]
+impl Journal {
+    /// An empty one, kept by nobody.
+    pub(crate) fn unkept() -> Self {
+        Self::create(0).unwrap()
+    }
+
+    /// What the next process would read.
+    pub(crate) fn records(&self) -> Vec<ConnectionEvents> {
+        read_records(self.file.try_clone().unwrap().into()).unwrap().1
+    }
+
+    pub(crate) const fn was_written_anew(&self) -> bool {
+        self.compact > 0
+    }
+}
+
 fn sequence(record: &ConnectionEvents) -> u64 {
     record.position.map_or(0, |Position { sequence, .. }| sequence)
 }

@@ -134,3 +134,25 @@ fn the_journal_tells_the_next_process_all() {
     };
     assert_eq!(ids(&mut Hub { inner }.subscribe(false, Some(place))).1, [2, 1, 3]);
 }
+
+#[test]
+fn a_journal_that_was_written_anew_tells_the_same() {
+    let hub = Hub::new(Some((Journal::unkept(), Vec::new())), 17);
+    // one lives on, the others are over at once; until the journal was too long
+    hub.take(&[event(1, EventKind::Decided)]);
+    let mut last = 1;
+    while !hub.lock().journal.as_ref().unwrap().was_written_anew() {
+        let batch: Vec<_> = (last + 1..last + 100)
+            .flat_map(|id| [event(id, EventKind::Decided), event(id, EventKind::Ended)])
+            .collect();
+        hub.take(&batch);
+        last += 99;
+    }
+    let records = hub.lock().journal.as_ref().unwrap().records();
+    let mut next = Hub::new(None, 18).inner;
+    let next = Arc::get_mut(&mut next).unwrap().get_mut().unwrap();
+    next.replay(records);
+    assert_eq!(next.position, hub.lock().position);
+    let live: Vec<_> = next.live.keys().copied().collect();
+    assert_eq!(live, [1]);
+}
