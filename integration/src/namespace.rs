@@ -117,15 +117,22 @@ impl Drop for Namespace {
 
 /// Removes the namespaces of tests that were killed.
 fn sweep() {
-    let Ok(entries) = fs::read_dir(FOLDER) else { return };
-    for name in entries
+    for name in left_behind(Path::new(FOLDER), maker) {
+        delete(&name);
+    }
+}
+
+/// Names in `folder` of what a process made that has ended; `maker` tells which one, of what is ours.
+pub(crate) fn left_behind(folder: &Path, maker: impl Fn(&str) -> Option<u32>) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let is_gone = |name: &String| maker(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists());
+    entries
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
-    {
-        if maker(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            delete(&name);
-        }
-    }
+        .filter(is_gone)
+        .collect()
 }
 
 /// The process that made `pm-<label>-<pid>-<n>`.

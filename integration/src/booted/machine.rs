@@ -13,7 +13,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::{Namespace, Running, namespace::maker, wait::eventually};
+use crate::{
+    Namespace, Running,
+    namespace::{left_behind, maker},
+    wait::eventually,
+};
 
 /// In them, systemd as pid 1 of a container keeps its units: named hierarchy and unified one, as far as they are there.
 const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"];
@@ -256,36 +260,17 @@ pub(super) fn folder() -> TempDir {
 /// Of tests that were killed.
 fn sweep() {
     sweep_cgroups();
-    let Ok(entries) = fs::read_dir(std::env::temp_dir()) else {
-        return;
-    };
-    for path in entries.flatten().map(|entry| entry.path()) {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let maker = name
-            .strip_prefix(FOLDER)
-            .and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
-        if maker.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-            let _gone = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
-        }
+    let maker = |name: &str| name.strip_prefix(FOLDER)?.split_once('-')?.0.parse().ok();
+    for name in left_behind(&std::env::temp_dir(), maker) {
+        let path = std::env::temp_dir().join(name);
+        let _gone = fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path));
     }
 }
 
 fn sweep_cgroups() {
     for hierarchy in hierarchies() {
-        let Ok(entries) = fs::read_dir(hierarchy) else {
-            continue;
-        };
-        for name in entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok())
-        {
-            if maker(&name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
-                tidy(&name);
-            }
+        for name in left_behind(hierarchy, maker) {
+            tidy(&name);
         }
     }
 }

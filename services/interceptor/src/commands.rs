@@ -1,6 +1,5 @@
 //! What the binary does beside being a service: the rules alone, in, out, or as text.
 
-use anyhow::Context as _;
 use daemon::{Context, Paths};
 use verdict::mark::MarkScheme;
 
@@ -49,12 +48,8 @@ fn print_rules(config: &Config, scheme: MarkScheme) -> anyhow::Result<()> {
 }
 
 async fn apply(config: &Config, scheme: MarkScheme, paths: &Paths) -> anyhow::Result<()> {
-    let firewall = Firewall::new(&config.firewall, scheme)
-        .await?
-        .lock_in(&paths.runtime);
-    let applied = firewall.apply().await.context("load the firewall rules")?;
-    tracing::info!(backend = %applied.backend, "rules loaded and verified");
-    for problem in applied.problems {
+    let (_, problems) = Firewall::load(&config.firewall, scheme, &paths.runtime).await?;
+    for problem in problems {
         tracing::warn!(code = problem.code, "{}", problem.text);
     }
     Ok(())

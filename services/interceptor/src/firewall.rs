@@ -21,6 +21,8 @@ pub use watch::Report;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
+
 use verdict::{
     mark::MarkScheme,
     ruleset::{Deviation, Family, RuleSet, TableName, render},
@@ -120,6 +122,18 @@ impl Firewall {
             backend,
             lock: None,
         })
+    }
+
+    /// Puts the rules in, verified; gives what is not as it should be beside them.
+    pub async fn load(
+        config: &Config,
+        scheme: MarkScheme,
+        runtime: &Path,
+    ) -> anyhow::Result<(Self, Vec<Problem>)> {
+        let firewall = Self::new(config, scheme).await?.lock_in(runtime);
+        let applied = firewall.apply().await.context("load the firewall rules")?;
+        tracing::info!(backend = %applied.backend, "rules loaded and verified");
+        Ok((firewall, applied.problems))
     }
 
     /// Where the lock of the legacy back end lies if this process may not write `/run/xtables.lock` (that is, is not

@@ -165,7 +165,7 @@ impl Queue {
         };
         let socket = Socket::adopt(fd, rustix::net::netlink::NETFILTER).map_err(failed)?;
         let queue = Self { number, socket };
-        queue.check_holder()?;
+        queue.check_holder(options)?;
         queue.configure(options, false)?;
         queue.repeat_undecided().map_err(failed)?;
         Ok(queue)
@@ -173,31 +173,14 @@ impl Queue {
 
     /// A socket that wants the queue for itself is told whether somebody holds it; the kernel's table tells who, to those
     /// who may read it.
-    fn check_holder(&self) -> Result<(), Error> {
+    fn check_holder(&self, options: &QueueOptions) -> Result<(), Error> {
+        if Self::bind(self.number, options).is_ok() {
+            return Err(Error::NotHolding { queue: self.number });
+        }
         let failed = |source| Error::Netlink {
             queue: self.number,
             source,
         };
-        let socket = Socket::open(rustix::net::netlink::NETFILTER, 0).map_err(failed)?;
-        let other = Self {
-            number: self.number,
-            socket,
-        };
-        let mut message = Builder::new();
-        message
-            .begin(MESSAGE_CONFIG, flags::REQUEST | flags::ACK, 1)
-            .octets(&self.header(self.number.0));
-        message
-            .attribute(config_attribute::COMMAND, &[COMMAND_BIND, 0, 0, 0])
-            .end();
-        let mut buffer = [0; 8192];
-        if other
-            .socket
-            .request("bind", &message, &mut buffer, |_| true)
-            .is_ok()
-        {
-            return Err(Error::NotHolding { queue: self.number });
-        }
         let ours = self.socket.port().map_err(failed)?;
         match Statistics::read(self.number) {
             Some(statistics) if statistics.port != ours => Err(Error::Held {

@@ -249,26 +249,23 @@ async fn keep_time(core: Shared, timer: Rc<Notify>) -> anyhow::Result<()> {
     let mut watchdog = Watchdog::from_environment();
     loop {
         let next = core.borrow_mut().arm();
-        let ring = async {
-            match next {
-                Some(at) => tokio::time::sleep_until(at).await,
-                None => std::future::pending().await,
-            }
-        };
-        let turn = async {
-            match watchdog.pause() {
-                Some(pause) => tokio::time::sleep(pause).await,
-                None => std::future::pending().await,
-            }
-        };
+        let turn = watchdog.pause().map(|pause| Instant::now() + pause);
         tokio::select! {
-            () = ring => core.borrow_mut().time_passed(),
+            () = until(next) => core.borrow_mut().time_passed(),
             () = timer.notified() => {}
-            () = turn => {}
+            () = until(turn) => {}
         }
         if watchdog.is_due() && core.borrow_mut().is_well() {
             watchdog.feed();
         }
+    }
+}
+
+/// For ever where there is no such time.
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -15,8 +15,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
 use crate::{
-    judge::{Answer, Miss, Question},
+    judge::{Answer, Question},
     traces::traces,
+    wire,
 };
 
 const PROBLEM: &str = "resolver-unreachable";
@@ -84,12 +85,7 @@ fn request(question: Question) -> ResolveRequest {
 }
 
 fn answer(reply: ResolveReply) -> Result<Answer, convert::Error> {
-    let miss = match reply.miss() {
-        WireMiss::Unspecified | WireMiss::Searching => None,
-        WireMiss::NoSocket => Some(Miss::NoSocket),
-        WireMiss::NoProcess => Some(Miss::NoProcess),
-        WireMiss::Timeout => Some(Miss::Timeout),
-    };
+    let miss = wire::missed(reply.miss());
     Ok(Answer {
         request_id: reply.request_id,
         process_key: reply.process_key,

@@ -131,12 +131,8 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     };
     handover::close_strangers();
     let plane = start_plane(parts)?;
-    let firewall = Firewall::new(&config.firewall, scheme)
-        .await?
-        .lock_in(&paths.runtime);
-    let applied = firewall.apply().await.context("load the firewall rules")?;
-    tracing::info!(backend = %applied.backend, "rules loaded and verified");
-    for problem in applied.problems {
+    let (firewall, problems) = Firewall::load(&config.firewall, scheme, &paths.runtime).await?;
+    for problem in problems {
         status.raise(problem.code, problem.text);
     }
 

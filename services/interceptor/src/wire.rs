@@ -47,14 +47,9 @@ pub fn connection(connection: &Connection) -> v1::Connection {
 
 /// A connection that an earlier process of this service wrote down. Errors name the field that makes no sense.
 pub fn restored(wire: v1::Connection) -> Result<Connection, convert::Error> {
-    let flow: verdict::Flow = wire.flow.unwrap_or_default().try_into()?;
+    let miss = missed(wire.miss());
     let uid = wire.uid;
-    let miss = match WireMiss::try_from(wire.miss) {
-        Ok(WireMiss::NoSocket) => Some(Miss::NoSocket),
-        Ok(WireMiss::NoProcess) => Some(Miss::NoProcess),
-        Ok(WireMiss::Timeout) => Some(Miss::Timeout),
-        _ => None,
-    };
+    let flow: verdict::Flow = wire.flow.unwrap_or_default().try_into()?;
     let process: Option<verdict::Process> = wire.process.map(TryInto::try_into).transpose()?;
     Ok(Connection {
         id: wire.id,
@@ -83,6 +78,16 @@ const fn kind(kind: EventKind) -> v1::EventKind {
         EventKind::Decided => v1::EventKind::Decided,
         EventKind::Redecided => v1::EventKind::Redecided,
         EventKind::Ended => v1::EventKind::Ended,
+    }
+}
+
+/// Why no process is known; `None` where one is, or may still be.
+pub const fn missed(miss: WireMiss) -> Option<Miss> {
+    match miss {
+        WireMiss::Unspecified | WireMiss::Searching => None,
+        WireMiss::NoSocket => Some(Miss::NoSocket),
+        WireMiss::NoProcess => Some(Miss::NoProcess),
+        WireMiss::Timeout => Some(Miss::Timeout),
     }
 }
 

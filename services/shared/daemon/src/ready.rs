@@ -63,10 +63,8 @@ impl Watchdog {
 
     /// The loop made a turn. Cheap enough for each: most of them send nothing.
     pub fn feed(&mut self) {
-        let Some(pause) = self.pause else { return };
-        let now = Instant::now();
-        if self.last.is_none_or(|last| now.duration_since(last) >= pause) {
-            self.last = Some(now);
+        if self.is_due() {
+            self.last = Some(Instant::now());
             tell(&[NotifyState::Watchdog]);
         }
     }
