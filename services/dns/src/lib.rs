@@ -1,0 +1,1 @@
+//! The local DNS server: answers this host's programs, each by its own rules, from a cache and encrypted upstreams.
