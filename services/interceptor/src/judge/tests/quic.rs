@@ -47,7 +47,7 @@ impl Bench {
     }
 
     fn wait_in_vain(&mut self) {
-        self.time = self.judge.next_deadline().unwrap();
+        self.time += Limits::default().attribution_deadline;
         self.judge.on_time(self.now(), &mut self.effects);
     }
 }
