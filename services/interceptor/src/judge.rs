@@ -7,16 +7,17 @@
 //! |---|---|
 //! | unknown | waits; the process is asked for |
 //! | pending | waits with the others of its flow; dropped, this once, where the resolver has too much to do |
-//! | waiting for its name | passes, once, and is looked into |
+//! | waiting for the rest of a QUIC hello | waits with the others of its flow, and is looked into |
+//! | waiting for its name otherwise | passes, once, and is looked into |
 //! | decided | gets the decision's mark at once |
 
 use std::{sync::Arc, time::Duration};
 
 use verdict::{
-    Decision, Direction, Flow, Mark, Protocol, Scope, Verdict, Why,
+    Decision, Direction, Flow, Mark, Verdict, Why,
     mark::MarkScheme,
     packet::{Hook, Packet},
-    policy::{CompiledPolicy, Facts},
+    policy::CompiledPolicy,
 };
 
 mod afterwards;
@@ -26,6 +27,7 @@ mod flows;
 mod limits;
 mod naming;
 mod pending;
+mod said;
 
 pub use attribution::{Answer, Attribution, Miss};
 pub use effects::{Connection, Effects, Event, EventKind, Question, Totals, VerdictFor};
@@ -34,7 +36,8 @@ pub use pending::Waiting;
 
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
-use pending::{Asked, Pending, Taken};
+use pending::{Asked, Joined, Pending};
+use said::Said;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -137,12 +140,12 @@ impl Judge {
         effects: &mut Effects,
     ) -> bool {
         let key = Key::of(seen);
-        if let Some(full) = self
-            .pending
-            .join(&key, arrival.waiting, self.limits.pending_packets)
-        {
-            if full {
-                self.overload(arrival, effects);
+        let (most, said) = (self.limits.pending_packets, said::beginning(packet, seen));
+        if let Some(joined) = self.pending.join(&key, arrival.waiting, most, said) {
+            match joined {
+                Joined::Waits => {}
+                Joined::Full => self.overload(arrival, effects),
+                Joined::Heard(request_id) => self.hear_more(now, request_id, effects),
             }
             return true;
         }
@@ -191,7 +194,14 @@ impl Judge {
                 ..Attribution::default()
             };
             let decision = decision_of_the_mesh();
-            return self.conclude(now, &asked, Arc::new(who), decision, &[arrival.waiting], effects);
+            return self.conclude(
+                now,
+                &asked,
+                Arc::new(who),
+                (decision, None),
+                &[arrival.waiting],
+                effects,
+            );
         }
         let uid = arrival.uid;
         let crowded = self.pending.len() >= self.limits.pending_flows;
@@ -202,8 +212,13 @@ impl Judge {
                 None => return self.overload(arrival, effects),
             }
         }
+        let said = said::beginning(packet, &flow);
+        if !self.pending.has_room_for(said) {
+            return self.overload(arrival, effects);
+        }
         let deadline = now.monotonic + self.limits.attribution_deadline;
-        self.pending.insert(asked, arrival.waiting, deadline);
+        self.pending
+            .insert(asked, arrival.waiting, Said::new(said), deadline);
         self.ask(effects);
     }
 
@@ -222,7 +237,7 @@ impl Judge {
         match self.pending.take(request) {
             // too much to look for, perhaps on purpose: nothing passes for that
             Some(taken) if timeout => self.give_up(&taken.waiting, effects),
-            Some(taken) => self.attributed(now, &taken.asked, who, &taken.waiting, effects),
+            Some(taken) => self.attributed(now, taken, who, effects),
             None => {}
         }
         self.ask(effects);
@@ -265,23 +280,22 @@ impl Judge {
         let answers = self
             .answered
             .is_some_and(|last| now.monotonic.saturating_sub(last) < patience);
-        while let Some(Taken {
-            asked,
-            waiting,
-            was_out,
-        }) = self.pending.take_late(now.monotonic)
-        {
-            self.counts.late += u64::from(was_out);
+        while let Some(taken) = self.pending.take_late(now.monotonic) {
+            if taken.who.is_some() {
+                self.give_up_unnamed(&taken.waiting, effects);
+                continue;
+            }
+            self.counts.late += u64::from(taken.was_out);
             if answers {
-                self.give_up(&waiting, effects);
+                self.give_up(&taken.waiting, effects);
                 continue;
             }
             let who = Attribution {
                 miss: Some(Miss::Timeout),
-                uid: asked.uid,
+                uid: taken.asked.uid,
                 ..Attribution::default()
             };
-            self.attributed(now, &asked, Arc::new(who), &waiting, effects);
+            self.attributed(now, taken, Arc::new(who), effects);
         }
         self.ask(effects);
         for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
@@ -291,64 +305,13 @@ impl Judge {
         }
     }
 
-    fn attributed(
-        &mut self,
-        now: Now,
-        asked: &Asked,
-        mut who: Arc<Attribution>,
-        waiting: &[Waiting],
-        effects: &mut Effects,
-    ) {
-        if who.process.is_none() {
-            self.counts.unattributed += 1;
-        }
-        // the packet's own word, before the process's of now
-        if asked.uid.is_some() && who.uid != asked.uid {
-            Arc::make_mut(&mut who).uid = asked.uid;
-        }
-        let decision = self.decide(now, &asked.flow, &who, None, !asked.payload);
-        self.conclude(now, asked, who, decision, waiting, effects);
-    }
-
-    /// By the policy in force. `may_wait`: where a name could change it and none is known, let the flow pass until it says
-    /// its name.
-    fn decide(
-        &self,
-        now: Now,
-        flow: &Flow,
-        who: &Attribution,
-        domain: Option<&str>,
-        may_wait: bool,
-    ) -> Decision {
-        let profile = self.processes.profile(&self.policy, who);
-        let facts = Facts {
-            flow: *flow,
-            scope: flow.scope(),
-            uid: who.uid,
-            domains: domain.as_slice(),
-            now: now.wall,
-        };
-        let says_names = flow.protocol == Protocol::TCP && flow.scope() != Scope::Localhost;
-        if may_wait && says_names && domain.is_none() && self.policy.wants_name(profile, &facts) {
-            let profile = self.policy.profile_id(profile);
-            return Decision {
-                verdict: Verdict::Allow,
-                why: Why::NameWanted,
-                source: profile.clone(),
-                profile,
-                permanent: false,
-            };
-        }
-        self.policy.decide(profile, &facts)
-    }
-
     /// Marks what waits, remembers the flow, tells of it.
     fn conclude(
         &mut self,
         now: Now,
         asked: &Asked,
         who: Arc<Attribution>,
-        decision: Decision,
+        (decision, domain): (Decision, Option<Arc<str>>),
         waiting: &[Waiting],
         effects: &mut Effects,
     ) {
@@ -372,7 +335,7 @@ impl Judge {
             initial_sequence: asked.initial_sequence,
             state: State::after(&decision, now.monotonic, &self.limits),
             who,
-            domain: None,
+            domain,
             decision,
         };
         if again.is_none() && tracked.decision.why != Why::NameWanted {

@@ -96,6 +96,7 @@ struct Counters {
     late: Counter,
     unparsable: Counter,
     overload: Counter,
+    unnamed: Counter,
     untracked: Counter,
     flows: Counter,
     pending: Counter,
@@ -112,6 +113,7 @@ impl Counters {
             late: status.counter("attribution_late"),
             unparsable: status.counter("packets_unparsable"),
             overload: status.counter("packets_overload"),
+            unnamed: status.counter("packets_unnamed"),
             untracked: status.counter("connections_untracked"),
             flows: status.counter("connections_now"),
             pending: status.counter("pending_now"),
@@ -463,6 +465,7 @@ impl Core {
         self.counters.late.set(counts.late);
         self.counters.unparsable.set(counts.unparsable);
         self.counters.overload.set(counts.overload);
+        self.counters.unnamed.set(counts.unnamed);
         self.counters.untracked.set(counts.untracked);
         self.counters.flows.set(u64::try_from(flows).unwrap_or(u64::MAX));
         self.counters

@@ -73,6 +73,8 @@ pub struct Counts {
     pub unparsable: u64,
     /// Packets refused since too many wait.
     pub overload: u64,
+    /// Packets refused since the rest of a QUIC hello did not come.
+    pub unnamed: u64,
     /// Flows decided.
     pub decided: u64,
     /// Flows decided without their process.

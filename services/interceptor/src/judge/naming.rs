@@ -1,19 +1,112 @@
-//! Flows that pass until they say their name.
+//! Flows that say their name themselves: by TCP they pass until they do, by QUIC they wait.
+//!
+//! QUIC's opener says its hello in one go and expects no answer before it is whole, so that nothing has to pass.
 
 use std::sync::Arc;
 
 use verdict::{
-    Decision, Mark,
+    Decision, Flow, Mark, Protocol, Scope, Verdict, Why,
     packet::{Hook, Packet},
+    policy::Facts,
     sniff::Sniffed,
 };
 
 use super::{
-    Arrival, Effects, EventKind, Judge, Now,
+    Arrival, Attribution, Effects, EventKind, Judge, Now, Waiting,
     flows::{Key, State},
+    pending::Taken,
 };
 
 impl Judge {
+    /// It is known whose a flow is: decide it, if need be by the name that it has said.
+    pub(super) fn attributed(
+        &mut self,
+        now: Now,
+        taken: Taken,
+        mut who: Arc<Attribution>,
+        effects: &mut Effects,
+    ) {
+        let asked = taken.asked;
+        // the packet's own word, before the process's of now
+        if asked.uid.is_some() && who.uid != asked.uid {
+            Arc::make_mut(&mut who).uid = asked.uid;
+        }
+        let says_names = match asked.flow.protocol {
+            Protocol::TCP => !asked.payload,
+            _ => !taken.said.is_empty(),
+        };
+        let mut decision = self.decide(now, &asked.flow, &who, None, says_names);
+        let mut name = None;
+        if decision.why == Why::NameWanted && !taken.said.is_empty() {
+            name = match taken.said.name() {
+                Sniffed::NeedMore => {
+                    let deadline = now.monotonic + self.limits.attribution_deadline;
+                    return self.pending.hold(taken, who, deadline);
+                }
+                Sniffed::Name(name) => Some(Arc::from(name)),
+                Sniffed::None => None,
+            };
+            decision = self.decide(now, &asked.flow, &who, name.as_deref(), false);
+        }
+        self.counts.unattributed += u64::from(who.process.is_none());
+        self.conclude(now, &asked, who, (decision, name), &taken.waiting, effects);
+    }
+
+    /// By the policy in force. `may_wait`: where a name could change it and none is known, let the flow pass until it says
+    /// its name.
+    pub(super) fn decide(
+        &self,
+        now: Now,
+        flow: &Flow,
+        who: &Attribution,
+        domain: Option<&str>,
+        may_wait: bool,
+    ) -> Decision {
+        let profile = self.processes.profile(&self.policy, who);
+        let facts = Facts {
+            flow: *flow,
+            scope: flow.scope(),
+            uid: who.uid,
+            domains: domain.as_slice(),
+            now: now.wall,
+        };
+        let may_wait = may_wait && flow.scope() != Scope::Localhost;
+        if may_wait && domain.is_none() && self.policy.wants_name(profile, &facts) {
+            let profile = self.policy.profile_id(profile);
+            return Decision {
+                verdict: Verdict::Allow,
+                why: Why::NameWanted,
+                source: profile.clone(),
+                profile,
+                permanent: false,
+            };
+        }
+        self.policy.decide(profile, &facts)
+    }
+
+    /// A flow that waits for the rest of its hello has said more.
+    pub(super) fn hear_more(&mut self, now: Now, request_id: u64, effects: &mut Effects) {
+        if self.pending.name(request_id) == Sniffed::NeedMore {
+            return;
+        }
+        let Some(mut taken) = self.pending.take(request_id) else {
+            return;
+        };
+        if let Some(who) = taken.who.take() {
+            self.attributed(now, taken, who, effects);
+        }
+    }
+
+    /// The rest of the hello never came: drops this, once. What passed without its name could be half of a hello that is
+    /// refused when it is whole.
+    pub(super) fn give_up_unnamed(&mut self, waiting: &[Waiting], effects: &mut Effects) {
+        for packet in waiting {
+            self.counts.unnamed += 1;
+            tracing::trace!(why = Why::NameWanted.text(), "packet dropped");
+            effects.verdict(*packet, self.wire(Mark::DROP_ONCE, packet.mark));
+        }
+    }
+
     /// A packet of a flow that passes until it says its name.
     pub(super) fn look_for_name(
         &mut self,

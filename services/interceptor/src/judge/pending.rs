@@ -1,13 +1,15 @@
-//! Flows whose process is being asked for, with the packets that wait for it.
+//! Flows whose process is being asked for, with the packets that wait for it; and those whose process is known and whose
+//! opener has said but a part of its hello.
 
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
-use verdict::Flow;
+use verdict::{Flow, sniff::Sniffed};
 
-use super::{Question, flows::Key};
+use super::{Attribution, Question, flows::Key, said::Said};
 
 /// A packet in the kernel's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,6 +40,20 @@ struct Entry {
     waiting: Vec<Waiting>,
     /// The question is out.
     out: bool,
+    said: Said,
+    /// Known: it waits for the rest of what its opener says.
+    who: Option<Arc<Attribution>>,
+}
+
+/// What became of a packet of a flow that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Joined {
+    /// It waits with the others.
+    Waits,
+    /// Too many wait, or there is no room for what it says.
+    Full,
+    /// It waits, and what it says may be all that was missing; by request.
+    Heard(u64),
 }
 
 /// Flows of one user.
@@ -55,7 +71,13 @@ pub(super) struct Taken {
     pub(super) waiting: Vec<Waiting>,
     /// Its question was out.
     pub(super) was_out: bool,
+    pub(super) said: Said,
+    /// See [`Pending::hold`].
+    pub(super) who: Option<Arc<Attribution>>,
 }
+
+/// Octets of hellos that are kept at once.
+const MOST_SAID: usize = 8 << 20;
 
 /// Entries are in `flows`; all else points to them. All flows get the same time, so that `deadlines` is sorted by itself;
 /// what is answered stays in it until its time comes.
@@ -72,6 +94,8 @@ pub(super) struct Pending {
     unasked: Vec<u64>,
     out: usize,
     last_request: u64,
+    /// Octets of what was said, of all.
+    said: usize,
 }
 
 impl Pending {
@@ -84,18 +108,54 @@ impl Pending {
         self.by_uid.get(&uid).map_or(0, |share| share.count)
     }
 
-    /// Lets a packet wait with its flow. `None`: that flow is not pending; `Some(true)`: too many wait already.
-    pub(super) fn join(&mut self, key: &Key, waiting: Waiting, most: usize) -> Option<bool> {
+    /// Lets a packet wait with its flow. `None`: that flow is not pending.
+    pub(super) fn join(
+        &mut self,
+        key: &Key,
+        waiting: Waiting,
+        most: usize,
+        said: Option<&[u8]>,
+    ) -> Option<Joined> {
+        let room = self.has_room_for(said);
         let entry = self.flows.get_mut(key)?;
-        let full = entry.waiting.len() >= most;
-        if !full {
-            entry.waiting.push(waiting);
+        if entry.waiting.len() >= most || !room || said.is_some_and(|datagram| !entry.said.add(datagram)) {
+            return Some(Joined::Full);
         }
-        Some(full)
+        entry.waiting.push(waiting);
+        let Some(datagram) = said else {
+            return Some(Joined::Waits);
+        };
+        self.said += datagram.len();
+        Some(match entry.who {
+            Some(_) => Joined::Heard(entry.request_id),
+            None => Joined::Waits,
+        })
+    }
+
+    /// A packet that says so much can wait.
+    pub(super) fn has_room_for(&self, said: Option<&[u8]>) -> bool {
+        said.is_none_or(|datagram| self.said + datagram.len() <= MOST_SAID)
     }
 
     /// A flow begins to wait. What is to be asked next: [`Self::next_question`].
-    pub(super) fn insert(&mut self, asked: Asked, waiting: Waiting, deadline: Duration) {
+    pub(super) fn insert(&mut self, asked: Asked, waiting: Waiting, said: Said, deadline: Duration) {
+        let request_id = self.add(asked, vec![waiting], said, None, deadline);
+        self.unasked.push(request_id);
+    }
+
+    /// A flow whose process is known waits on, for the rest of what its opener says.
+    pub(super) fn hold(&mut self, taken: Taken, who: Arc<Attribution>, deadline: Duration) {
+        self.add(taken.asked, taken.waiting, taken.said, Some(who), deadline);
+    }
+
+    fn add(
+        &mut self,
+        asked: Asked,
+        waiting: Vec<Waiting>,
+        said: Said,
+        who: Option<Arc<Attribution>>,
+        deadline: Duration,
+    ) -> u64 {
         self.last_request += 1;
         let request_id = self.last_request;
         let key = Key::of(&asked.flow);
@@ -104,14 +164,26 @@ impl Pending {
         let share = self.by_uid.entry(asked.uid).or_default();
         share.count += 1;
         share.order.push_back(request_id);
-        self.unasked.push(request_id);
+        self.said += said.octets();
         let entry = Entry {
             asked,
             request_id,
-            waiting: vec![waiting],
+            waiting,
             out: false,
+            said,
+            who,
         };
         self.flows.insert(key, entry);
+        request_id
+    }
+
+    /// The name that the opener of a flow has said so far.
+    pub(super) fn name(&self, request_id: u64) -> Sniffed {
+        let entry = self
+            .by_request
+            .get(&request_id)
+            .and_then(|key| self.flows.get(key));
+        entry.map_or(Sniffed::None, |entry| entry.said.name())
     }
 
     /// The newest question that is not out, while fewer than `most` are.
@@ -151,7 +223,8 @@ impl Pending {
 
     /// Nobody will answer what is out: everything is to be asked again.
     pub(super) fn forget_questions(&mut self) {
-        self.unasked = self.by_request.keys().copied().collect();
+        let unknown = self.flows.values().filter(|entry| entry.who.is_none());
+        self.unasked = unknown.map(|entry| entry.request_id).collect();
         self.unasked.sort_unstable();
         self.flows.values_mut().for_each(|entry| entry.out = false);
         self.out = 0;
@@ -162,6 +235,7 @@ impl Pending {
         let entry = self.flows.remove(&key)?;
         debug_assert_eq!(entry.request_id, request_id);
         self.out -= usize::from(entry.out);
+        self.said -= entry.said.octets();
         if let Some(share) = self.by_uid.get_mut(&entry.asked.uid) {
             share.count -= 1;
             if share.count == 0 {
@@ -180,6 +254,8 @@ impl Pending {
             asked: entry.asked,
             waiting: entry.waiting,
             was_out: entry.out,
+            said: entry.said,
+            who: entry.who,
         })
     }
 

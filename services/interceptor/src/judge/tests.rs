@@ -11,6 +11,8 @@ use verdict::{
     policy::model::{Action, Global, Matcher, Profile, Remote, Rule, Settings, Snapshot},
 };
 
+mod quic;
+
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 
@@ -649,6 +651,11 @@ enum Step {
     Time(u64),
     Policy(bool),
     Rubbish(Vec<u8>),
+    Datagram {
+        port: u16,
+        file: &'static str,
+        which: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -664,6 +671,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (0..12_000_u64).prop_map(Step::Time),
         1 => any::<bool>().prop_map(Step::Policy),
         1 => any::<Vec<u8>>().prop_map(Step::Rubbish),
+        4 => (1..4_u16, prop_oneof![Just("rfc9001"), Just("shuffled"), Just("early-data"), Just("cut")], 0..2_usize)
+            .prop_map(|(port, file, which)| Step::Datagram { port, file, which }),
     ]
 }
 
@@ -694,11 +703,19 @@ proptest! {
                     bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
                 }
                 Step::Rubbish(bytes) => { bench.out(&bytes); }
+                Step::Datagram { port, file, which } => {
+                    let datagrams = quic::datagrams(file);
+                    bench.out(&quic::datagram(port, &datagrams[which % datagrams.len()]));
+                }
             }
             answered.extend(bench.marks().into_iter().map(|(id, _)| id));
         }
-        bench.time += Duration::from_secs(3600);
-        bench.judge.on_time(bench.now(), &mut bench.effects);
+        // first nobody is known, then no name
+        for _ in 0..2 {
+            bench.time += Duration::from_secs(3600);
+            bench.judge.on_time(bench.now(), &mut bench.effects);
+        }
+        prop_assert_eq!(bench.judge.sizes().1, 0);
         answered.extend(bench.marks().into_iter().map(|(id, _)| id));
         answered.sort_unstable();
         prop_assert_eq!(answered, (1..=bench.next_packet).collect::<Vec<_>>());
