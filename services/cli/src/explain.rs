@@ -108,6 +108,7 @@ fn by_files(policy: &CompiledPolicy, question: Question) -> Result<Answer> {
         scope: question.flow.scope(),
         uid: process.as_ref().map(|process| process.uid),
         domains: if question.domain.is_empty() { &[] } else { &domains },
+        dns_is_served: true,
         now: SystemTime::now(),
     };
     let explanation = policy.explain(profile, &facts);

@@ -112,6 +112,7 @@ fn explain(in_force: &InForce, process: Option<&Process>, flow: Flow, domain: &s
         scope: flow.scope(),
         uid: process.map(|process| process.uid),
         domains: if domain.is_empty() { &[] } else { &domains },
+        dns_is_served: true,
         now: SystemTime::now(),
     };
     let explanation = policy.explain(policy.profile_for(process), &facts);

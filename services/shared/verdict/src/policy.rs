@@ -29,14 +29,19 @@
 //! - While the owner has [paused](model::Pause) the firewall, what would be refused is allowed instead (`paused`), for
 //!   each packet anew and never for good. What is to be tunnelled stays tunnelled, or refused where it cannot be: a pause
 //!   sends nothing in the clear that the owner wants to be tunnelled.
-//! - With `redirect_dns`, a TCP or UDP flow to port 53 of another host that would pass is sent to the local DNS server
-//!   instead; `block_direct` does not refuse it, since it never gets to that address.
+//! - With `redirect_dns`, and while the local DNS server runs, a TCP or UDP flow to port 53 of another host is sent to that
+//!   server instead, unless a rule refuses this very flow: switches and the default action are for the names that are asked
+//!   there, since the flow itself never gets to that address.
+//!
+//! # Which names
+//!
+//! The DNS server asks the same policy, see [`CompiledPolicy::decide_name`] and [`CompiledPolicy::decide_address`].
 
 mod compiled;
 pub mod file;
 pub mod model;
 
-pub use compiled::{CompileError, CompiledPolicy, Explanation, Facts, ProfileRef};
+pub use compiled::{CompileError, CompiledPolicy, Explanation, Facts, NameDecision, NameFacts, ProfileRef};
 
 /// The shipped defaults as text: what holds where there is no `global.toml`, with a comment for every rule.
 pub const SHIPPED_GLOBAL: &str = include_str!("policy/defaults/global.toml");

@@ -4,6 +4,7 @@ mod decide;
 mod globs;
 mod index;
 mod matching;
+mod names;
 mod settings;
 
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod tests;
 
 use std::time::SystemTime;
 
+pub use self::names::{NameDecision, NameFacts};
 use self::{index::Index, settings::Effective};
 use super::model::{Global, Pause, Profile, Rule, Snapshot};
 use crate::{Decision, Flow, Process, Scope, Source};
@@ -66,6 +68,8 @@ pub struct Facts<'a> {
     pub uid: Option<u32>,
     /// Names that may stand behind the remote address; lower case, no closing dot. A domain rule matches by any of them.
     pub domains: &'a [&'a str],
+    /// The local DNS server stands ready: stray queries can be sent to it.
+    pub dns_is_served: bool,
     /// Wall clock, for rules that expire.
     pub now: SystemTime,
 }

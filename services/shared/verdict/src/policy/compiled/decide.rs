@@ -99,7 +99,8 @@ impl CompiledPolicy {
                 by_rule: false,
             });
         let (verdict, why) = self.fulfil(profile, &wish, facts, steps);
-        let redirected = matches!(verdict, Verdict::Allow | Verdict::Tunnel) && self.is_stray_query(facts);
+        // who may ask for what is decided where the names are known; a rule that is for this very flow still refuses it
+        let redirected = (verdict.passes() || !wish.by_rule) && self.is_stray_query(facts);
         if redirected {
             steps.note(
                 wish.source,
@@ -244,6 +245,7 @@ impl CompiledPolicy {
     fn is_stray_query(&self, facts: &Facts<'_>) -> bool {
         let flow = &facts.flow;
         self.global.redirect_dns
+            && facts.dns_is_served
             && flow.direction == Direction::Outgoing
             && matches!(flow.protocol, Protocol::TCP | Protocol::UDP)
             && flow.remote.port == DNS

@@ -134,6 +134,7 @@ pub(super) fn outcome(rule: &Rule, facts: &Facts<'_>) -> Outcome {
         uid,
         domains,
         now,
+        ..
     } = facts;
     let among = |ranges: &[std::ops::RangeInclusive<u16>], port| {
         ranges.is_empty() || flow.protocol.has_ports() && ranges.iter().any(|range| range.contains(&port))
@@ -195,13 +196,26 @@ fn remote_outcome(rule: &Rule, address: IpAddr, scope: Scope, domains: &[&str]) 
 }
 
 fn is_at(remote: &Remote, address: IpAddr, scope: Scope, domains: &[&str]) -> bool {
+    covers_address(remote, address, scope) || domains.iter().any(|domain| covers_name(remote, domain))
+}
+
+/// The remote is named by address or scope, and this is one of its addresses.
+pub(super) fn covers_address(remote: &Remote, address: IpAddr, scope: Scope) -> bool {
     match remote {
         Remote::Network(network) => network.contains(&address),
         // Addresses of the two families compare too, but no IPv4 address lies between two IPv6 ones.
         Remote::Range(first, last) => *first <= address && address <= *last,
         Remote::Scope(wanted) => *wanted == scope,
-        Remote::Domain(wanted) => domains.iter().any(|domain| domain.eq_ignore_ascii_case(wanted)),
-        Remote::Zone(zone) => domains.iter().any(|domain| is_in_zone(domain, zone)),
+        Remote::Domain(_) | Remote::Zone(_) => false,
+    }
+}
+
+/// The remote is named by name, and this is one of its names.
+pub(super) fn covers_name(remote: &Remote, name: &str) -> bool {
+    match remote {
+        Remote::Domain(wanted) => name.eq_ignore_ascii_case(wanted),
+        Remote::Zone(zone) => is_in_zone(name, zone),
+        Remote::Network(_) | Remote::Range(..) | Remote::Scope(_) => false,
     }
 }
 

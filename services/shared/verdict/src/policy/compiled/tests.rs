@@ -70,6 +70,7 @@ fn facts<'a>(flow: Flow, domains: &'a [&'a str]) -> Facts<'a> {
         scope: flow.scope(),
         uid: Some(1000),
         domains,
+        dns_is_served: true,
         now: NOW,
     }
 }
@@ -338,6 +339,35 @@ fn stray_dns_queries_go_to_the_local_server() {
     assert_eq!(
         decided(&policy, out("8.8.8.8", 853), &[]),
         "block block-direct global#block_direct"
+    );
+    let facts = facts(out("8.8.8.8", 53), &[]);
+    let unserved = policy.decide(
+        ProfileRef::GLOBAL,
+        &Facts {
+            dns_is_served: false,
+            ..facts
+        },
+    );
+    assert_eq!(
+        unserved.verdict,
+        Verdict::Block,
+        "there is no server to send it to"
+    );
+}
+
+#[test]
+fn who_may_reach_nobody_may_ask_the_local_dns_server_which_knows_the_names() {
+    let policy = policy(
+        "redirect_dns = true\n[settings]\ndefault_action = \"block\"\nblock_internet = true\n",
+        &[],
+    );
+    assert_eq!(
+        decided(&policy, out("8.8.8.8", 53), &[]),
+        "redirect-dns dns-redirect global#redirect_dns"
+    );
+    assert_eq!(
+        decided(&policy, out("8.8.8.8", 54), &[]),
+        "block block-internet global#block_internet"
     );
 }
 
@@ -798,6 +828,7 @@ fn decided_after(policy: &CompiledPolicy, flow: Flow, seconds: u64) -> (Verdict,
         scope: flow.scope(),
         uid: None,
         domains: &[],
+        dns_is_served: true,
         now: NOW + Duration::from_secs(seconds),
     };
     let decision = policy.decide(ProfileRef::GLOBAL, &facts);
