@@ -47,3 +47,7 @@ part!(
     /// What passes the packet path.
     interceptor, "portmaster.interceptor.v1"
 );
+part!(
+    /// Who asked for which name, and what became of it.
+    dns, "portmaster.dns.v1"
+);

@@ -25,6 +25,9 @@ words!(
         DnsRedirect,
         Mesh,
         Paused,
+        DnsList,
+        DnsRebinding,
+        DnsSpecial,
     ]
 );
 

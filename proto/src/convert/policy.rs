@@ -67,7 +67,7 @@ impl TryFrom<v1::Pause> for Pause {
 impl From<&Global> for v1::Global {
     fn from(global: &Global) -> Self {
         Self {
-            settings: Some(global.settings.into()),
+            settings: Some((&global.settings).into()),
             rules: global.rules.iter().map(Into::into).collect(),
             redirect_dns: global.redirect_dns,
             incoming_refusal: v1::Action::from(global.incoming_refusal).into(),
@@ -99,7 +99,7 @@ impl From<&Profile> for v1::Profile {
             id: profile.id.to_string(),
             name: profile.name.clone(),
             matchers: profile.matchers.iter().map(Into::into).collect(),
-            settings: Some(profile.settings.into()),
+            settings: Some((&profile.settings).into()),
             rules: profile.rules.iter().map(Into::into).collect(),
         }
     }
@@ -122,8 +122,8 @@ impl TryFrom<v1::Profile> for Profile {
     }
 }
 
-impl From<Settings> for v1::Settings {
-    fn from(settings: Settings) -> Self {
+impl From<&Settings> for v1::Settings {
+    fn from(settings: &Settings) -> Self {
         let action = |action: Option<Action>| action.map_or(v1::Action::Unspecified, Into::into).into();
         Self {
             default_action: action(settings.default_action),
@@ -132,6 +132,10 @@ impl From<Settings> for v1::Settings {
             block_lan: settings.block_lan,
             block_internet: settings.block_internet,
             block_direct: settings.block_direct,
+            block_lists: settings
+                .block_lists
+                .clone()
+                .map(|categories| v1::Categories { categories }),
         }
     }
 }
@@ -156,6 +160,7 @@ impl TryFrom<v1::Settings> for Settings {
             block_lan: wire.block_lan,
             block_internet: wire.block_internet,
             block_direct: wire.block_direct,
+            block_lists: wire.block_lists.map(|lists| lists.categories),
         })
     }
 }

@@ -209,15 +209,19 @@ fn settings() -> impl Strategy<Value = Settings> {
         option::of(action()),
         option::of(answer),
         any::<[Option<bool>; 4]>(),
+        option::of(vec("[a-z]{1,5}", 0..3)),
     )
-        .prop_map(|(default_action, ask_timeout_action, switches)| Settings {
-            default_action,
-            ask_timeout_action,
-            block_incoming: switches[0],
-            block_lan: switches[1],
-            block_internet: switches[2],
-            block_direct: switches[3],
-        })
+        .prop_map(
+            |(default_action, ask_timeout_action, switches, block_lists)| Settings {
+                default_action,
+                ask_timeout_action,
+                block_incoming: switches[0],
+                block_lan: switches[1],
+                block_internet: switches[2],
+                block_direct: switches[3],
+                block_lists,
+            },
+        )
 }
 
 fn matcher() -> impl Strategy<Value = Matcher> {

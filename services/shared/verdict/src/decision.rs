@@ -68,11 +68,17 @@ pub enum Why {
     Mesh,
     /// It would be refused, and the owner paused the firewall for a while.
     Paused,
+    /// The name is on a list that the profile filters by.
+    DnsList,
+    /// A name of the internet was answered with an address of this host or its network.
+    DnsRebinding,
+    /// A registry or the owner's settings say what this name means.
+    DnsSpecial,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Rule,
         Self::GlobalRule,
         Self::BlockIncoming,
@@ -88,6 +94,9 @@ impl Why {
         Self::DnsRedirect,
         Self::Mesh,
         Self::Paused,
+        Self::DnsList,
+        Self::DnsRebinding,
+        Self::DnsSpecial,
     ];
 
     /// Stable text.
@@ -108,6 +117,9 @@ impl Why {
             Self::DnsRedirect => "dns-redirect",
             Self::Mesh => "portmaster-itself",
             Self::Paused => "paused",
+            Self::DnsList => "dns-list",
+            Self::DnsRebinding => "dns-rebinding",
+            Self::DnsSpecial => "dns-special",
         }
     }
 }

@@ -117,7 +117,7 @@ pub struct Matcher {
 }
 
 /// `None`: inherited.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Settings {
     /// What happens when no rule matches. As shipped: allow.
     pub default_action: Option<Action>,
@@ -131,6 +131,9 @@ pub struct Settings {
     pub block_internet: Option<bool>,
     /// Refuse outgoing connections to internet addresses that no name was asked for. As shipped: no.
     pub block_direct: Option<bool>,
+    /// Categories of the DNS server's lists whose names are refused; `*` stands for all of them, none for no list. As
+    /// shipped: all.
+    pub block_lists: Option<Vec<String>>,
 }
 
 /// What one application, or group of them, may do.

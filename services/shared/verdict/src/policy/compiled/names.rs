@@ -9,7 +9,7 @@ use std::{net::IpAddr, time::SystemTime};
 use super::{
     Compiled, CompiledPolicy, ProfileRef,
     matching::{covers_address, covers_name},
-    settings::Set,
+    settings::{ALL_LISTS, Set},
 };
 use crate::{
     Decision, Direction, Scope, Source, Verdict, Why,
@@ -61,6 +61,13 @@ impl CompiledPolicy {
             decision: self.decision_of(profile, action, why, source, facts.now),
             by_rule,
         }
+    }
+
+    /// Whether this profile refuses the names of a list of that category, and which setting says so.
+    pub fn blocks_list(&self, profile: ProfileRef, category: &str) -> Option<Source> {
+        let lists = &self.compiled(profile).settings.block_lists;
+        let meant = |word: &String| word == ALL_LISTS || word == category;
+        lists.value.iter().any(meant).then(|| lists.source.clone())
     }
 
     /// Whether a program may be told that address: `None` where nothing speaks against it.
@@ -296,6 +303,16 @@ mod tests {
             "block block-internet global#block_internet"
         );
         assert_eq!(address(&policy, "printer.lan", "192.168.1.5"), "told");
+    }
+
+    #[test]
+    fn a_profile_chooses_the_lists_that_hold_for_it() {
+        let blocks = |text, category| policy(text).blocks_list(ProfileRef::GLOBAL, category);
+        assert_eq!(blocks("", "ads").as_deref(), Some("shipped#block_lists"));
+        let some = "[settings]\nblock_lists = [\"malware\", \"adult\"]\n";
+        assert_eq!(blocks(some, "malware").as_deref(), Some("global#block_lists"));
+        assert_eq!(blocks(some, "ads"), None);
+        assert_eq!(blocks("[settings]\nblock_lists = []\n", "ads"), None);
     }
 
     #[test]

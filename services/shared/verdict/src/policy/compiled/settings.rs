@@ -5,6 +5,9 @@ use crate::{
     policy::model::{Action, Settings},
 };
 
+/// Stands for every category of lists.
+pub(super) const ALL_LISTS: &str = "*";
+
 /// A value, and the `file#setting` that set it.
 #[derive(Clone, Debug)]
 pub(super) struct Set<T> {
@@ -20,6 +23,7 @@ pub(super) struct Effective {
     pub(super) block_lan: Set<bool>,
     pub(super) block_internet: Set<bool>,
     pub(super) block_direct: Set<bool>,
+    pub(super) block_lists: Set<Vec<String>>,
 }
 
 impl Effective {
@@ -47,6 +51,9 @@ impl Effective {
                 .block_internet
                 .or(file, settings.block_internet, "block_internet"),
             block_direct: self.block_direct.or(file, settings.block_direct, "block_direct"),
+            block_lists: self
+                .block_lists
+                .or(file, settings.block_lists.clone(), "block_lists"),
         }
     }
 
@@ -59,11 +66,12 @@ impl Effective {
             block_lan: Set::shipped(false, "block_lan"),
             block_internet: Set::shipped(false, "block_internet"),
             block_direct: Set::shipped(false, "block_direct"),
+            block_lists: Set::shipped(vec![ALL_LISTS.to_owned()], "block_lists"),
         }
     }
 }
 
-impl<T: Copy> Set<T> {
+impl<T: Clone> Set<T> {
     fn shipped(value: T, name: &str) -> Self {
         Self {
             value,

@@ -123,6 +123,7 @@ fn what_is_built_in_is_what_is_shipped() {
         block_lan: Some(effective.block_lan.value),
         block_internet: Some(effective.block_internet.value),
         block_direct: Some(effective.block_direct.value),
+        block_lists: Some(effective.block_lists.value),
     };
     assert_eq!(built_in, shipped);
 }
@@ -725,6 +726,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             block_lan: switches[1],
             block_internet: switches[2],
             block_direct: switches[3],
+            block_lists: None,
         })
 }
 

@@ -6,13 +6,14 @@ use super::{
 };
 use crate::policy::model::{Action, Settings};
 
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     "default_action",
     "ask_timeout_action",
     "block_incoming",
     "block_lan",
     "block_internet",
     "block_direct",
+    "block_lists",
 ];
 
 pub(super) fn parse(value: &Value<'_>, reader: &Reader<'_>) -> Result<Settings, FileError> {
@@ -33,10 +34,22 @@ pub(super) fn parse(value: &Value<'_>, reader: &Reader<'_>) -> Result<Settings, 
             "block_lan" => settings.block_lan = Some(reader.boolean(key, value)?),
             "block_internet" => settings.block_internet = Some(reader.boolean(key, value)?),
             "block_direct" => settings.block_direct = Some(reader.boolean(key, value)?),
+            "block_lists" => settings.block_lists = Some(lists(key, value, reader)?),
             _ => return Err(unknown_key(reader, key, "[settings]", &KEYS)),
         }
     }
     Ok(settings)
+}
+
+/// An empty list is meant: it takes a profile out of all lists.
+fn lists(key: &Key<'_>, value: &Value<'_>, reader: &Reader<'_>) -> Result<Vec<String>, FileError> {
+    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let words = reader.values(key, value)?.into_iter();
+    words
+        .map(|word| reader.string(key, word).map(str::to_owned))
+        .collect()
 }
 
 pub(super) fn action(key: &Key<'_>, value: &Value<'_>, reader: &Reader<'_>) -> Result<Action, FileError> {
