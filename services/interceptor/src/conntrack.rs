@@ -126,6 +126,11 @@ impl Conntrack {
         }
     }
 
+    /// The connection that such a packet belongs to, in either direction, as its opener began it.
+    pub fn original(&mut self, packet: &Tuple) -> Option<Tuple> {
+        self.get(packet).map(|entry| entry.original)
+    }
+
     fn get(&mut self, tuple: &Tuple) -> Option<Entry> {
         self.ask(tuple).ok().flatten()
     }

@@ -34,8 +34,10 @@ pub use effects::{Connection, Effects, Event, EventKind, Question, Totals, Verdi
 pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
 
+use crate::told::Names;
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
+use naming::Domains;
 use pending::{Asked, Joined, Pending};
 use said::Said;
 
@@ -46,6 +48,7 @@ pub struct Judge {
     scheme: MarkScheme,
     policy: Arc<CompiledPolicy>,
     mesh_uids: Vec<u32>,
+    names: Names,
     processes: Processes,
     pending: Pending,
     flows: Flows,
@@ -58,12 +61,14 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// `first_id`: connections are numbered from here. `mesh_uids`: whose outgoing traffic is the mesh's own.
+    /// `first_id`: connections are numbered from here. `mesh_uids`: whose outgoing traffic is the mesh's own. `names`: what
+    /// programs were told by the DNS service.
     pub fn new(
         limits: Limits,
         scheme: MarkScheme,
         policy: Arc<CompiledPolicy>,
         mesh_uids: Vec<u32>,
+        names: Names,
         first_id: u64,
     ) -> Self {
         Self {
@@ -71,6 +76,7 @@ impl Judge {
             scheme,
             policy,
             mesh_uids,
+            names,
             processes: Processes::default(),
             pending: Pending::default(),
             flows: Flows::default(),
@@ -198,7 +204,7 @@ impl Judge {
                 now,
                 &asked,
                 Arc::new(who),
-                (decision, None),
+                (decision, Domains::default()),
                 &[arrival.waiting],
                 effects,
             );
@@ -311,7 +317,7 @@ impl Judge {
         now: Now,
         asked: &Asked,
         who: Arc<Attribution>,
-        (decision, domain): (Decision, Option<Arc<str>>),
+        (decision, domains): (Decision, Domains),
         waiting: &[Waiting],
         effects: &mut Effects,
     ) {
@@ -335,7 +341,7 @@ impl Judge {
             initial_sequence: asked.initial_sequence,
             state: State::after(&decision, now.monotonic, &self.limits),
             who,
-            domain,
+            domains,
             decision,
         };
         if again.is_none() && tracked.decision.why != Why::NameWanted {

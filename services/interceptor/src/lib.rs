@@ -15,13 +15,14 @@ pub mod journal;
 pub mod judge;
 pub mod kernel;
 pub mod marks;
+pub mod names;
 pub mod nfqueue;
 pub mod plane;
-pub mod policies;
 pub mod resolver;
 pub mod rpc;
 pub mod start;
 pub mod stopped;
+pub mod told;
 pub mod traces;
 pub mod wire;
 

@@ -7,10 +7,10 @@ use daemon::{
     About, Callers, Context,
     bus::{Desktop, Publisher},
     capabilities::{self, Capability},
-    grpc,
+    grpc, policies,
     status::Status,
 };
-use proto::interceptor::v1::interceptor_server::InterceptorServer;
+use proto::interceptor::v1::{interceptor_server::InterceptorServer, names_server::NamesServer};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, policy::CompiledPolicy};
@@ -26,9 +26,11 @@ use crate::{
     hub::Hub,
     journal::Journal,
     judge::{Event, Judge},
-    kernel, marks,
+    kernel, marks, names,
     nfqueue::QueueNumber,
-    plane, policies, rpc, wire,
+    plane, rpc,
+    told::Names,
+    wire,
 };
 
 /// What this service is.
@@ -53,6 +55,9 @@ pub struct Args {
     /// For `ExecStopPost=`: remove the rules if UNIT was stopped for good, by what systemd says, and end
     #[arg(long, value_name = "UNIT")]
     after_stop: Option<String>,
+    /// One more user whose traffic is the mesh's own; for `portmaster up`, where all services run as root
+    #[arg(long, value_name = "UID", hide = true)]
+    mesh_uid: Option<u32>,
 }
 
 impl Args {
@@ -98,6 +103,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         paths,
         status,
         shutdown,
+        args,
         ..
     } = context;
     require_net_admin()?;
@@ -115,8 +121,9 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     let (listed, listed_out) = mpsc::channel(4);
     let first = first_id();
     let hub = Hub::new(Journal::open(), first);
+    let told = Names::default();
     let parts = plane::Parts {
-        judge: judge(&config, scheme, &in_force, first),
+        judge: judge(&config, args.mesh_uid, scheme, &in_force, told.clone(), first),
         restored: hub.live(),
         queues,
         conntrack: Conntrack::open().context("open conntrack")?,
@@ -141,7 +148,9 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         hub: hub.clone(),
         status: status.clone(),
     };
-    let routes = tonic::service::Routes::new(InterceptorServer::new(service));
+    let names = names::Service::new(told.clone(), Conntrack::open()?, &paths.state, status.clone());
+    let routes =
+        tonic::service::Routes::new(InterceptorServer::new(service)).add_service(NamesServer::new(names));
     let policy = grpc::channel(&paths.socket("policy"));
     status.ready();
 
@@ -158,6 +167,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         tokio::join!(
             policies::follow(policy, kept, status.clone(), policies, shutdown.clone()),
             kernel::watch_queues(status.clone(), shutdown.clone()),
+            names::tidy(told, status.clone(), shutdown.clone()),
             firewall.watch(shutdown.clone(), move |report| tell(&reports, &report)),
         );
         // all of them end when the service does
@@ -268,8 +278,10 @@ fn first_id() -> u64 {
 
 fn judge(
     config: &Config,
+    mesh_uid: Option<u32>,
     scheme: MarkScheme,
     in_force: &watch::Receiver<Arc<CompiledPolicy>>,
+    names: Names,
     first: u64,
 ) -> Judge {
     let mesh_uids = config
@@ -277,12 +289,14 @@ fn judge(
         .0
         .iter()
         .filter_map(|name| daemon::users::uid(name))
+        .chain(mesh_uid)
         .filter(|uid| *uid != 0);
     Judge::new(
         config.limits(),
         scheme,
         Arc::clone(&in_force.borrow()),
         mesh_uids.collect(),
+        names,
         first,
     )
 }

@@ -67,7 +67,7 @@ impl Judge {
                 initial_sequence: None,
                 state: State::Settled,
                 who: connection.who,
-                domain: connection.domain,
+                domains: connection.domain.into_iter().collect(),
                 decision: connection.decision,
             };
             self.flows.insert(key, tracked);
@@ -82,7 +82,7 @@ impl Judge {
         if tracked.decision.why == Why::Mesh {
             return;
         }
-        let decision = self.decide(now, &tracked.flow, &tracked.who, tracked.domain.as_deref(), false);
+        let decision = self.decide(now, &tracked.flow, &tracked.who, &tracked.domains, false);
         if decision == tracked.decision {
             return;
         }

@@ -13,7 +13,7 @@ use verdict::{
     sniff::{self, Sniffed},
 };
 
-use super::{Attribution, Connection, Limits};
+use super::{Attribution, Connection, Limits, naming::Domains};
 use crate::conntrack::{Entry, flow_of};
 
 /// What makes a flow this flow, whoever opened it.
@@ -90,7 +90,8 @@ pub(super) struct Tracked {
     pub(super) initial_sequence: Option<u32>,
     pub(super) state: State,
     pub(super) who: Arc<Attribution>,
-    pub(super) domain: Option<Arc<str>>,
+    /// What its other end may be called; the likeliest first.
+    pub(super) domains: Domains,
     pub(super) decision: Decision,
 }
 
@@ -112,7 +113,7 @@ impl Tracked {
             scope: self.flow.scope(),
             started: self.started,
             who: Arc::clone(&self.who),
-            domain: self.domain.clone(),
+            domain: self.domains.first().cloned(),
             decision: self.decision.clone(),
             totals: None,
         }

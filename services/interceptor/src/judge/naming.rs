@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use verdict::{
-    Decision, Flow, Mark, Protocol, Scope, Verdict, Why,
+    Decision, Direction, Flow, Mark, Protocol, Scope, Verdict, Why,
     packet::{Hook, Packet},
     policy::Facts,
     sniff::Sniffed,
@@ -16,6 +16,9 @@ use super::{
     flows::{Key, State},
     pending::Taken,
 };
+
+/// Names of a remote end, the likeliest first; empty where none is known.
+pub(super) type Domains = Arc<[Arc<str>]>;
 
 impl Judge {
     /// It is known whose a flow is: decide it, if need be by the name that it has said.
@@ -35,21 +38,31 @@ impl Judge {
             Protocol::TCP => !asked.payload,
             _ => !taken.said.is_empty(),
         };
-        let mut decision = self.decide(now, &asked.flow, &who, None, says_names);
-        let mut name = None;
+        let mut domains = self.told(&asked.flow, &who);
+        let mut decision = self.decide(now, &asked.flow, &who, &domains, says_names);
         if decision.why == Why::NameWanted && !taken.said.is_empty() {
-            name = match taken.said.name() {
+            domains = match taken.said.name() {
                 Sniffed::NeedMore => {
                     let deadline = now.monotonic + self.limits.attribution_deadline;
                     return self.pending.hold(taken, who, deadline);
                 }
-                Sniffed::Name(name) => Some(Arc::from(name)),
-                Sniffed::None => None,
+                Sniffed::Name(name) => Domains::from([Arc::from(name)]),
+                Sniffed::None => Domains::default(),
             };
-            decision = self.decide(now, &asked.flow, &who, name.as_deref(), false);
+            decision = self.decide(now, &asked.flow, &who, &domains, false);
         }
         self.counts.unattributed += u64::from(who.process.is_none());
-        self.conclude(now, &asked, who, (decision, name), &taken.waiting, effects);
+        self.conclude(now, &asked, who, (decision, domains), &taken.waiting, effects);
+    }
+
+    /// What the DNS service told this program of the other end; nobody asks for names of those that come to us.
+    fn told(&self, flow: &Flow, who: &Attribution) -> Domains {
+        if flow.direction == Direction::Incoming || flow.scope() == Scope::Localhost {
+            return Domains::default();
+        }
+        self.names
+            .names(who.process.as_deref(), flow.remote.address)
+            .into()
     }
 
     /// By the policy in force. `may_wait`: where a name could change it and none is known, let the flow pass until it says
@@ -59,19 +72,21 @@ impl Judge {
         now: Now,
         flow: &Flow,
         who: &Attribution,
-        domain: Option<&str>,
+        domains: &[Arc<str>],
         may_wait: bool,
     ) -> Decision {
         let profile = self.processes.profile(&self.policy, who);
+        let names: Vec<&str> = domains.iter().map(|name| &**name).collect();
         let facts = Facts {
             flow: *flow,
             scope: flow.scope(),
             uid: who.uid,
-            domains: domain.as_slice(),
+            domains: &names,
+            dns_is_served: self.names.is_served(),
             now: now.wall,
         };
         let may_wait = may_wait && flow.scope() != Scope::Localhost;
-        if may_wait && domain.is_none() && self.policy.wants_name(profile, &facts) {
+        if may_wait && domains.is_empty() && self.policy.wants_name(profile, &facts) {
             let profile = self.policy.profile_id(profile);
             return Decision {
                 verdict: Verdict::Allow,
@@ -130,7 +145,7 @@ impl Judge {
             }
             Sniffed::Name(_) | Sniffed::None => {
                 let name = match found {
-                    Sniffed::Name(name) => Some(Arc::from(name)),
+                    Sniffed::Name(name) => Some(name),
                     Sniffed::None | Sniffed::NeedMore => None,
                 };
                 let decision = self.settle_name(now, key, name, effects);
@@ -146,14 +161,15 @@ impl Judge {
         &mut self,
         now: Now,
         key: Key,
-        name: Option<Arc<str>>,
+        name: Option<String>,
         effects: &mut Effects,
     ) -> Option<Decision> {
         let tracked = self.flows.get(&key)?;
-        let decision = self.decide(now, &tracked.flow, &tracked.who, name.as_deref(), false);
+        let domains: Domains = name.map(Arc::from).into_iter().collect();
+        let decision = self.decide(now, &tracked.flow, &tracked.who, &domains, false);
         let state = State::after(&decision, now.monotonic, &self.limits);
         let tracked = self.flows.set(&key, decision.clone(), state)?;
-        tracked.domain = name;
+        tracked.domains = domains;
         effects.tell(EventKind::Decided, now, tracked.connection());
         Some(decision)
     }

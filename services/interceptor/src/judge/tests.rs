@@ -12,6 +12,7 @@ use verdict::{
 };
 
 mod quic;
+mod told;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -19,28 +20,29 @@ const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
 /// A judge with a clock that tests move by hand.
 struct Bench {
     judge: Judge,
+    names: Names,
     time: Duration,
     effects: Effects,
     next_packet: u32,
 }
 
 fn snapshot(profiles: Vec<Profile>) -> Arc<CompiledPolicy> {
-    let global = Global {
-        settings: Settings::default(),
-        rules: Vec::new(),
-        redirect_dns: false,
-        incoming_refusal: Action::Drop,
-        ask_timeout_seconds: 30,
-    };
-    Arc::new(
-        CompiledPolicy::new(Snapshot {
-            version: 1,
-            global,
-            profiles,
-            pause: None,
-        })
-        .unwrap(),
-    )
+    Arc::new(CompiledPolicy::new(policy(profiles)).unwrap())
+}
+
+fn policy(profiles: Vec<Profile>) -> Snapshot {
+    Snapshot {
+        version: 1,
+        global: Global {
+            settings: Settings::default(),
+            rules: Vec::new(),
+            redirect_dns: false,
+            incoming_refusal: Action::Drop,
+            ask_timeout_seconds: 30,
+        },
+        profiles,
+        pause: None,
+    }
 }
 
 fn profile(path: &str, default: Action, rules: Vec<Rule>) -> Profile {
@@ -124,9 +126,18 @@ fn syn(port: u16, sequence: u32) -> Vec<u8> {
 
 impl Bench {
     fn new(policy: Arc<CompiledPolicy>) -> Self {
-        let judge = Judge::new(Limits::default(), MarkScheme::default(), policy, vec![990], 0);
+        let names = Names::default();
+        let judge = Judge::new(
+            Limits::default(),
+            MarkScheme::default(),
+            policy,
+            vec![990],
+            names.clone(),
+            0,
+        );
         Self {
             judge,
+            names,
             time: Duration::ZERO,
             effects: Effects::default(),
             next_packet: 0,

@@ -10,6 +10,7 @@ mod config;
 pub mod files;
 pub mod grpc;
 mod paths;
+pub mod policies;
 pub mod ready;
 pub mod status;
 pub mod telemetry;

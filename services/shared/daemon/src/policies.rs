@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use daemon::{grpc, status::Status};
+use crate::{grpc, status::Status};
 use prost::Message as _;
 use proto::policy::v1::{Snapshot as WireSnapshot, WatchRequest, policy_client::PolicyClient};
 use tokio::sync::watch;
@@ -55,7 +55,7 @@ impl Kept {
     }
 
     fn write(&self, snapshot: &WireSnapshot) -> io::Result<()> {
-        daemon::files::replace(&self.path, &snapshot.encode_to_vec())
+        crate::files::replace(&self.path, &snapshot.encode_to_vec())
     }
 }
 
