@@ -24,11 +24,11 @@ mod young;
 use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
 use moka::sync::Cache;
+use netlink::diag::Found;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     cgroups::Groups,
-    diag::Found,
     directory::Directory,
     known::{Known, Processes},
 };

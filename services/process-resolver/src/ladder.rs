@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use daemon::status::{Counter, Status};
+use netlink::diag::{Diag, Found};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use verdict::{Cgroup, Flow};
 
 use crate::{
     cgroups::Groups,
-    diag::{Diag, Found},
     holders::{Holders, Step},
     host::Host,
     known::{Known, Processes},

@@ -8,7 +8,6 @@ pub mod cgroup;
 pub mod cgroups;
 pub mod config;
 pub mod details;
-pub mod diag;
 pub mod directory;
 pub mod hash;
 pub mod holders;

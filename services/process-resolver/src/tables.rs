@@ -10,7 +10,7 @@ use std::{
 
 use verdict::{Direction, Endpoint, Flow, Protocol};
 
-use crate::diag::Found;
+use netlink::diag::Found;
 
 /// One line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

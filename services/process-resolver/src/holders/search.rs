@@ -2,8 +2,10 @@
 
 use std::{cmp::Reverse, collections::HashSet, fs};
 
+use netlink::diag::Found;
+
 use super::{Holders, Place, Step, descriptors};
-use crate::{cgroups::Groups, diag::Found, directory::Directory};
+use crate::{cgroups::Groups, directory::Directory};
 
 impl Holders {
     /// The holder's pid (a thread's, perhaps), its descriptor, and the step that found it.

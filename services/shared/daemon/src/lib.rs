@@ -12,6 +12,7 @@ pub mod grpc;
 mod paths;
 pub mod policies;
 pub mod ready;
+pub mod socket_owner;
 pub mod status;
 pub mod telemetry;
 pub mod users;

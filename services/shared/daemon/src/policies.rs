@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::Context as _;
 use crate::{grpc, status::Status};
+use anyhow::Context as _;
 use prost::Message as _;
 use proto::policy::v1::{Snapshot as WireSnapshot, WatchRequest, policy_client::PolicyClient};
 use tokio::sync::watch;

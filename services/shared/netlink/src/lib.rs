@@ -4,6 +4,7 @@
 //! are network byte order and say so where they are written. Parsing is total: what does not fit ends the iteration.
 
 mod attribute;
+pub mod diag;
 mod message;
 mod socket;
 

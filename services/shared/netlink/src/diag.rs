@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use netlink::{Builder, Message, Socket, flags};
+use crate::{Builder, Error, Message, Socket, flags};
 use verdict::{Endpoint, Flow, Protocol};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -33,7 +33,7 @@ pub struct Diag {
 
 impl Diag {
     /// Needs no capability. Answers for the network namespace that it is opened in.
-    pub fn open() -> Result<Self, netlink::Error> {
+    pub fn open() -> Result<Self, Error> {
         let socket = Socket::open(rustix::net::netlink::SOCK_DIAG, 0)?;
         Ok(Self {
             socket,

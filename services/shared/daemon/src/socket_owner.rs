@@ -1,0 +1,36 @@
+//! Whose a root service's connections are, as the packet path sees it.
+//!
+//! The firewall knows the mesh's own traffic by the socket's owner. Under systemd each service is a user of its own, and
+//! nothing is to be done; where `portmaster up` runs all of them as root, this one lends its sockets another owner:
+//! NFQUEUE reports the file-system uid of whoever made a socket (`nfnetlink_queue.c`, `credentials(7)`).
+
+use std::io;
+
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+
+/// From now on, sockets that this thread and those that it starts make belong to `uid`; files as well. All else stays as it
+/// is. Call before any other thread is started.
+///
+/// # Errors
+/// Where this process is not root.
+#[expect(unsafe_code, reason = "no safe wrapper of setfsuid(2) is to be had")]
+pub fn lend_sockets_to(uid: u32) -> io::Result<()> {
+    let before = capabilities(None)?;
+    // SAFETY: setfsuid changes a number of the calling thread in the kernel, and touches no memory.
+    let now = unsafe {
+        libc::setfsuid(uid);
+        libc::setfsuid(uid)
+    };
+    if u32::try_from(now) != Ok(uid) {
+        return Err(io::Error::from(io::ErrorKind::PermissionDenied));
+    }
+    // the kernel takes what root may do with files away with the uid; root's files are still ours
+    let files = CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::DAC_READ_SEARCH
+        | CapabilitySet::FOWNER
+        | CapabilitySet::FSETID;
+    let mut sets = capabilities(None)?;
+    sets.effective = before.effective | (files & before.permitted);
+    Ok(set_capabilities(None, sets)?)
+}
