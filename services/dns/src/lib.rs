@@ -1,6 +1,6 @@
 //! The local DNS server: answers this host's programs, each by its own rules, from a cache and encrypted upstreams.
 
-pub mod upstream;
 pub mod attribution;
 pub mod clients;
 pub mod link;
+pub mod upstream;

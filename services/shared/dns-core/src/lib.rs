@@ -2,6 +2,7 @@
 //! comes in as an argument.
 
 pub mod name;
+pub mod told;
 
 pub use name::{Name, NameError};
 

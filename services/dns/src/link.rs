@@ -1,0 +1,204 @@
+//! The stream to the interceptor: it learns what a program is told before the program does, and says which server a
+//! redirected client had asked.
+//!
+//! Invariant: an answer waits for the interceptor's word at most [`PATIENCE`], and not at all while it cannot be reached:
+//! connections are then decided without a name.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use daemon::{grpc, status::Status};
+use proto::interceptor::v1::{
+    FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_client::NamesClient, to_dns,
+};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Channel;
+use verdict::Protocol;
+
+const PROBLEM: &str = "interceptor-unreachable";
+/// Longer, and the program had better get its answer.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// Names in one message.
+const BATCH: usize = 512;
+
+/// Tells and asks; clones share one stream.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Of the present stream.
+    stream: Option<mpsc::UnboundedSender<FromDns>>,
+    /// Of the last message; grows over all streams.
+    sequence: u64,
+    unacknowledged: HashMap<u64, oneshot::Sender<()>>,
+    asked: HashMap<u64, oneshot::Sender<Option<SocketAddr>>>,
+}
+
+impl Link {
+    /// Tells of names; true once the interceptor knows them.
+    pub async fn tell(&self, names: Vec<ToldName>) -> bool {
+        let (tell, known) = oneshot::channel();
+        let sent = {
+            let mut state = self.lock();
+            let sequence = state.next();
+            let sent = state.send(Said::Told(Told { sequence, names }));
+            if sent {
+                state.unacknowledged.insert(sequence, tell);
+            }
+            sent
+        };
+        sent && matches!(tokio::time::timeout(PATIENCE, known).await, Ok(Ok(())))
+    }
+
+    /// The server that `client` had asked when its query came in at `server`, where it was redirected.
+    pub async fn origin(
+        &self,
+        protocol: Protocol,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Option<SocketAddr> {
+        let (tell, answer) = oneshot::channel();
+        let request_id = {
+            let mut state = self.lock();
+            let request_id = state.next();
+            let question = OriginQuestion {
+                request_id,
+                protocol: protocol.0.into(),
+                client_address: octets(client.ip()),
+                client_port: client.port().into(),
+                server_address: octets(server.ip()),
+                server_port: server.port().into(),
+            };
+            if !state.send(Said::Origin(question)) {
+                return None;
+            }
+            state.asked.insert(request_id, tell);
+            request_id
+        };
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        if answer.is_err() {
+            self.lock().asked.remove(&request_id);
+        }
+        answer.ok()?.ok()?
+    }
+
+    /// Keeps the stream open until `shutdown`. `known`: all that holds still, told to each new stream.
+    pub async fn run(
+        self,
+        channel: Channel,
+        status: Status,
+        known: impl Fn() -> Vec<ToldName>,
+        shutdown: CancellationToken,
+    ) {
+        let known = &known;
+        let connect = || {
+            let (channel, this, status) = (channel.clone(), self.clone(), status.clone());
+            async move {
+                this.lock().lost();
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let opened = NamesClient::new(channel)
+                    .exchange(UnboundedReceiverStream::new(receiver))
+                    .await;
+                match opened {
+                    Ok(replies) => {
+                        status.clear(PROBLEM);
+                        this.lock().begin(sender, known());
+                        Ok(replies.into_inner())
+                    }
+                    Err(refused) => {
+                        let text = "interceptor cannot be reached: connections are decided without the names of this service";
+                        status.raise(PROBLEM, text);
+                        Err(refused)
+                    }
+                }
+            }
+        };
+        grpc::follow("interceptor", shutdown, connect, |reply: ToDns| self.heard(reply)).await;
+    }
+
+    fn heard(&self, reply: ToDns) {
+        let mut state = self.lock();
+        match reply.said {
+            Some(to_dns::Said::Acknowledged(sequence)) => {
+                if let Some(waiting) = state.unacknowledged.remove(&sequence) {
+                    // whoever waited may have given up
+                    let _ = waiting.send(());
+                }
+            }
+            Some(to_dns::Said::Origin(answer)) => {
+                if let Some(waiting) = state.asked.remove(&answer.request_id) {
+                    let port = u16::try_from(answer.server_port).unwrap_or_default();
+                    let server =
+                        address(&answer.server_address).map(|address| SocketAddr::new(address, port));
+                    let _ = waiting.send(server);
+                }
+            }
+            // a newer interceptor says more
+            None => {}
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // nothing in here is left half done by a panic
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        // who gave up waiting leaves an entry behind
+        if self.unacknowledged.len() > 4 * BATCH {
+            self.unacknowledged.retain(|_, waiting| !waiting.is_closed());
+        }
+        self.sequence
+    }
+
+    fn send(&self, said: Said) -> bool {
+        self.stream
+            .as_ref()
+            .is_some_and(|stream| stream.send(FromDns { said: Some(said) }).is_ok())
+    }
+
+    /// Whoever waits for the old stream waits no longer.
+    fn lost(&mut self) {
+        self.stream = None;
+        self.unacknowledged.clear();
+        self.asked.clear();
+    }
+
+    fn begin(&mut self, stream: mpsc::UnboundedSender<FromDns>, known: Vec<ToldName>) {
+        self.stream = Some(stream);
+        let mut known = known.into_iter().peekable();
+        while known.peek().is_some() {
+            let names = known.by_ref().take(BATCH).collect();
+            let sequence = self.next();
+            self.send(Said::Told(Told { sequence, names }));
+        }
+    }
+}
+
+/// 4 or 16 bytes in network order.
+pub fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
+        return Some(Ipv4Addr::from(v4).into());
+    }
+    let v6 = <[u8; 16]>::try_from(octets).ok()?;
+    Some(Ipv6Addr::from(v6).into())
+}
