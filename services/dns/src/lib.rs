@@ -2,5 +2,6 @@
 
 pub mod attribution;
 pub mod clients;
+pub mod filter;
 pub mod link;
 pub mod upstream;
