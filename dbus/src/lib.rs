@@ -1,7 +1,9 @@
 //! What the desktop sees: D-Bus interfaces, proxies and bus policy.
 
+mod dns_query;
 mod event;
 mod proxies;
 
+pub use dns_query::DnsQuery;
 pub use event::ConnectionEvent;
-pub use proxies::{Interceptor1Proxy, Policy1Proxy, Service1Proxy};
+pub use proxies::{Dns1Proxy, Interceptor1Proxy, Policy1Proxy, Service1Proxy};

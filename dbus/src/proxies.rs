@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::ConnectionEvent;
+use crate::{ConnectionEvent, DnsQuery};
 
 /// What every service says of itself. The destination is the service's own name.
 #[zbus::proxy(interface = "org.portmaster.Service1", assume_defaults = false)]
@@ -47,4 +47,18 @@ pub trait Interceptor1 {
 pub trait Policy1 {
     /// Path, and what is wrong with it.
     fn list_refused(&self) -> zbus::Result<Vec<(String, String)>>;
+}
+
+/// The local DNS server; for root and group `portmaster`.
+#[zbus::proxy(
+    interface = "org.portmaster.Dns1",
+    default_service = "org.portmaster.Dns1",
+    default_path = "/org/portmaster/Dns1"
+)]
+pub trait Dns1 {
+    /// Forgets what the cache has of this name, and of those below it; of all where it is empty. Gives how many entries.
+    fn flush(&self, name: &str) -> zbus::Result<u64>;
+    /// What was answered since the last signal; `dropped` queries were lost before these.
+    #[zbus(signal)]
+    fn queries_answered(&self, queries: Vec<DnsQuery>, dropped: u64) -> zbus::Result<()>;
 }

@@ -5,3 +5,6 @@ pub mod clients;
 pub mod filter;
 pub mod link;
 pub mod upstream;
+
+pub mod log;
+pub mod wire;

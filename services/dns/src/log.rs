@@ -1,0 +1,241 @@
+//! What was asked and what became of it: the last queries, and everybody who follows them.
+//!
+//! Invariant: writing costs the same whoever follows; who reads too slowly loses the oldest, and is told how many.
+
+use std::{
+    collections::VecDeque,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use dns_core::Name;
+use proto::dns::v1::QueryEvents;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{clients::Asker, filter::Judged, wire};
+
+/// Queries that are remembered.
+const MOST: usize = 8192;
+/// Queries in one message.
+const BATCH: usize = 256;
+/// Queries so close to each other are told together.
+const TOGETHER: Duration = Duration::from_millis(20);
+/// Messages that wait for one subscriber.
+const WAITING: usize = 16;
+
+/// Where an answer came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Refused by policy, list, or what the answer held.
+    Refused,
+    /// The cache.
+    Cache,
+    /// The cache, past its time.
+    Stale,
+    /// An upstream.
+    Upstream,
+    /// A registry or the owner's settings.
+    Special,
+    /// No upstream answered.
+    Failed,
+}
+
+/// A query that was answered.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// When it came.
+    pub time: SystemTime,
+    /// Who asked.
+    pub asker: Arc<Asker>,
+    /// For what.
+    pub name: Name,
+    /// Record type.
+    pub kind: u16,
+    /// Response code.
+    pub code: u16,
+    /// Told.
+    pub addresses: Vec<IpAddr>,
+    /// Where the answer came from.
+    pub origin: Origin,
+    /// Who answered, where an upstream did.
+    pub upstream: Option<Arc<str>>,
+    /// Why.
+    pub judged: Judged,
+    /// From its arrival to its answer.
+    pub took: Duration,
+    /// It came by TCP.
+    pub tcp: bool,
+}
+
+/// Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Log(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    last: Mutex<Last>,
+    more: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Last {
+    queries: VecDeque<Arc<Query>>,
+    /// How many there ever were.
+    count: u64,
+}
+
+impl Last {
+    /// The number of the oldest that is remembered.
+    fn begins(&self) -> u64 {
+        self.count - u64::try_from(self.queries.len()).unwrap_or(self.count)
+    }
+}
+
+impl Log {
+    /// Never waits.
+    pub fn write(&self, query: Query) {
+        let mut last = self.lock();
+        if last.queries.len() >= MOST {
+            last.queries.pop_front();
+        }
+        last.queries.push_back(Arc::new(query));
+        last.count += 1;
+        drop(last);
+        self.0.more.notify_waiters();
+    }
+
+    /// Follows from now on, or from the oldest that is remembered.
+    pub fn follow(&self, include_recent: bool) -> Follower {
+        let last = self.lock();
+        Follower {
+            log: self.clone(),
+            next: if include_recent { last.begins() } else { last.count },
+        }
+    }
+
+    /// Messages for a subscriber over gRPC, until it goes away or `shutdown`.
+    pub fn subscribe(
+        &self,
+        include_recent: bool,
+        shutdown: CancellationToken,
+    ) -> mpsc::Receiver<QueryEvents> {
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let mut follower = self.follow(include_recent);
+        tokio::spawn(shutdown.run_until_cancelled_owned(async move {
+            loop {
+                let (first, queries, dropped) = follower.next().await;
+                let queries = queries
+                    .iter()
+                    .zip(first..)
+                    .map(|(query, id)| wire::query(id, query))
+                    .collect();
+                if sender.send(QueryEvents { queries, dropped }).await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(TOGETHER).await;
+            }
+        }));
+        receiver
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Last> {
+        // nothing in here is left half done by a panic
+        self.0.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Reads a [`Log`] at its own pace.
+#[derive(Debug)]
+pub struct Follower {
+    log: Log,
+    next: u64,
+}
+
+impl Follower {
+    /// Waits for queries; gives the number of the first of them, all, and how many were lost before it.
+    pub async fn next(&mut self) -> (u64, Vec<Arc<Query>>, u64) {
+        loop {
+            let log = self.log.clone();
+            // armed before the look, so that nothing falls between
+            let mut more = std::pin::pin!(log.0.more.notified());
+            more.as_mut().enable();
+            if let Some(read) = self.read() {
+                return read;
+            }
+            more.await;
+        }
+    }
+
+    fn read(&mut self) -> Option<(u64, Vec<Arc<Query>>, u64)> {
+        let last = self.log.lock();
+        let begins = last.begins();
+        let dropped = begins.saturating_sub(self.next);
+        let first = self.next.max(begins);
+        let skip = usize::try_from(first - begins).unwrap_or(usize::MAX);
+        let queries: Vec<_> = last.queries.iter().skip(skip).take(BATCH).cloned().collect();
+        if queries.is_empty() {
+            return None;
+        }
+        self.next = first + u64::try_from(queries.len()).unwrap_or(0);
+        Some((first, queries, dropped))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use verdict::{Decision, Verdict, Why};
+
+    fn query(name: &str) -> Query {
+        Query {
+            time: SystemTime::UNIX_EPOCH,
+            asker: Arc::default(),
+            name: name.parse().unwrap(),
+            kind: 1,
+            code: 0,
+            addresses: Vec::new(),
+            origin: Origin::Cache,
+            upstream: None,
+            judged: Judged {
+                decision: Decision {
+                    verdict: Verdict::Allow,
+                    why: Why::DefaultAction,
+                    source: "".into(),
+                    profile: "".into(),
+                    permanent: true,
+                },
+                list: None,
+                by_rule: false,
+            },
+            took: Duration::ZERO,
+            tcp: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn who_reads_too_slowly_is_told_what_he_lost() {
+        let log = Log::default();
+        let mut follower = log.follow(false);
+        for number in 0..MOST + 5 {
+            log.write(query(&format!("n{number}.test")));
+        }
+        let (first, queries, dropped) = follower.next().await;
+        assert_eq!((first, queries.len(), dropped), (5, BATCH, 5));
+        assert_eq!(queries[0].name.to_string(), "n5.test");
+        let (first, _, dropped) = follower.next().await;
+        assert_eq!((first, dropped), (5 + u64::try_from(BATCH).unwrap(), 0));
+    }
+
+    #[tokio::test]
+    async fn a_follower_waits_for_what_comes() {
+        let log = Log::default();
+        log.write(query("before.test"));
+        let mut follower = log.follow(false);
+        let (read, ()) = tokio::join!(follower.next(), async { log.write(query("after.test")) });
+        assert_eq!((read.0, read.1.len(), read.2), (1, 1, 0));
+        let (first, recent, _) = log.follow(true).next().await;
+        assert_eq!((first, recent.len()), (0, 2));
+    }
+}

@@ -1,0 +1,99 @@
+//! Queries as messages: gRPC and the desktop bus.
+
+use std::time::SystemTime;
+
+use proto::{dns::v1 as wire, flow::v1 as flow};
+
+use crate::{
+    link::octets,
+    log::{Origin, Query},
+};
+
+/// Addresses in one message.
+const MOST_ADDRESSES: usize = 16;
+
+impl From<Origin> for wire::Origin {
+    fn from(origin: Origin) -> Self {
+        match origin {
+            Origin::Refused => Self::Refused,
+            Origin::Cache => Self::Cache,
+            Origin::Stale => Self::Stale,
+            Origin::Upstream => Self::Upstream,
+            Origin::Special => Self::Special,
+            Origin::Failed => Self::Failed,
+        }
+    }
+}
+
+/// `id`: its number.
+pub fn query(id: u64, query: &Query) -> wire::Query {
+    wire::Query {
+        id,
+        time: Some(query.time.into()),
+        process: query.asker.process.as_deref().map(Into::into),
+        uid: query.asker.uid,
+        name: query.name.to_string(),
+        kind: query.kind.into(),
+        code: query.code.into(),
+        addresses: query
+            .addresses
+            .iter()
+            .take(MOST_ADDRESSES)
+            .map(|address| octets(*address))
+            .collect(),
+        origin: wire::Origin::from(query.origin).into(),
+        upstream: query.upstream.as_deref().unwrap_or_default().to_owned(),
+        decision: Some((&query.judged.decision).into()),
+        list: query.judged.list.as_deref().unwrap_or_default().to_owned(),
+        took: query.took.try_into().ok(),
+        tcp: query.tcp,
+        redirected: query.asker.redirected,
+    }
+}
+
+/// For `QueriesAnswered`.
+pub fn bus_query(id: u64, query: &Query) -> dbus::DnsQuery {
+    let process = query.asker.process.as_deref();
+    let executable = process.map(|process| {
+        let executable = &process.executable;
+        executable.path.as_ref().unwrap_or(&executable.claimed_path)
+    });
+    let decision = &query.judged.decision;
+    dbus::DnsQuery {
+        id,
+        time: microseconds(query.time),
+        pid: process.map_or(0, |process| process.pid),
+        uid: query.asker.uid.unwrap_or(u32::MAX),
+        executable: executable
+            .map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        profile: decision.profile.to_string(),
+        name: query.name.to_string(),
+        kind: query.kind,
+        code: query.code,
+        addresses: query
+            .addresses
+            .iter()
+            .take(MOST_ADDRESSES)
+            .map(|address| octets(*address))
+            .collect(),
+        origin: number(wire::Origin::from(query.origin)),
+        upstream: query.upstream.as_deref().unwrap_or_default().to_owned(),
+        verdict: number(flow::Verdict::from(decision.verdict)),
+        why: number(flow::Why::from(decision.why)),
+        why_text: decision.why.text().to_owned(),
+        rule: decision.source.to_string(),
+        list: query.judged.list.as_deref().unwrap_or_default().to_owned(),
+        took: u64::try_from(query.took.as_micros()).unwrap_or(u64::MAX),
+        extra: std::collections::HashMap::new(),
+    }
+}
+
+fn number(value: impl Into<i32>) -> u32 {
+    u32::try_from(value.into()).unwrap_or(0)
+}
+
+fn microseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
