@@ -2,7 +2,9 @@
 //! comes in as an argument.
 
 pub mod name;
+mod siphash;
 pub mod told;
+pub mod wire;
 
 pub use name::{Name, NameError};
 
