@@ -43,7 +43,9 @@ impl Bootstrap {
     pub(crate) async fn look_up(&self, name: &Arc<str>, port: u16) -> Result<Arc<[SocketAddr]>, Trouble> {
         let now = clock::now();
         let old = self.known(|known| {
-            known.get(name).map(|known| (Arc::clone(&known.addresses), known.until))
+            known
+                .get(name)
+                .map(|known| (Arc::clone(&known.addresses), known.until))
         });
         if let Some((addresses, _)) = old.as_ref().filter(|(_, until)| now < *until) {
             return Ok(Arc::clone(addresses));
@@ -97,22 +99,31 @@ impl Bootstrap {
         }
         let mut keep = KEEP.1;
         let mut of = |answer: Result<super::Answer, _>| {
-            let message = answer.ok().and_then(|answer| Message::from_vec(&answer.message).ok());
+            let message = answer
+                .ok()
+                .and_then(|answer| Message::from_vec(&answer.message).ok());
             addresses(message.as_ref(), port, &mut keep)
         };
         let (six, four) = (of(six), of(four));
         let most = six.len().max(four.len());
-        let in_turn = (0..most).flat_map(|at| [six.get(at), four.get(at)]).flatten().copied();
+        let in_turn = (0..most)
+            .flat_map(|at| [six.get(at), four.get(at)])
+            .flatten()
+            .copied();
         let all: Arc<[SocketAddr]> = in_turn.collect();
         if all.is_empty() {
-            return Err(Trouble::io(format_args!("look up the address of {name}: it has none")));
+            return Err(Trouble::io(format_args!(
+                "look up the address of {name}: it has none"
+            )));
         }
         Ok((all, keep))
     }
 }
 
 fn addresses(message: Option<&Message>, port: u16, keep: &mut Duration) -> Vec<SocketAddr> {
-    let records = message.map(|message| message.answers.as_slice()).unwrap_or_default();
+    let records = message
+        .map(|message| message.answers.as_slice())
+        .unwrap_or_default();
     let mut found = Vec::new();
     for record in records {
         let address: IpAddr = match &record.data {

@@ -56,11 +56,16 @@ impl Carried {
         let request = Message::from_vec(query).map_err(Trouble::nonsense)?;
         let request = DnsRequest::new(request, DnsRequestOptions::default());
         let mut answers = self.clone().send(request);
-        let answer = answers.next().await.ok_or_else(|| Trouble::io("the connection was closed"))??;
+        let answer = answers
+            .next()
+            .await
+            .ok_or_else(|| Trouble::io("the connection was closed"))??;
         let answer = answer.into_buffer();
         match message::matches(query, &answer) {
             Match::Answer | Match::Case => Ok(answer),
-            other => Err(Trouble::nonsense(format_args!("the answer does not fit the question ({other:?})"))),
+            other => Err(Trouble::nonsense(format_args!(
+                "the answer does not fit the question ({other:?})"
+            ))),
         }
     }
 

@@ -103,7 +103,11 @@ impl Definition {
     /// A server of the network itself, which speaks the oldest way: in the clear.
     pub fn plain(address: SocketAddr) -> Self {
         let (text, port) = (address.ip().to_string(), address.port());
-        let mut label = if address.is_ipv6() { format!("udp://[{text}]") } else { format!("udp://{text}") };
+        let mut label = if address.is_ipv6() {
+            format!("udp://[{text}]")
+        } else {
+            format!("udp://{text}")
+        };
         if port != Transport::Udp.port() {
             label = format!("{label}:{port}");
         }

@@ -28,6 +28,7 @@ use super::{Answer, Error, Query, message, pool::Inner};
 use dns_core::{Name, Question};
 use witness::Witness;
 
+mod wildcard;
 mod witness;
 
 /// Several questions may have to be asked for one answer; so many deadlines of one question are allowed for all of them.
@@ -53,10 +54,15 @@ impl Validator {
         let anchors = match anchors {
             None => TrustAnchors::default(),
             Some(path) => TrustAnchors::from_file(path).with_context(|| {
-                format!("read trust anchors from {}: it holds DNSKEY records as a zone file does", path.display())
+                format!(
+                    "read trust anchors from {}: it holds DNSKEY records as a zone file does",
+                    path.display()
+                )
             })?,
         };
-        let asker = Asker { pool: Arc::clone(pool) };
+        let asker = Asker {
+            pool: Arc::clone(pool),
+        };
         Ok(Self {
             handle: DnssecDnsHandle::with_trust_anchor(asker, Arc::new(anchors)),
             pool: Arc::clone(pool),
@@ -110,7 +116,12 @@ fn conclude(
         }
         Err(NetError::Dns(DnsError::Nsec { response, proof, .. })) => {
             // A denial with more NSEC3 iterations than anyone should compute counts as unsigned (RFC 9276 §3.2).
-            (*response, if proof == Proof::Insecure { Ok(false) } else { Err(proof) })
+            let found = match proof {
+                Proof::Insecure => Ok(false),
+                _ if wildcard::is_proved(&response) => Ok(true),
+                other => Err(other),
+            };
+            (*response, found)
         }
         Err(other) => return Err(witness.lost().unwrap_or_else(|| bogus(6, other.to_string()))),
     };
@@ -118,9 +129,10 @@ fn conclude(
         Ok(secure) => finish(query, response, secure, witness, took),
         // Without all the keys nothing is known; that is an outage and no forgery.
         Err(_) if witness.lost().is_some() => Err(witness.lost().unwrap_or(Error::AllDown)),
-        Err(Proof::Indeterminate) => {
-            Err(bogus(EDE_INDETERMINATE, "no chain of trust leads to the answer, and none away from it".to_owned()))
-        }
+        Err(Proof::Indeterminate) => Err(bogus(
+            EDE_INDETERMINATE,
+            "no chain of trust leads to the answer, and none away from it".to_owned(),
+        )),
         Err(_) => {
             let unsigned_denial = response.answers.is_empty();
             let (ede, reason) = witness.reason(unsigned_denial.then_some(EDE_NSEC_MISSING), unix_now());
@@ -132,7 +144,11 @@ fn conclude(
 /// `Ok(true)`: all of it proved; `Ok(false)`: proved to be unsigned; else what is wrong.
 fn proof_of(response: &Message) -> Result<bool, Proof> {
     let counts = |record: &&Record| !matches!(record.record_type(), RecordType::RRSIG | RecordType::OPT);
-    let decisive = if response.answers.is_empty() { &response.authorities } else { &response.answers };
+    let decisive = if response.answers.is_empty() {
+        &response.authorities
+    } else {
+        &response.answers
+    };
     let mut secure = false;
     for record in decisive.iter().filter(counts) {
         match record.proof {
@@ -227,11 +243,17 @@ async fn ask(pool: &Inner, request: &DnsRequest) -> Result<DnsResponse, NetError
         cd_bit: true,
     };
     let got = Box::pin(pool.exchange(&query)).await;
-    let response = got.as_ref().map(|answer| DnsResponse::from_buffer(answer.message.clone()));
+    let response = got
+        .as_ref()
+        .map(|answer| DnsResponse::from_buffer(answer.message.clone()));
     // Outside of a validation there is nobody to tell.
     let _ = WITNESS.try_with(|witness| {
         let mut witness = witness.lock().unwrap_or_else(PoisonError::into_inner);
-        witness.saw(&query.question, &got, response.as_ref().ok().and_then(|read| read.as_deref().ok()));
+        witness.saw(
+            &query.question,
+            &got,
+            response.as_ref().ok().and_then(|read| read.as_deref().ok()),
+        );
     });
     match response {
         Ok(read) => Ok(read?),

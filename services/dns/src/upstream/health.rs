@@ -184,7 +184,10 @@ mod tests {
     #[test]
     fn an_answer_ends_the_outage_and_tells_how_long_it_was() {
         let mut health = down_at(ms(100));
-        assert_eq!(health.succeeded(ms(900), ms(8)), Some(Change::CameUp { after: ms(800) }));
+        assert_eq!(
+            health.succeeded(ms(900), ms(8)),
+            Some(Change::CameUp { after: ms(800) })
+        );
         assert_eq!(health.standing(ms(900)), Standing::Up);
         assert_eq!(health.rtt(), Some(ms(8)));
         health.succeeded(ms(901), ms(16));

@@ -11,11 +11,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{
-    FutureExt, StreamExt,
-    future::Shared,
-    stream::FuturesUnordered,
-};
+use futures_util::{FutureExt, StreamExt, future::Shared, stream::FuturesUnordered};
 use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, time::sleep};
 use tokio_rustls::TlsConnector;
@@ -97,7 +93,7 @@ struct Watch<'a> {
 
 impl Drop for Watch<'_> {
     fn drop(&mut self) {
-        if !self.ended && self.live.last_answered.load(Ordering::Relaxed) < self.began {
+        if !self.ended && self.live.last_answered.load(Ordering::Relaxed) <= self.began {
             self.link.forget(self.live);
         }
     }
@@ -153,7 +149,8 @@ impl Link {
     pub(crate) fn close_idle(&self) {
         let limit = u64::try_from(self.idle().as_millis()).unwrap_or(u64::MAX);
         let mut state = self.state();
-        let idle = |live: &Arc<Live>| millis().saturating_sub(live.last_asked.load(Ordering::Relaxed)) > limit;
+        let idle =
+            |live: &Arc<Live>| millis().saturating_sub(live.last_asked.load(Ordering::Relaxed)) > limit;
         if state.current.as_ref().is_some_and(idle) {
             state.current = None;
         }
@@ -165,7 +162,11 @@ impl Link {
     }
 
     fn idle(&self) -> Duration {
-        if self.transport.is_encrypted() { IDLE_ENCRYPTED } else { IDLE_CLEAR }
+        if self.transport.is_encrypted() {
+            IDLE_ENCRYPTED
+        } else {
+            IDLE_CLEAR
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -182,7 +183,11 @@ impl Link {
 
     fn forget(&self, live: &Arc<Live>) {
         let mut state = self.state();
-        if state.current.as_ref().is_some_and(|current| Arc::ptr_eq(current, live)) {
+        if state
+            .current
+            .as_ref()
+            .is_some_and(|current| Arc::ptr_eq(current, live))
+        {
             state.current = None;
         }
     }
@@ -194,11 +199,18 @@ impl Link {
             if let Some(live) = state.current.as_ref().filter(|live| !live.is_closed()) {
                 return Ok(Arc::clone(live));
             }
-            state.dialling.get_or_insert_with(|| self.start(addresses.to_vec())).clone()
+            state
+                .dialling
+                .get_or_insert_with(|| self.start(addresses.to_vec()))
+                .clone()
         };
         let made = dialling.clone().await;
         let mut state = self.state();
-        if state.dialling.as_ref().is_some_and(|current| current.ptr_eq(&dialling)) {
+        if state
+            .dialling
+            .as_ref()
+            .is_some_and(|current| current.ptr_eq(&dialling))
+        {
             state.dialling = None;
             state.current = made.as_ref().ok().cloned();
         }
@@ -237,7 +249,9 @@ async fn dial_any(
     let mut under_way = FuturesUnordered::new();
     let mut trouble = Trouble::io("it has no address");
     loop {
-        let more = rest.next().map(|address| under_way.push(dial(server, transport, *address, tls.clone(), idle)));
+        let more = rest
+            .next()
+            .map(|address| under_way.push(dial(server, transport, *address, tls.clone(), idle)));
         tokio::select! {
             biased;
             ended = under_way.next() => match ended {

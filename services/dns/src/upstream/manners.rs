@@ -149,15 +149,25 @@ mod tests {
     fn a_cookie_goes_with_the_servers_part_once_it_is_known() {
         let mut manners = manners();
         assert_eq!(manners.cookie(NOW).as_deref(), Some(&b"clientck"[..]));
-        assert_eq!(manners.cookie_seen(Some((b"clientck", b"servercookie"))), CookieVerdict::Fine);
+        assert_eq!(
+            manners.cookie_seen(Some((b"clientck", b"servercookie"))),
+            CookieVerdict::Fine
+        );
         assert_eq!(manners.cookie(NOW).as_deref(), Some(&b"clientckservercookie"[..]));
-        assert_eq!(manners.cookie_seen(Some((b"clientcX", b"servercookie"))), CookieVerdict::Wrong);
+        assert_eq!(
+            manners.cookie_seen(Some((b"clientcX", b"servercookie"))),
+            CookieVerdict::Wrong
+        );
     }
 
     #[test]
     fn a_server_that_gave_cookies_is_held_to_it_until_it_stops_for_good() {
         let mut manners = manners();
-        assert_eq!(manners.cookie_seen(None), CookieVerdict::Fine, "it never gave one");
+        assert_eq!(
+            manners.cookie_seen(None),
+            CookieVerdict::Fine,
+            "it never gave one"
+        );
         manners.cookie_seen(Some((b"clientck", b"servercookie")));
         for _ in 0..SLIPS {
             assert_eq!(manners.cookie_seen(None), CookieVerdict::Missing);

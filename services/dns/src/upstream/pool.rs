@@ -63,7 +63,11 @@ impl Pool {
         let mut tls = TlsSettings::default();
         let mut servers = Vec::with_capacity(settings.servers.len());
         for server in &settings.servers {
-            let tls = server.transport.is_encrypted().then(|| tls.of(server)).transpose()?;
+            let tls = server
+                .transport
+                .is_encrypted()
+                .then(|| tls.of(server))
+                .transpose()?;
             let bootstrap = bootstrap.as_ref().filter(|_| server.needs_bootstrap()).cloned();
             let made = Server::new(Arc::new(server.clone()), tls, bootstrap, settings.outstanding);
             servers.push(Arc::new(made));
@@ -77,7 +81,10 @@ impl Pool {
             ticks: AtomicU64::new(0),
         });
         let validator = match settings.dnssec {
-            true => Some(Arc::new(Validator::new(&inner, settings.trust_anchors.as_deref())?)),
+            true => Some(Arc::new(Validator::new(
+                &inner,
+                settings.trust_anchors.as_deref(),
+            )?)),
             false => None,
         };
         sweep(&inner);
@@ -104,7 +111,12 @@ impl Pool {
     /// Whether every encrypted upstream is down, and there is one: one half of what makes a captive portal suspected.
     pub fn encrypted_all_down(&self) -> bool {
         let now = clock::now();
-        let mut encrypted = self.inner.servers.iter().filter(|server| server.transport().is_encrypted()).peekable();
+        let mut encrypted = self
+            .inner
+            .servers
+            .iter()
+            .filter(|server| server.transport().is_encrypted())
+            .peekable();
         encrypted.peek().is_some()
             && encrypted.all(|server| server.health().standing(now) != super::health::Standing::Up)
     }
@@ -134,13 +146,24 @@ impl Inner {
             return Err(Error::NoUpstream);
         }
         let until = Instant::now() + self.deadline;
-        let encrypted = self.servers.iter().any(|server| server.transport().is_encrypted());
+        let encrypted = self
+            .servers
+            .iter()
+            .any(|server| server.transport().is_encrypted());
         if !encrypted {
             return self.ask_some(query, true, until).await;
         }
-        let clear = self.plaintext_fallback && self.servers.iter().any(|server| !server.transport().is_encrypted());
+        let clear = self.plaintext_fallback
+            && self
+                .servers
+                .iter()
+                .any(|server| !server.transport().is_encrypted());
         // Part of the time is kept for those that the owner allowed to help.
-        let first = if clear { Instant::now() + self.deadline / 2 } else { until };
+        let first = if clear {
+            Instant::now() + self.deadline / 2
+        } else {
+            until
+        };
         match self.ask_some(query, false, first).await {
             Err(error) if clear && (error.is_ill_health() || matches!(error, Error::AllDown)) => {
                 self.ask_some(query, true, until).await
@@ -205,7 +228,12 @@ impl Inner {
             .collect();
         let tick = self.ticks.fetch_add(1, Ordering::Relaxed);
         let made = plan(self.strategy, self.width, &candidates, clear, tick);
-        for server in made.order.iter().chain(&made.probes).filter_map(|at| self.servers.get(*at)) {
+        for server in made
+            .order
+            .iter()
+            .chain(&made.probes)
+            .filter_map(|at| self.servers.get(*at))
+        {
             server.health().claim_probe(now);
         }
         made

@@ -102,7 +102,9 @@ impl Server {
     /// How long to wait for it alone.
     pub(crate) fn patience(&self) -> Duration {
         let rtt = self.health().rtt();
-        rtt.map_or(FIRST_PATIENCE, |rtt| (rtt * PATIENCE_RTTS).clamp(PATIENCE.0, PATIENCE.1))
+        rtt.map_or(FIRST_PATIENCE, |rtt| {
+            (rtt * PATIENCE_RTTS).clamp(PATIENCE.0, PATIENCE.1)
+        })
     }
 
     /// Asks it. Waits without end; the caller sets the deadline.
@@ -187,14 +189,19 @@ impl Server {
 
     async fn over_stream(&self, addresses: &[SocketAddr], query: &Query) -> Result<Vec<u8>, Trouble> {
         let edns = self.udp.manners().uses_edns(clock::now());
-        let answer = self.link.exchange(addresses, &self.stream_query(query, edns)).await?;
+        let answer = self
+            .link
+            .exchange(addresses, &self.stream_query(query, edns))
+            .await?;
         if !edns || !message::dislikes_edns(&answer) {
             return Ok(answer);
         }
         if self.udp.manners().edns_refused(clock::now()) {
             tracing::debug!(upstream = %self.label(), "it does not know EDNS: asked without for an hour");
         }
-        self.link.exchange(addresses, &self.stream_query(query, false)).await
+        self.link
+            .exchange(addresses, &self.stream_query(query, false))
+            .await
     }
 
     /// Letters as they are and no cookie: nobody who cannot read a stream can write into it.
@@ -218,7 +225,9 @@ impl Server {
                 self.definition.name
             )));
         };
-        bootstrap.look_up(&self.definition.name, self.definition.port).await
+        bootstrap
+            .look_up(&self.definition.name, self.definition.port)
+            .await
     }
 
     /// Something took too long. Whether that is the server, or only the name that was asked for, a question tells that
@@ -246,9 +255,14 @@ impl Server {
             cd_bit: false,
         };
         let began = clock::now();
-        match timeout(PROBE, Box::pin(self.exchange(&query))).await.unwrap_or(Err(Trouble::Timeout)) {
+        match timeout(PROBE, Box::pin(self.exchange(&query)))
+            .await
+            .unwrap_or(Err(Trouble::Timeout))
+        {
             Ok(_) => {
-                let change = self.health().succeeded(clock::now(), clock::now().saturating_sub(began));
+                let change = self
+                    .health()
+                    .succeeded(clock::now(), clock::now().saturating_sub(began));
                 self.tell(change, None);
                 true
             }
@@ -260,7 +274,11 @@ impl Server {
     }
 
     fn note_failure(&self, began: Duration, error: &Error) {
-        if let Some(bootstrap) = self.bootstrap.as_ref().filter(|_| self.definition.needs_bootstrap()) {
+        if let Some(bootstrap) = self
+            .bootstrap
+            .as_ref()
+            .filter(|_| self.definition.needs_bootstrap())
+        {
             bootstrap.doubt(&self.definition.name);
         }
         let change = self.health().failed(began, clock::now());

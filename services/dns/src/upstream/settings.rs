@@ -68,7 +68,9 @@ pub enum SettingsError {
     #[error("upstream {0:?} is given by name: add `addresses` to it, or name `bootstrap` servers")]
     NoBootstrap(String),
     /// A bootstrap server that has to be looked up itself.
-    #[error("bootstrap server {0:?} is given by name; write its address, as in udp://9.9.9.9 or tls://9.9.9.9#dns.quad9.net")]
+    #[error(
+        "bootstrap server {0:?} is given by name; write its address, as in udp://9.9.9.9 or tls://9.9.9.9#dns.quad9.net"
+    )]
     BootstrapByName(String),
     /// Servers in the clear among encrypted ones, without a word that this is meant.
     #[error(
@@ -104,21 +106,39 @@ impl PoolSettings {
     pub fn check(&self) -> Result<(), SettingsError> {
         range("race", self.race, 1, 8)?;
         range("outstanding", self.outstanding, 1, 4096)?;
-        range("deadline-ms", usize::try_from(self.deadline_ms).unwrap_or(usize::MAX), 100, 60_000)?;
+        range(
+            "deadline-ms",
+            usize::try_from(self.deadline_ms).unwrap_or(usize::MAX),
+            100,
+            60_000,
+        )?;
         if let Some(server) = self.bootstrap.iter().find(|server| server.needs_bootstrap()) {
             return Err(SettingsError::BootstrapByName(server.to_string()));
         }
-        let unreachable = self.servers.iter().find(|server| server.needs_bootstrap() && self.bootstrap.is_empty());
+        let unreachable = self
+            .servers
+            .iter()
+            .find(|server| server.needs_bootstrap() && self.bootstrap.is_empty());
         if let Some(server) = unreachable {
             return Err(SettingsError::NoBootstrap(server.to_string()));
         }
         let is_encrypted = |server: &&Definition| server.transport.is_encrypted();
-        let clear = self.servers.iter().find(|server| !server.transport.is_encrypted());
-        if let Some(server) = clear.filter(|_| !self.plaintext_fallback && self.servers.iter().any(|one| is_encrypted(&one))) {
+        let clear = self
+            .servers
+            .iter()
+            .find(|server| !server.transport.is_encrypted());
+        if let Some(server) =
+            clear.filter(|_| !self.plaintext_fallback && self.servers.iter().any(|one| is_encrypted(&one)))
+        {
             return Err(SettingsError::InTheClear(server.to_string()));
         }
         for (at, server) in self.servers.iter().enumerate() {
-            if self.servers.iter().skip(at + 1).any(|other| other.label == server.label) {
+            if self
+                .servers
+                .iter()
+                .skip(at + 1)
+                .any(|other| other.label == server.label)
+            {
                 return Err(SettingsError::Twice(server.to_string()));
             }
         }
@@ -132,7 +152,9 @@ impl PoolSettings {
 
     /// Whether any server needs UDP's or TCP's oldest way.
     pub fn has_clear(&self) -> bool {
-        self.servers.iter().any(|server| matches!(server.transport, Transport::Udp | Transport::Tcp))
+        self.servers
+            .iter()
+            .any(|server| matches!(server.transport, Transport::Udp | Transport::Tcp))
     }
 }
 
@@ -141,7 +163,12 @@ fn range(key: &'static str, value: usize, least: u64, most: u64) -> Result<(), S
     if (least..=most).contains(&value) {
         return Ok(());
     }
-    Err(SettingsError::Range { key, value, least, most })
+    Err(SettingsError::Range {
+        key,
+        value,
+        least,
+        most,
+    })
 }
 
 #[cfg(test)]
@@ -152,7 +179,9 @@ mod tests {
 
     fn told(text: &str) -> String {
         match toml::from_str::<PoolSettings>(text) {
-            Ok(settings) => settings.check().map_or_else(|error| error.to_string(), |()| "fine".to_owned()),
+            Ok(settings) => settings
+                .check()
+                .map_or_else(|error| error.to_string(), |()| "fine".to_owned()),
             Err(error) => error.to_string(),
         }
     }
@@ -162,10 +191,19 @@ mod tests {
         for (text, answer) in [
             ("", "fine"),
             (r#"servers = ["udp://9.9.9.9", "tcp://9.9.9.9"]"#, "fine"),
-            (r#"servers = ["tls://9.9.9.9", "udp://9.9.9.9"]"#, "`plaintext-fallback = true`"),
-            ("servers = [\"tls://9.9.9.9\", \"udp://9.9.9.9\"]\nplaintext-fallback = true", "fine"),
+            (
+                r#"servers = ["tls://9.9.9.9", "udp://9.9.9.9"]"#,
+                "`plaintext-fallback = true`",
+            ),
+            (
+                "servers = [\"tls://9.9.9.9\", \"udp://9.9.9.9\"]\nplaintext-fallback = true",
+                "fine",
+            ),
             (r#"servers = ["https://dns.quad9.net"]"#, "add `addresses`"),
-            ("servers = [\"https://dns.quad9.net\"]\nbootstrap = [\"udp://9.9.9.9\"]", "fine"),
+            (
+                "servers = [\"https://dns.quad9.net\"]\nbootstrap = [\"udp://9.9.9.9\"]",
+                "fine",
+            ),
             (r#"bootstrap = ["tls://dns.quad9.net"]"#, "write its address"),
             (r#"servers = ["tls://9.9.9.9", "tls://9.9.9.9"]"#, "twice"),
             ("race = 0", "race is 0"),

@@ -47,7 +47,13 @@ pub(crate) struct Plan {
 const MEASURE_EACH: u64 = 64;
 
 /// Makes the plan for one query; `tick` counts queries. With `clear` false no upstream in the clear is in it unless all are.
-pub(crate) fn plan(strategy: Strategy, width: usize, candidates: &[Candidate], clear: bool, tick: u64) -> Plan {
+pub(crate) fn plan(
+    strategy: Strategy,
+    width: usize,
+    candidates: &[Candidate],
+    clear: bool,
+    tick: u64,
+) -> Plan {
     let eligible = |at: &usize| candidates.get(*at).is_some_and(|one| one.encrypted != clear);
     let standing = |at: &usize| candidates.get(*at).map(|one| one.standing);
     let all: Vec<usize> = (0..candidates.len()).filter(eligible).collect();
@@ -58,9 +64,17 @@ pub(crate) fn plan(strategy: Strategy, width: usize, candidates: &[Candidate], c
         order = std::mem::take(&mut probes);
     }
     if order.is_empty() {
-        order = all.iter().copied().filter(|at| candidates.get(*at).is_some_and(|one| one.urgent)).collect();
+        order = all
+            .iter()
+            .copied()
+            .filter(|at| candidates.get(*at).is_some_and(|one| one.urgent))
+            .collect();
     }
-    let mut width = if strategy == Strategy::Race { width.max(1) } else { 1 };
+    let mut width = if strategy == Strategy::Race {
+        width.max(1)
+    } else {
+        1
+    };
     if strategy == Strategy::Fastest {
         order.sort_by_key(|at| candidates.get(*at).and_then(|one| one.rtt).unwrap_or_default());
         if tick % MEASURE_EACH == MEASURE_EACH - 1 && order.len() > 1 {
@@ -100,7 +114,11 @@ mod tests {
 
     #[test]
     fn a_probe_goes_beside_a_query_and_delays_none() {
-        let three = [candidate(Standing::Probe, 1), candidate(UP, 9), candidate(Standing::Down, 1)];
+        let three = [
+            candidate(Standing::Probe, 1),
+            candidate(UP, 9),
+            candidate(Standing::Down, 1),
+        ];
         assert_eq!(order(Strategy::Failover, &three, 0), (vec![1], 1, vec![0]));
     }
 
@@ -120,7 +138,9 @@ mod tests {
         assert_eq!(order(Strategy::Fastest, &three, 0), (vec![1, 2, 0], 1, vec![]));
         let fresh = [candidate(UP, 9), candidate(UP, 0)];
         assert_eq!(order(Strategy::Fastest, &fresh, 0).0, [1, 0]);
-        let measured: Vec<usize> = (0..4).map(|n| order(Strategy::Fastest, &three, n * 64 + 63).0[1]).collect();
+        let measured: Vec<usize> = (0..4)
+            .map(|n| order(Strategy::Fastest, &three, n * 64 + 63).0[1])
+            .collect();
         assert_eq!(measured, [2, 0, 2, 0]);
         assert_eq!(order(Strategy::Fastest, &three, 63).1, 2);
     }

@@ -178,13 +178,16 @@ async fn read<S: AsyncRead>(mut stream: ReadHalf<S>, shared: Arc<Shared>, writer
 
 /// Gives an answer to whom it fits; others are left unread, as over UDP.
 fn give(shared: &Shared, message: &[u8]) {
-    let Some(id) = message.get(..2).and_then(|id| Some(u16::from_be_bytes(id.try_into().ok()?))) else {
+    let Some(id) = message
+        .get(..2)
+        .and_then(|id| Some(u16::from_be_bytes(id.try_into().ok()?)))
+    else {
         return;
     };
     let mut waiting = shared.waiting();
-    let fits = waiting.get(&id).is_some_and(|one| {
-        matches!(message::matches(&one.sent, message), Match::Answer | Match::Case)
-    });
+    let fits = waiting
+        .get(&id)
+        .is_some_and(|one| matches!(message::matches(&one.sent, message), Match::Answer | Match::Case));
     if fits && let Some(one) = waiting.remove(&id) {
         let _ = one.answer.send(message.to_vec());
     }

@@ -44,7 +44,9 @@ impl TlsSettings {
         let mut roots = RootCertStore::empty();
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
-            bail!("find certificate authorities of the system: none; install the package ca-certificates, or name a `ca-file`");
+            bail!(
+                "find certificate authorities of the system: none; install the package ca-certificates, or name a `ca-file`"
+            );
         }
         Ok(Arc::clone(self.system.insert(Arc::new(roots))))
     }

@@ -49,7 +49,11 @@ impl From<io::Error> for Trouble {
         let is_tls = inner.is_some_and(|inner| {
             inner.is::<rustls::Error>() || inner.downcast_ref().is_some_and(is_quic_handshake)
         });
-        if is_tls { Self::Tls(error.to_string().into()) } else { Self::io(error) }
+        if is_tls {
+            Self::Tls(error.to_string().into())
+        } else {
+            Self::io(error)
+        }
     }
 }
 

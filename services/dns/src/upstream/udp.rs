@@ -106,7 +106,11 @@ impl Udp {
         let mut wait = rtt.map_or(FIRST_WAIT, |rtt| (rtt * 3).clamp(WAITS.0, WAITS.1));
         let mut under_way = FuturesUnordered::new();
         let mut targets = addresses.iter().cycle();
-        let mut left = ATTEMPTS.max(u32::try_from(addresses.len()).unwrap_or(ATTEMPTS).min(2 * ATTEMPTS));
+        let mut left = ATTEMPTS.max(
+            u32::try_from(addresses.len())
+                .unwrap_or(ATTEMPTS)
+                .min(2 * ATTEMPTS),
+        );
         let mut trouble = Trouble::io("it has no address");
         loop {
             if let Some(target) = targets.next().filter(|_| left > 0) {
@@ -192,7 +196,9 @@ impl Udp {
             Match::Case => {
                 self.ignored.case.fetch_add(1, Ordering::Relaxed);
                 if self.manners().case_seen(false, now) {
-                    tracing::info!("an upstream does not repeat the letters of questions: they are no longer varied for it");
+                    tracing::info!(
+                        "an upstream does not repeat the letters of questions: they are no longer varied for it"
+                    );
                 }
                 return Verdict::Done(Outcome::AskTcp);
             }

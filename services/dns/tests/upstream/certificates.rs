@@ -23,7 +23,9 @@ impl Certificates {
     pub(crate) fn new() -> Self {
         let mut authority = CertificateParams::default();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        authority.distinguished_name.push(DnType::CommonName, "An authority for tests");
+        authority
+            .distinguished_name
+            .push(DnType::CommonName, "An authority for tests");
         let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
         let made = Self {
             directory: TempDir::new().unwrap(),
@@ -41,7 +43,9 @@ impl Certificates {
 
     fn issue(&self, file: &str, change: impl FnOnce(&mut CertificateParams)) {
         let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
-        params.subject_alt_names.push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
+        params
+            .subject_alt_names
+            .push(SanType::IpAddress(IpAddr::V4(Ipv4Addr::LOCALHOST)));
         change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();

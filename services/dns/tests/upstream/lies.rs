@@ -51,7 +51,9 @@ async fn an_answer_from_another_address_never_arrives() {
         // The forger sees every query, id and letters and all, and knows the port that it came from.
         let ports = ports_connected_to(*server_port.get().unwrap());
         assert_eq!(ports.len(), 1);
-        forger.send_to(&answer(query, FORGED), ("127.0.0.1", ports[0])).unwrap();
+        forger
+            .send_to(&answer(query, FORGED), ("127.0.0.1", ports[0]))
+            .unwrap();
         vec![answer(query, TRUE)]
     })
     .await;

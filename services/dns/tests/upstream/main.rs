@@ -9,6 +9,7 @@
 mod certificates;
 mod liar;
 mod program;
+mod zones;
 
 mod dnssec;
 mod encrypted;

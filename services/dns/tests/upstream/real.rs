@@ -21,18 +21,36 @@ async fn unbound_answers_over_udp_tcp_tls_and_https() {
     for (settings, encrypted) in [
         (format!("servers = ['udp://{}']", server.plain), false),
         (format!("servers = ['tcp://{}']", server.plain), false),
-        (Unbound::upstream(&format!("tls://127.0.0.1:{}#{NAME}", server.tls), &ca), true),
-        (Unbound::upstream(&format!("tls://127.0.0.1:{}", server.tls), &ca), true),
-        (Unbound::upstream(&format!("https://127.0.0.1:{}/dns-query#{NAME}", server.https), &ca), true),
+        (
+            Unbound::upstream(&format!("tls://127.0.0.1:{}#{NAME}", server.tls), &ca),
+            true,
+        ),
+        (
+            Unbound::upstream(&format!("tls://127.0.0.1:{}", server.tls), &ca),
+            true,
+        ),
+        (
+            Unbound::upstream(
+                &format!("https://127.0.0.1:{}/dns-query#{NAME}", server.https),
+                &ca,
+            ),
+            true,
+        ),
     ] {
         let pool = pool(&settings);
-        let got = ask(&pool, "host.example").await.unwrap_or_else(|error| panic!("{settings}: {error}"));
+        let got = ask(&pool, "host.example")
+            .await
+            .unwrap_or_else(|error| panic!("{settings}: {error}"));
         assert_eq!(addresses(&got), ["192.0.2.7"], "{settings}");
         assert_eq!((got.encrypted, got.secure), (encrypted, None), "{settings}");
         let nothing = ask(&pool, "nothing.example").await.unwrap();
         assert_eq!(nothing.message[3] & 15, 3, "NXDOMAIN is an answer");
         let large = pool.exchange(&query_for("large.example", 16)).await.unwrap();
-        assert_eq!(Message::from_vec(&large.message).unwrap().answers.len(), 40, "{settings}");
+        assert_eq!(
+            Message::from_vec(&large.message).unwrap().answers.len(),
+            40,
+            "{settings}"
+        );
     }
 }
 
@@ -86,7 +104,11 @@ async fn in_the_clear_only_where_the_owner_said_so() {
     let server = Unbound::start(&certificates, "server");
     let wrong = format!("tls://127.0.0.1:{}#another.example", server.tls);
     let ca = certificates.path("ca.pem");
-    let mixed = format!("{}[[servers]]\nserver = 'udp://{}'\n", Unbound::upstream(&wrong, &ca), server.plain);
+    let mixed = format!(
+        "{}[[servers]]\nserver = 'udp://{}'\n",
+        Unbound::upstream(&wrong, &ca),
+        server.plain
+    );
     let allowed = pool(&format!("plaintext-fallback = true\n{mixed}"));
     let got = ask(&allowed, "host.example").await.unwrap();
     assert!(!got.encrypted);
@@ -101,10 +123,13 @@ async fn a_server_that_was_restarted_is_connected_again() {
     let server = Unbound::start(&certificates, "server");
     let (plain, tls, https) = (server.plain.port(), server.tls, server.https);
     let ca = certificates.path("ca.pem");
-    let pools: Vec<_> = [format!("tls://127.0.0.1:{tls}#{NAME}"), format!("https://127.0.0.1:{https}#{NAME}")]
-        .iter()
-        .map(|url| pool(&Unbound::upstream(url, &ca)))
-        .collect();
+    let pools: Vec<_> = [
+        format!("tls://127.0.0.1:{tls}#{NAME}"),
+        format!("https://127.0.0.1:{https}#{NAME}"),
+    ]
+    .iter()
+    .map(|url| pool(&Unbound::upstream(url, &ca)))
+    .collect();
     for pool in &pools {
         ask(pool, "host.example").await.unwrap();
     }
@@ -131,11 +156,17 @@ async fn a_name_is_looked_up_at_the_bootstrap_servers_and_nothing_else() {
     let settings = format!(
         "bootstrap = ['udp://{}']\n{}",
         bootstrap.address,
-        Unbound::upstream(&format!("tls://{NAME}:{}", server.tls), &certificates.path("ca.pem"))
+        Unbound::upstream(
+            &format!("tls://{NAME}:{}", server.tls),
+            &certificates.path("ca.pem")
+        )
     );
     let pool = pool(&settings);
     for _ in 0..3 {
-        assert_eq!(addresses(&ask(&pool, "host.example").await.unwrap()), ["192.0.2.7"]);
+        assert_eq!(
+            addresses(&ask(&pool, "host.example").await.unwrap()),
+            ["192.0.2.7"]
+        );
     }
     let asked = bootstrap.over_udp.load(std::sync::atomic::Ordering::SeqCst);
     assert!(asked <= 2, "A and AAAA of the server's name, once; seen {asked}");

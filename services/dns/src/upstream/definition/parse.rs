@@ -22,11 +22,14 @@ const PATH: &str = "/dns-query";
 pub(super) fn parse(text: &str) -> Result<Definition, DefinitionError> {
     let fail = |problem: String| DefinitionError::new(text, problem);
     let (scheme, rest) = text.split_once("://").ok_or_else(|| fail(missing_scheme(text)))?;
-    let transport = SCHEMES.into_iter().find(|known| known.scheme() == scheme).ok_or_else(|| {
-        fail(format!(
-            "unknown scheme {scheme:?}; write udp://, tcp://, tls://, https://, h3:// or quic://"
-        ))
-    })?;
+    let transport = SCHEMES
+        .into_iter()
+        .find(|known| known.scheme() == scheme)
+        .ok_or_else(|| {
+            fail(format!(
+                "unknown scheme {scheme:?}; write udp://, tcp://, tls://, https://, h3:// or quic://"
+            ))
+        })?;
     let (rest, fragment) = match rest.split_once('#') {
         Some((rest, name)) => (rest, Some(name)),
         None => (rest, None),
@@ -69,7 +72,10 @@ fn missing_scheme(text: &str) -> String {
         Some(_) => format!(
             "say how it is spoken to: udp://{text} (in the clear), or tls://{text}#NAME with the name on its certificate"
         ),
-        None => "say how it is spoken to, as in tls://9.9.9.9#dns.quad9.net or https://dns.quad9.net/dns-query".to_owned(),
+        None => {
+            "say how it is spoken to, as in tls://9.9.9.9#dns.quad9.net or https://dns.quad9.net/dns-query"
+                .to_owned()
+        }
     }
 }
 
@@ -77,11 +83,17 @@ fn missing_scheme(text: &str) -> String {
 fn authority_parts(text: &str) -> Result<(&str, Option<u16>), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or("the bracket of the address is not closed; write [2620:fe::fe]")?;
+            let (host, after) = rest
+                .split_once(']')
+                .ok_or("the bracket of the address is not closed; write [2620:fe::fe]")?;
             match after.strip_prefix(':') {
                 Some(port) => (host, Some(port)),
                 None if after.is_empty() => (host, None),
-                None => return Err(format!("{after:?} after the address; a port is written as [ADDRESS]:853")),
+                None => {
+                    return Err(format!(
+                        "{after:?} after the address; a port is written as [ADDRESS]:853"
+                    ));
+                }
             }
         }
         None if text.matches(':').count() > 1 => {
@@ -105,13 +117,13 @@ fn authority_parts(text: &str) -> Result<(&str, Option<u16>), String> {
 /// `Ok(None)` for a name.
 fn host_address(host: &str, port: u16) -> Result<Option<SocketAddr>, String> {
     match scoped(host, port) {
-        Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => {
-            Err(format!("{host} is the address of no server; write the server's own"))
-        }
+        Some(address) if address.ip().is_unspecified() || address.ip().is_multicast() => Err(format!(
+            "{host} is the address of no server; write the server's own"
+        )),
         Some(address) => Ok(Some(address)),
-        None if host.contains(':') || host.chars().all(|c| c.is_ascii_digit() || c == '.') => {
-            Err(format!("{host:?} is no address; write it as 9.9.9.9 or [2620:fe::fe]"))
-        }
+        None if host.contains(':') || host.chars().all(|c| c.is_ascii_digit() || c == '.') => Err(format!(
+            "{host:?} is no address; write it as 9.9.9.9 or [2620:fe::fe]"
+        )),
         None => Ok(None),
     }
 }
@@ -151,7 +163,9 @@ fn name_of(
     };
     match ServerName::try_from(name.as_str()) {
         Ok(_) => Ok(name.to_ascii_lowercase()),
-        Err(_) => Err(format!("{name:?} is no name that a certificate can prove; write it as in #dns.quad9.net")),
+        Err(_) => Err(format!(
+            "{name:?} is no name that a certificate can prove; write it as in #dns.quad9.net"
+        )),
     }
 }
 

@@ -33,17 +33,22 @@ impl Table {
         let fail = |problem: String| DefinitionError::new(self.server.clone(), problem);
         if !self.addresses.is_empty() && !made.addresses.is_empty() {
             return Err(fail(
-                "the address stands in `server` already; write the name there, or leave out `addresses`".to_owned(),
+                "the address stands in `server` already; write the name there, or leave out `addresses`"
+                    .to_owned(),
             ));
         }
         for text in &self.addresses {
             let address = parse::address(text, made.port);
             made.addresses.push(address.ok_or_else(|| {
-                fail(format!("{text:?} in `addresses` is no address; write it as 9.9.9.9 or 2620:fe::fe"))
+                fail(format!(
+                    "{text:?} in `addresses` is no address; write it as 9.9.9.9 or 2620:fe::fe"
+                ))
             })?);
         }
         if self.ca_file.is_some() && !made.transport.is_encrypted() {
-            return Err(fail("in the clear no certificate is checked; leave out `ca-file`".to_owned()));
+            return Err(fail(
+                "in the clear no certificate is checked; leave out `ca-file`".to_owned(),
+            ));
         }
         if let Some(label) = self.label {
             made.label = label.into();

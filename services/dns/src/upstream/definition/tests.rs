@@ -17,12 +17,42 @@ fn every_transport_is_read_with_its_own_port() {
     for (text, transport, name, address, path) in [
         ("udp://9.9.9.9", Transport::Udp, "", "9.9.9.9:53", ""),
         ("tcp://9.9.9.9:5353", Transport::Tcp, "", "9.9.9.9:5353", ""),
-        ("tls://9.9.9.9#dns.Quad9.net", Transport::Tls, "dns.quad9.net", "9.9.9.9:853", ""),
-        ("tls://[2620:fe::fe]:8853#dns.quad9.net", Transport::Tls, "dns.quad9.net", "[2620:fe::fe]:8853", ""),
+        (
+            "tls://9.9.9.9#dns.Quad9.net",
+            Transport::Tls,
+            "dns.quad9.net",
+            "9.9.9.9:853",
+            "",
+        ),
+        (
+            "tls://[2620:fe::fe]:8853#dns.quad9.net",
+            Transport::Tls,
+            "dns.quad9.net",
+            "[2620:fe::fe]:8853",
+            "",
+        ),
         ("tls://9.9.9.9", Transport::Tls, "9.9.9.9", "9.9.9.9:853", ""),
-        ("quic://94.140.14.14#dns.adguard.com", Transport::Quic, "dns.adguard.com", "94.140.14.14:853", ""),
-        ("https://1.1.1.1", Transport::Https, "1.1.1.1", "1.1.1.1:443", "/dns-query"),
-        ("h3://1.1.1.1/q{?dns}#one.one.one.one", Transport::H3, "one.one.one.one", "1.1.1.1:443", "/q"),
+        (
+            "quic://94.140.14.14#dns.adguard.com",
+            Transport::Quic,
+            "dns.adguard.com",
+            "94.140.14.14:853",
+            "",
+        ),
+        (
+            "https://1.1.1.1",
+            Transport::Https,
+            "1.1.1.1",
+            "1.1.1.1:443",
+            "/dns-query",
+        ),
+        (
+            "h3://1.1.1.1/q{?dns}#one.one.one.one",
+            Transport::H3,
+            "one.one.one.one",
+            "1.1.1.1:443",
+            "/q",
+        ),
         ("udp://[fe80::1%2]", Transport::Udp, "", "[fe80::1%2]:53", ""),
     ] {
         let made = read(text);
@@ -80,25 +110,43 @@ fn tables_say_what_a_text_cannot() {
     )
     .unwrap();
     let made = &file.upstreams[0];
-    assert_eq!(made.addresses, ["10.0.0.53:443".parse().unwrap(), "[fd00::53]:443".parse().unwrap()]);
+    assert_eq!(
+        made.addresses,
+        [
+            "10.0.0.53:443".parse().unwrap(),
+            "[fd00::53]:443".parse().unwrap()
+        ]
+    );
     assert_eq!((&*made.label, made.ca_file.is_some()), ("company", true));
 }
 
 #[test]
 fn tables_are_strict() {
     for (text, told) in [
-        (r#"[[upstreams]]
+        (
+            r#"[[upstreams]]
             server = "tls://9.9.9.9"
-            pot = 1"#, "unknown field `pot`"),
-        (r#"[[upstreams]]
+            pot = 1"#,
+            "unknown field `pot`",
+        ),
+        (
+            r#"[[upstreams]]
             server = "tls://9.9.9.9"
-            addresses = ["1.1.1.1"]"#, "already"),
-        (r#"[[upstreams]]
+            addresses = ["1.1.1.1"]"#,
+            "already",
+        ),
+        (
+            r#"[[upstreams]]
             server = "udp://9.9.9.9"
-            ca-file = "/x""#, "leave out `ca-file`"),
-        (r#"[[upstreams]]
+            ca-file = "/x""#,
+            "leave out `ca-file`",
+        ),
+        (
+            r#"[[upstreams]]
             server = "tls://x.example"
-            addresses = ["y.example"]"#, "\"y.example\" in `addresses`"),
+            addresses = ["y.example"]"#,
+            "\"y.example\" in `addresses`",
+        ),
         ("upstreams = [3]", "an upstream server, as in"),
     ] {
         let error = toml::from_str::<File>(text).unwrap_err().to_string();

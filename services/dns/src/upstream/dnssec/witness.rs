@@ -61,7 +61,8 @@ impl Witness {
             if let RData::DNSSEC(DNSSECRData::RRSIG(signature)) = &record.data {
                 let input = signature.input();
                 let (from, until) = (input.sig_inception.get(), input.sig_expiration.get());
-                self.times.push((from, until, format!("{} {}", record.name, input.type_covered)));
+                self.times
+                    .push((from, until, format!("{} {}", record.name, input.type_covered)));
             }
         }
         let is_signature = |record: &Record| record.record_type() == RecordType::RRSIG;
@@ -107,7 +108,10 @@ impl Witness {
             return (9, format!("{zone} has no keys, and should"));
         }
         if let Some(code) = otherwise {
-            return (code, "the answer says that there is nothing, and does not prove it".to_owned());
+            return (
+                code,
+                "the answer says that there is nothing, and does not prove it".to_owned(),
+            );
         }
         if let Some(name) = &self.unsigned {
             return (10, format!("the answer for {name} has no signature, and should"));

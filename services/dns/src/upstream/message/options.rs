@@ -27,7 +27,11 @@ pub(super) fn write(out: &mut Vec<u8>, make: &Make<'_>) {
     }
     if make.pad {
         let bare = out.len() + OPTION_HEAD;
-        option(out, PADDING, &[0; PADDING_BLOCK][..bare.next_multiple_of(PADDING_BLOCK) - bare]);
+        option(
+            out,
+            PADDING,
+            &[0; PADDING_BLOCK][..bare.next_multiple_of(PADDING_BLOCK) - bare],
+        );
     }
     let length = u16::try_from(out.len() - length_at - 2).unwrap_or(0);
     if let Some(place) = out.get_mut(length_at..length_at + 2) {

@@ -46,13 +46,20 @@ fn a_query_reads_as_it_was_meant() {
     let edns = read.edns.as_ref().unwrap();
     assert!(edns.flags().dnssec_ok && edns.max_payload() == UDP_SIZE);
     assert_eq!(read.queries[0].name().to_string(), "ExAmple.org.");
-    assert_eq!(walk::edns(&bytes).unwrap().cookie(), Some((&b"12345678"[..], &b""[..])));
+    assert_eq!(
+        walk::edns(&bytes).unwrap().cookie(),
+        Some((&b"12345678"[..], &b""[..]))
+    );
 }
 
 #[test]
 fn a_padded_query_hides_its_length() {
     let make = Make { pad: true, ..PLAIN };
-    for name in ["a.org", "a.much.longer.name.example.org", &"abcdefghi.".repeat(10)] {
+    for name in [
+        "a.org",
+        "a.much.longer.name.example.org",
+        &"abcdefghi.".repeat(10),
+    ] {
         let bytes = query(&question(name), &make);
         assert_eq!(bytes.len() % PADDING_BLOCK, 0);
         Message::from_vec(&bytes).unwrap();
@@ -61,7 +68,13 @@ fn a_padded_query_hides_its_length() {
 
 #[test]
 fn only_the_answer_to_the_question_matches() {
-    let sent = query(&question("example.org"), &Make { case: &[0xff], ..PLAIN });
+    let sent = query(
+        &question("example.org"),
+        &Make {
+            case: &[0xff],
+            ..PLAIN
+        },
+    );
     let good = answer_to(&sent);
     assert_eq!(matches(&sent, &good), Match::Answer);
     assert_eq!(matches(&sent, &sent), Match::Garbage, "a query is no answer");
@@ -81,7 +94,13 @@ fn only_the_answer_to_the_question_matches() {
 #[test]
 fn what_is_handed_on_tells_nothing_of_the_way() {
     let asked = question("example.org");
-    let mut answer = answer_to(&query(&asked, &Make { case: &[0xff], ..PLAIN }));
+    let mut answer = answer_to(&query(
+        &asked,
+        &Make {
+            case: &[0xff],
+            ..PLAIN
+        },
+    ));
     answer[3] |= 0x20;
     settle(&mut answer, &asked, false);
     assert_eq!(&answer[..4], &[0, 0, 0x81, 0]);
