@@ -35,6 +35,12 @@ impl Builder {
         self
     }
 
+    /// Starts this one too.
+    pub fn with(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
     /// Does not start this one (it can be started later).
     pub fn without(mut self, service: Service) -> Self {
         self.services.retain(|other| *other != service);

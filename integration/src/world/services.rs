@@ -5,6 +5,9 @@ use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, process::Command, time
 use super::World;
 use crate::{Running, binary, wait::eventually};
 
+/// Nobody's.
+const MESH_UID: &str = "60717";
+
 /// A service of the mesh, in the order in which they are started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Service {
@@ -14,10 +17,12 @@ pub enum Service {
     Policy,
     /// portmaster-interceptor
     Interceptor,
+    /// portmaster-dns; only where a test asks for it
+    Dns,
 }
 
 impl Service {
-    /// Each of them.
+    /// Those that every world has.
     pub const ALL: [Self; 3] = [Self::Resolver, Self::Policy, Self::Interceptor];
 
     /// The word that sockets, folders and files are called by.
@@ -26,6 +31,7 @@ impl Service {
             Self::Resolver => "process-resolver",
             Self::Policy => "policy",
             Self::Interceptor => "interceptor",
+            Self::Dns => "dns",
         }
     }
 
@@ -50,6 +56,12 @@ impl World {
     pub fn service_command(&self, service: Service) -> Command {
         let mut command = self.command(binary(&service.program()));
         command.arg("--root").arg(self.root());
+        // all of them run as root here: the firewall knows the mesh's own traffic by this user
+        match service {
+            Service::Interceptor => command.args(["--mesh-uid", MESH_UID]),
+            Service::Dns => command.args(["--socket-uid", MESH_UID]),
+            Service::Resolver | Service::Policy => &mut command,
+        };
         command.env(
             "PORTMASTER_LOG",
             std::env::var("PORTMASTER_LOG").unwrap_or_else(|_| "debug".to_owned()),
@@ -172,7 +184,7 @@ impl Drop for World {
     /// A failing test shows what the services said.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for service in Service::ALL {
+            for service in Service::ALL.into_iter().chain([Service::Dns]) {
                 let output = self.output(service);
                 let tail: Vec<_> = output.lines().rev().take(60).collect();
                 let tail: String = tail.into_iter().rev().map(|line| format!("{line}\n")).collect();

@@ -1,0 +1,86 @@
+//! Names and answers that a program does not get.
+
+use integration::{profile, world::INTERNET_V4};
+
+use super::stage::{Stage, path_of};
+
+const LISTS: &str = "[[list]]\nname = \"our-ads\"\ncategories = [\"ads\"]\nfile = \"lists/ads\"\n";
+
+#[test]
+fn a_refused_name_is_never_asked_for_and_says_why() {
+    let stage = Stage::new("dns-refused", &[], "");
+    let path = path_of(&stage.world, "refused");
+    let rule = "[[rule]]\naction = \"block\"\nremote = \"*.fine.test\"\n";
+    stage.world.profile("refused", &profile(&path, "allow", rule));
+    let (refused, other) = (stage.dig("refused"), stage.dig("other"));
+    integration::eventually("the rule is in force", || {
+        (refused.ask(&["@127.0.0.1", "www.fine.test"]).status() == "NXDOMAIN").then_some(())
+    });
+    let said = refused.ask(&["@127.0.0.1", "www.fine.test"]);
+    assert!(
+        said.0.contains("EDE: 15") && said.0.contains("refused#1"),
+        "{}",
+        said.0
+    );
+    let asked = stage.nameserver.asked("www.fine.test");
+    refused.ask(&["@127.0.0.1", "new.www.fine.test"]);
+    assert_eq!(stage.nameserver.asked("new.www.fine.test"), 0);
+    let said = other.ask(&["@127.0.0.1", "www.fine.test"]);
+    assert_eq!(
+        said.answers(),
+        [INTERNET_V4.to_string()],
+        "another program's rule: {}",
+        said.0
+    );
+    assert!(stage.nameserver.asked("www.fine.test") <= asked + 1);
+}
+
+#[test]
+fn who_may_reach_one_name_cannot_tell_anything_by_others() {
+    let stage = Stage::new("dns-tunnel", &[], "");
+    let path = path_of(&stage.world, "strict");
+    let rule = "[[rule]]\naction = \"allow\"\nremote = \"fine.test\"\n";
+    stage.world.profile("strict", &profile(&path, "block", rule));
+    let strict = stage.dig("strict");
+    integration::eventually("the profile is in force", || {
+        (strict.ask(&["@127.0.0.1", "other.test"]).status() == "NXDOMAIN").then_some(())
+    });
+    assert_eq!(
+        strict.ask(&["@127.0.0.1", "fine.test"]).answers(),
+        [INTERNET_V4.to_string()]
+    );
+    for name in ["secret-1.tunnel.test", "secret-2.tunnel.test"] {
+        for server in ["@127.0.0.1", "@203.0.113.53"] {
+            assert_eq!(strict.ask(&[server, name, "TXT"]).status(), "NXDOMAIN");
+        }
+        assert_eq!(stage.nameserver.asked(name), 0, "{name} left the host");
+    }
+}
+
+#[test]
+fn listed_names_and_their_masks_are_refused_where_the_profile_wants_it() {
+    let lists = [("ads", "# ads\n||ads.test^\n")];
+    let stage = Stage::with_lists("dns-lists", &[], LISTS, &lists);
+    let path = path_of(&stage.world, "unfiltered");
+    let text = profile(&path, "allow", "").replace("[settings]\n", "[settings]\nblock_lists = []\n");
+    stage.world.profile("unfiltered", &text);
+    let (filtered, unfiltered) = (stage.dig("filtered"), stage.dig("unfiltered"));
+    integration::eventually("the profile is in force", || {
+        (unfiltered.ask(&["@127.0.0.1", "ads.test"]).status() == "NOERROR").then_some(())
+    });
+    for name in ["ads.test", "x.ads.test", "mask.test"] {
+        let said = filtered.ask(&["@127.0.0.1", name]);
+        assert_eq!(said.status(), "NXDOMAIN", "{name}: {}", said.0);
+        assert!(said.0.contains("our-ads"), "{}", said.0);
+    }
+    assert_eq!(unfiltered.ask(&["@127.0.0.1", "mask.test"]).status(), "NOERROR");
+}
+
+#[test]
+fn a_name_of_the_internet_does_not_point_inside() {
+    let stage = Stage::new("dns-rebinding", &[], "");
+    let dig = stage.dig("rebinds");
+    let said = dig.ask(&["@127.0.0.1", "inside.test"]);
+    assert_eq!(said.status(), "NXDOMAIN", "{}", said.0);
+    assert!(said.0.contains("rebinding"), "{}", said.0);
+}

@@ -1,0 +1,10 @@
+//! The local DNS server: every program's names, by its own rules.
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
+
+mod filtered;
+mod names;
+mod served;
+mod stage;

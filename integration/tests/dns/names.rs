@@ -1,0 +1,113 @@
+//! A connection has the name that its program asked for.
+
+use std::net::SocketAddr;
+
+use integration::{Events, Service, profile, world::INTERNET_V4};
+use proto::interceptor::v1::ConnectionEvent;
+
+use super::stage::{Stage, path_of};
+
+const RESOLV: &str = "
+import socket, struct, sys
+
+def ask(name, server='127.0.0.1'):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(10)
+    q = struct.pack('>HHHHHH', 7, 256, 1, 0, 0, 0)
+    q += b''.join(bytes([len(l)]) + l.encode() for l in name.split('.')) + b'\\0' + struct.pack('>HH', 1, 1)
+    s.sendto(q, (server, 53))
+    a = s.recv(4096)
+    if a[3] & 15 or not struct.unpack('>H', a[6:8])[0]:
+        sys.exit(f'{name}: no answer')
+    return socket.inet_ntoa(a[-4:])
+";
+
+/// Asks for a name and connects at once to what it was told.
+fn connect(stage: &Stage, app: &str, name: &str, port: u16) -> bool {
+    let script = format!("{RESOLV}\nsocket.create_connection((ask({name:?}), {port}), 5).close()\n");
+    let output = stage.python(app, &script).output().unwrap();
+    output.status.success()
+}
+
+fn told(event: &ConnectionEvent, app: &str, domain: &str) -> bool {
+    event.connection.as_ref().is_some_and(|connection| {
+        let path = connection
+            .process
+            .as_ref()
+            .and_then(|process| process.executable.as_ref())
+            .map(|executable| executable.path.as_str());
+        path.is_some_and(|path| path.ends_with(&format!("/{app}")))
+            && connection.domain == domain
+            && connection.flow.as_ref().is_some_and(|flow| flow.remote_port == 7)
+    })
+}
+
+fn server(stage: &Stage) -> SocketAddr {
+    stage.world.internet.echo(INTERNET_V4, 7)
+}
+
+fn events(stage: &Stage) -> Events {
+    stage.world.events()
+}
+
+#[test]
+fn a_connection_is_told_and_decided_by_the_name_that_its_program_asked_for() {
+    let stage = Stage::new("dns-names", &[], "");
+    let _server = server(&stage);
+    let path = path_of(&stage.world, "strict");
+    let rule = "[[rule]]\naction = \"allow\"\nremote = [\"fine.test\", \"127.0.0.0/8\"]\n";
+    let events = events(&stage);
+    assert!(connect(&stage, "free", "other.test", 7));
+    events.wait_for("the name is known", |event| told(event, "free", "other.test"));
+    stage.world.profile("strict", &profile(&path, "block", rule));
+    integration::eventually(
+        "its one name is reached at once, with nothing said on the connection",
+        || connect(&stage, "strict", "fine.test", 7).then_some(()),
+    );
+    events.wait_for("the rule's name", |event| told(event, "strict", "fine.test"));
+    assert!(!connect(&stage, "strict", "other.test", 7));
+    // the same address, and no name asked for it by another program
+    let script = format!("import socket\nsocket.create_connection(('{INTERNET_V4}', 7), 3).close()\n");
+    let path = path_of(&stage.world, "direct");
+    let direct = profile(&path, "allow", "").replace("[settings]\n", "[settings]\nblock_direct = true\n");
+    stage.world.profile("direct", &direct);
+    integration::eventually("an address that it was not told is refused", || {
+        (!stage.python("direct", &script).output().unwrap().status.success()).then_some(())
+    });
+    assert!(
+        connect(&stage, "direct", "fine.test", 7),
+        "a name that it asked for is not direct"
+    );
+}
+
+#[test]
+fn names_outlive_a_restart_of_either_service() {
+    let mut stage = Stage::new("dns-restart", &[], "");
+    let _server = server(&stage);
+    let events = events(&stage);
+    let script = format!(
+        "{RESOLV}\na = ask('fine.test')\nprint(a, flush=True)\ninput()\nsocket.create_connection((a, 7), 5).close()\n"
+    );
+    for (app, service) in [
+        ("dns-is-restarted", Service::Dns),
+        ("interceptor-is-restarted", Service::Interceptor),
+    ] {
+        let mut command = stage.python(app, &script);
+        command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+        assert_eq!(line.trim(), INTERNET_V4.to_string());
+        stage.world.stop(service);
+        stage.world.start_service(service);
+        if service == Service::Interceptor {
+            stage.wait_until_linked();
+        }
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+        assert!(child.wait().unwrap().success());
+        events.wait_for("the name is known still", |event| told(event, app, "fine.test"));
+    }
+}
