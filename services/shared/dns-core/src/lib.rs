@@ -1,6 +1,7 @@
 //! The parts of the DNS service that decide: names, messages, the cache, the lists. Pure: no IO, no clock, no async; time
 //! comes in as an argument.
 
+pub mod cache;
 pub mod name;
 mod siphash;
 pub mod told;
