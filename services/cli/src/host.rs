@@ -12,7 +12,7 @@ use crate::{args::StartArgs, output::print};
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
-const ALL: [&str; 8] = [
+const ALL: [&str; 13] = [
     TARGET,
     "portmaster-interceptor.socket",
     "portmaster-interceptor.service",
@@ -20,6 +20,11 @@ const ALL: [&str; 8] = [
     "portmaster-process-resolver.service",
     "portmaster-policy.socket",
     "portmaster-policy.service",
+    "portmaster-dns.socket",
+    "portmaster-dns-own.socket",
+    "portmaster-dns-v4.socket",
+    "portmaster-dns-v6.socket",
+    "portmaster-dns.service",
     "portmaster-lockdown.service",
 ];
 const UNCONFIRMED: &str = "portmaster-unconfirmed";
