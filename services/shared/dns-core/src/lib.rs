@@ -4,6 +4,7 @@
 pub mod cache;
 pub mod name;
 mod siphash;
+pub mod special;
 pub mod told;
 pub mod wire;
 
