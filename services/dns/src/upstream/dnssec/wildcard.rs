@@ -37,10 +37,15 @@ fn expanded(message: &Message) -> impl Iterator<Item = (&Name, &RRSIG)> {
 }
 
 fn denials(message: &Message) -> impl Iterator<Item = (&Name, &NSEC)> {
-    message.authorities.iter().filter_map(|record| match &record.data {
-        RData::DNSSEC(DNSSECRData::NSEC(nsec)) if record.proof == Proof::Secure => Some((&record.name, nsec)),
-        _ => None,
-    })
+    message
+        .authorities
+        .iter()
+        .filter_map(|record| match &record.data {
+            RData::DNSSEC(DNSSECRData::NSEC(nsec)) if record.proof == Proof::Secure => {
+                Some((&record.name, nsec))
+            }
+            _ => None,
+        })
 }
 
 /// Whether `name` lies in the gap after `owner`, and nothing between it and `source`, the wildcard's parent, exists.
@@ -83,8 +88,16 @@ mod tests {
     #[test]
     fn a_gap_after_the_wildcard_itself_shows_that_nothing_is_closer() {
         assert!(shows("*.w.z.", "x.z.", "a.w.z.", "w.z."));
-        assert!(shows("*.w.z.", "z.", "a.b.w.z.", "w.z."), "the last gap of a zone");
-        assert!(shows("*.wild.good.test.", "wilder.good.test.", "any.wild.good.test.", "wild.good.test."));
+        assert!(
+            shows("*.w.z.", "z.", "a.b.w.z.", "w.z."),
+            "the last gap of a zone"
+        );
+        assert!(shows(
+            "*.wild.good.test.",
+            "wilder.good.test.",
+            "any.wild.good.test.",
+            "wild.good.test."
+        ));
         let trimmed = name("any.wild.good.test.").trim_to(3);
         assert_eq!(trimmed, name("wild.good.test."));
         assert!(trimmed.zone_of(&name("any.wild.good.test.")));
@@ -95,13 +108,21 @@ mod tests {
         assert!(!shows("a.w.z.", "b.w.z.", "a.w.z.", "w.z."), "the name itself");
         assert!(!shows("a.w.z.", "b.w.z.", "c.w.z.", "w.z."), "beyond the gap");
         assert!(!shows("*.w.z.", "b.w.z.", "a.b.w.z.", "w.z."), "b.w exists");
-        assert!(!shows("a.b.w.z.", "x.z.", "c.b.w.z.", "w.z."), "b.w exists, and is closer than w");
+        assert!(
+            !shows("a.b.w.z.", "x.z.", "c.b.w.z.", "w.z."),
+            "b.w exists, and is closer than w"
+        );
         assert!(!shows("*.w.z.", "x.z.", "a.w.z.", "v.z."), "another wildcard");
     }
 
     #[test]
     fn the_parents_side_of_a_cut_shows_nothing() {
         let nsec = NSEC::new(name("x.z."), [RecordType::NS]);
-        assert!(!shows_nothing_closer(&name("w.z."), &nsec, &name("a.w.z."), &name("w.z.")));
+        assert!(!shows_nothing_closer(
+            &name("w.z."),
+            &nsec,
+            &name("a.w.z."),
+            &name("w.z.")
+        ));
     }
 }

@@ -1,0 +1,225 @@
+//! Who is asked for which name: the owner's upstreams, those of a company's zone, those of the network or a VPN, or nobody.
+//!
+//! Invariants: where the owner configured encrypted upstreams, a name goes to a server of the network only by a rule that
+//! [`Why`] names; what a network itself announces (a search domain from DHCP) never takes a public name away from them.
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use anyhow::Context;
+use dns_core::{Name, Question};
+use tokio::time::{Instant, interval};
+
+use crate::upstream::{Answer, Error, Pool, PoolSettings, Query, UpstreamState};
+
+mod network_manager;
+mod portal;
+mod resolv_conf;
+mod resolved;
+mod settings;
+mod sources;
+mod special;
+mod system;
+mod table;
+
+pub use portal::{Connectivity, Opening, Portal};
+pub use settings::{RouteSettings, SystemServers, ZoneSettings};
+pub use sources::{Files, Sources};
+pub use system::{Domain, Link, Source, System, is_ours};
+pub use table::{Decision, Table, Way, Why};
+
+/// How often it is looked whether a captive portal is to be suspected.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// An answer, and by which rule it was asked for where it was.
+#[derive(Debug, Clone)]
+pub struct Routed {
+    /// What the upstream said.
+    pub answer: Answer,
+    /// Why it was asked.
+    pub why: Why,
+}
+
+/// All upstreams, and the way to each. Made inside a tokio runtime; cheap to clone.
+#[derive(Clone)]
+pub struct Router {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    settings: RouteSettings,
+    main: Pool,
+    zones: Vec<Pool>,
+    current: RwLock<Arc<Current>>,
+    portal: Mutex<Portal>,
+    started: Instant,
+}
+
+/// What the network's state makes of it.
+struct Current {
+    table: Table,
+    system: System,
+    pools: HashMap<Arc<[SocketAddr]>, Pool>,
+}
+
+impl Router {
+    /// With nothing known of the system yet.
+    ///
+    /// # Errors
+    /// Names the set of upstreams that cannot be used, and the remedy.
+    pub fn new(settings: &RouteSettings) -> anyhow::Result<Self> {
+        let main = Pool::new(&settings.upstreams).context("use the configured upstreams")?;
+        let mut zones = Vec::with_capacity(settings.zones.len());
+        for zone in &settings.zones {
+            let what = || format!("use the upstreams of zone {}", zone.names.join(", "));
+            zones.push(Pool::new(&zone.upstreams).with_context(what)?);
+        }
+        let table = Table::new(settings, &System::default()).context("read the zones")?;
+        let current = Current {
+            table,
+            system: System::default(),
+            pools: HashMap::new(),
+        };
+        Ok(Self {
+            shared: Arc::new(Shared {
+                settings: settings.clone(),
+                main,
+                zones,
+                current: RwLock::new(Arc::new(current)),
+                portal: Mutex::new(Portal::new(settings.captive_portal)),
+                started: Instant::now(),
+            }),
+        })
+    }
+
+    /// Who would be asked, and why; asks nobody.
+    pub fn decide(&self, question: &Question) -> Decision {
+        let opening = self.portal().opening();
+        self.current().table.decide(question, opening)
+    }
+
+    /// Asks whoever is responsible.
+    ///
+    /// # Errors
+    /// As [`Pool::exchange`]; [`Error::NotFound`] where the name belongs to a network that has no servers.
+    pub async fn exchange(&self, query: &Query) -> Result<Routed, Error> {
+        let current = self.current();
+        let opening = self.portal().opening();
+        let Decision { way, why } = current.table.decide(&query.question, opening);
+        let pool = match &way {
+            Way::Upstreams => Some(&self.shared.main),
+            Way::Zone(at) => self.shared.zones.get(*at),
+            Way::System(servers) => current.pools.get(servers),
+            Way::NotFound => return Err(Error::NotFound { why: why.text() }),
+            Way::Nobody => None,
+        };
+        let answer = Box::pin(pool.ok_or(Error::NoUpstream)?.exchange(query)).await?;
+        Ok(Routed { answer, why })
+    }
+
+    /// The system's servers and domains are others now.
+    pub fn set_system(&self, system: System) {
+        let before = self.current();
+        if before.system == system {
+            return;
+        }
+        let table = match Table::new(&self.shared.settings, &system) {
+            Ok(table) => table,
+            Err(error) => {
+                tracing::warn!(%error, "the system's domains cannot be used");
+                return;
+            }
+        };
+        tracing::info!(source = %system.source.map_or("none", Source::text), links = system.links.len(), "the system's name servers changed");
+        tracing::debug!(?system, "the system's name servers");
+        let servers_changed = before.system.servers() != system.servers();
+        let mut pools = HashMap::new();
+        for servers in table.system_servers() {
+            let made = match before.pools.get(&servers) {
+                Some(pool) => pool.clone(),
+                None => match Pool::new(&PoolSettings::plain(servers.iter().copied())) {
+                    Ok(pool) => pool,
+                    Err(error) => {
+                        tracing::warn!(%error, "name servers of the system cannot be used");
+                        continue;
+                    }
+                },
+            };
+            pools.insert(servers, made);
+        }
+        let made = Arc::new(Current { table, system, pools });
+        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = made;
+        if servers_changed {
+            self.network_changed();
+        }
+    }
+
+    /// The network is another one: connections through the old one are left, pauses are over.
+    pub fn network_changed(&self) {
+        let current = self.current();
+        let zones = self.shared.zones.iter().chain(current.pools.values());
+        for pool in std::iter::once(&self.shared.main).chain(zones) {
+            pool.network_changed();
+        }
+    }
+
+    /// The owner lets every name be asked at the network's own servers for a while, to get past a captive portal.
+    pub fn open_for(&self, time: Duration) {
+        let until = self.shared.started.elapsed() + time;
+        self.portal().open_by_owner(until);
+    }
+
+    /// Follows the system's servers and the state of the network until `sources` end.
+    pub async fn follow(&self, mut sources: Sources) {
+        let mut look = interval(LOOK);
+        loop {
+            tokio::select! {
+                changed = sources.changed() => match changed {
+                    Some(system) => self.set_system(system),
+                    None => return,
+                },
+                _ = look.tick() => self.look_for_portal(sources.connectivity()),
+            }
+        }
+    }
+
+    /// The upstreams by the set that they are in: the owner's, each zone's, the system's.
+    pub fn states(&self) -> Vec<(String, Vec<UpstreamState>)> {
+        let current = self.current();
+        let mut all = vec![("upstreams".to_owned(), self.shared.main.states())];
+        for (zone, pool) in self.shared.settings.zones.iter().zip(&self.shared.zones) {
+            all.push((zone.names.join(" "), pool.states()));
+        }
+        all.extend(current.pools.values().map(|pool| ("system".to_owned(), pool.states())));
+        all
+    }
+
+    fn look_for_portal(&self, connectivity: Connectivity) {
+        let now = self.shared.started.elapsed();
+        let change = self.portal().update(now, self.shared.main.encrypted_all_down(), connectivity);
+        match change {
+            None => {}
+            Some(Opening::Closed) => tracing::info!("no captive portal is suspected any more"),
+            Some(_) => tracing::info!(
+                "a captive portal is suspected: the names of portal checks are asked at the network's own servers"
+            ),
+        }
+    }
+
+    fn current(&self) -> Arc<Current> {
+        Arc::clone(&self.shared.current.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn portal(&self) -> MutexGuard<'_, Portal> {
+        self.shared.portal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a name is one of those by which systems and browsers look for captive portals.
+pub fn is_portal_check(name: &Name) -> bool {
+    special::is_portal_check(name)
+}
