@@ -16,6 +16,7 @@ mod encrypted;
 mod lies;
 mod outages;
 mod real;
+mod routes;
 
 use std::{net::SocketAddr, time::Duration};
 

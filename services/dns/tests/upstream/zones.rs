@@ -96,7 +96,7 @@ fn config(directory: &Path, port: u16) -> PathBuf {
     let place = directory.display();
     let mut text = format!(
         "server:\n ip-address: 127.0.0.1@{port}\n username: \"\"\n chroot: \"\"\n zonesdir: \"{place}\"\n database: \"\"\n \
-         pidfile: \"\"\n xfrdfile: \"{place}/xfrd\"\n zonelistfile: \"{place}/zones\"\n server-count: 1\n\
+         pidfile: \"\"\n xfrdfile: \"{place}/xfrd\"\n zonelistfile: \"{place}/zones\"\n server-count: 1\n rrl-ratelimit: 0\n\
          remote-control:\n control-enable: no\n"
     );
     for zone in ZONES.map(|(zone, _)| zone).into_iter().chain(["test", "."]) {
