@@ -152,7 +152,11 @@ impl Router {
             pools.insert(servers, made);
         }
         let made = Arc::new(Current { table, system, pools });
-        *self.shared.current.write().unwrap_or_else(PoisonError::into_inner) = made;
+        *self
+            .shared
+            .current
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = made;
         if servers_changed {
             self.network_changed();
         }
@@ -194,13 +198,20 @@ impl Router {
         for (zone, pool) in self.shared.settings.zones.iter().zip(&self.shared.zones) {
             all.push((zone.names.join(" "), pool.states()));
         }
-        all.extend(current.pools.values().map(|pool| ("system".to_owned(), pool.states())));
+        all.extend(
+            current
+                .pools
+                .values()
+                .map(|pool| ("system".to_owned(), pool.states())),
+        );
         all
     }
 
     fn look_for_portal(&self, connectivity: Connectivity) {
         let now = self.shared.started.elapsed();
-        let change = self.portal().update(now, self.shared.main.encrypted_all_down(), connectivity);
+        let change = self
+            .portal()
+            .update(now, self.shared.main.encrypted_all_down(), connectivity);
         match change {
             None => {}
             Some(Opening::Closed) => tracing::info!("no captive portal is suspected any more"),

@@ -39,13 +39,19 @@ trait NetworkManager {
 
 /// Asks it for servers and domains.
 pub(super) async fn read(bus: &Connection, interfaces: &Interfaces) -> zbus::Result<System> {
-    let manager = DnsManagerProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let manager = DnsManagerProxy::builder(bus)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     Ok(translate(&manager.configuration().await?, interfaces))
 }
 
 /// Asks it how far the network reaches.
 pub(super) async fn connectivity(bus: &Connection) -> zbus::Result<Connectivity> {
-    let manager = NetworkManagerProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let manager = NetworkManagerProxy::builder(bus)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     Ok(match manager.connectivity().await? {
         1 => Connectivity::None,
         2 => Connectivity::Portal,
@@ -70,10 +76,18 @@ fn translate(configurations: &[Configuration], interfaces: &Interfaces) -> Syste
 fn link(from: &Configuration, interfaces: &Interfaces) -> Link {
     let texts = |key: &str| {
         let value = from.get(key).and_then(|value| value.try_clone().ok());
-        value.and_then(|value| Vec::<String>::try_from(value).ok()).unwrap_or_default()
+        value
+            .and_then(|value| Vec::<String>::try_from(value).ok())
+            .unwrap_or_default()
     };
-    let interface = from.get("interface").and_then(|value| <&str>::try_from(value).ok()).unwrap_or_default();
-    let vpn = from.get("vpn").and_then(|value| bool::try_from(value).ok()).unwrap_or(false);
+    let interface = from
+        .get("interface")
+        .and_then(|value| <&str>::try_from(value).ok())
+        .unwrap_or_default();
+    let vpn = from
+        .get("vpn")
+        .and_then(|value| bool::try_from(value).ok())
+        .unwrap_or(false);
     let scope = || interfaces.number(interface);
     let servers: Vec<SocketAddr> = texts("nameservers")
         .iter()
@@ -113,8 +127,6 @@ fn domain(text: &str) -> Option<Domain> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use zbus::Variant;
 
     use super::*;
@@ -134,7 +146,12 @@ mod tests {
     fn each_entry_is_a_link() {
         let interfaces = Interfaces::of([(2, "wlan0", false), (3, "tun0", true)]);
         let configurations = [
-            configuration("wlan0", &["192.0.2.1", "fe80::1", "dns+tls://192.0.2.2"], &["lan"], false),
+            configuration(
+                "wlan0",
+                &["192.0.2.1", "fe80::1", "dns+tls://192.0.2.2"],
+                &["lan"],
+                false,
+            ),
             configuration("tun0", &["10.8.0.1"], &["~corp.example", "office.example"], true),
             configuration("tun1", &["10.9.0.1"], &[], true),
             configuration("lo", &["127.0.0.1"], &[], false),
@@ -143,7 +160,15 @@ mod tests {
         let told: Vec<String> = system
             .links
             .iter()
-            .map(|link| format!("{} {:?} {} {}", link.interface, link.servers, link.domains.len(), link.default_route))
+            .map(|link| {
+                format!(
+                    "{} {:?} {} {}",
+                    link.interface,
+                    link.servers,
+                    link.domains.len(),
+                    link.default_route
+                )
+            })
             .collect();
         assert_eq!(
             told,

@@ -61,7 +61,12 @@ impl Portal {
     }
 
     /// Takes a look; gives back what is open if that changed.
-    pub fn update(&mut self, now: Duration, encrypted_down: bool, connectivity: Connectivity) -> Option<Opening> {
+    pub fn update(
+        &mut self,
+        now: Duration,
+        encrypted_down: bool,
+        connectivity: Connectivity,
+    ) -> Option<Opening> {
         let before = self.opening();
         let reachable = !matches!(connectivity, Connectivity::Full | Connectivity::None);
         self.suspected = self.enabled && encrypted_down && reachable;
@@ -91,9 +96,15 @@ mod tests {
             assert_eq!(portal.update(NOW, true, connectivity), None, "told once");
             assert_eq!(portal.update(NOW, false, connectivity), Some(Opening::Closed));
             portal.update(NOW, true, connectivity);
-            assert_eq!(portal.update(NOW, true, Connectivity::Full), Some(Opening::Closed));
+            assert_eq!(
+                portal.update(NOW, true, Connectivity::Full),
+                Some(Opening::Closed)
+            );
             portal.update(NOW, true, connectivity);
-            assert_eq!(portal.update(NOW, true, Connectivity::None), Some(Opening::Closed));
+            assert_eq!(
+                portal.update(NOW, true, Connectivity::None),
+                Some(Opening::Closed)
+            );
         }
     }
 
@@ -110,6 +121,9 @@ mod tests {
         portal.open_by_owner(NOW + Duration::from_secs(300));
         assert_eq!(portal.opening(), Opening::Everything);
         assert_eq!(portal.update(NOW, true, Connectivity::Portal), None);
-        assert_eq!(portal.update(NOW + Duration::from_secs(300), false, Connectivity::Full), Some(Opening::Closed));
+        assert_eq!(
+            portal.update(NOW + Duration::from_secs(300), false, Connectivity::Full),
+            Some(Opening::Closed)
+        );
     }
 }

@@ -22,7 +22,10 @@ pub(super) fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Syst
             }
             // The last of these lines counts.
             Some("search" | "domain") => {
-                link.domains = words.filter_map(|word| Name::parse(word).ok()).map(searched).collect();
+                link.domains = words
+                    .filter_map(|word| Name::parse(word).ok())
+                    .map(searched)
+                    .collect();
             }
             _ => {}
         }
@@ -70,19 +73,37 @@ mod tests {
     fn servers_and_search_domains_are_read() {
         let text = "# a comment\nsearch old.example\nnameserver 192.0.2.1\nnameserver 2001:db8::1 # trailing\n\
                     nameserver fe80::1%eth0\noptions edns0\nsearch lan corp.example\nnonsense\nnameserver\nnameserver x";
-        assert_eq!(servers(text), ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%2]:53"]);
+        assert_eq!(
+            servers(text),
+            ["192.0.2.1:53", "[2001:db8::1]:53", "[fe80::1%2]:53"]
+        );
         let system = read(text);
-        let names: Vec<_> = system.links.iter().flat_map(|link| &link.domains).map(|domain| domain.name.to_string()).collect();
+        let names: Vec<_> = system
+            .links
+            .iter()
+            .flat_map(|link| &link.domains)
+            .map(|domain| domain.name.to_string())
+            .collect();
         assert_eq!(names, ["lan", "corp.example"]);
         assert!(system.links.iter().all(|link| link.default_route));
     }
 
     #[test]
     fn ourselves_and_the_stub_that_asks_us_are_left_out() {
-        for ours in ["127.0.0.1", "::1", "127.0.0.17", "127.0.0.53", "0.0.0.0", "::ffff:127.0.0.1"] {
+        for ours in [
+            "127.0.0.1",
+            "::1",
+            "127.0.0.17",
+            "127.0.0.53",
+            "0.0.0.0",
+            "::ffff:127.0.0.1",
+        ] {
             assert!(read(&format!("nameserver {ours}\n")).is_empty(), "{ours}");
         }
-        assert_eq!(servers("nameserver 127.0.0.1\nnameserver 127.0.0.2"), ["127.0.0.2:53"]);
+        assert_eq!(
+            servers("nameserver 127.0.0.1\nnameserver 127.0.0.2"),
+            ["127.0.0.2:53"]
+        );
     }
 
     proptest! {

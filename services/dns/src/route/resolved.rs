@@ -34,7 +34,10 @@ trait Manager {
     fn get_link(&self, interface: i32) -> zbus::Result<OwnedObjectPath>;
 }
 
-#[proxy(interface = "org.freedesktop.resolve1.Link", default_service = "org.freedesktop.resolve1")]
+#[proxy(
+    interface = "org.freedesktop.resolve1.Link",
+    default_service = "org.freedesktop.resolve1"
+)]
 trait ResolvedLink {
     #[zbus(property)]
     fn default_route(&self) -> zbus::Result<bool>;
@@ -42,7 +45,10 @@ trait ResolvedLink {
 
 /// Asks it.
 pub(super) async fn read(bus: &Connection, interfaces: &Interfaces) -> zbus::Result<System> {
-    let manager = ManagerProxy::builder(bus).cache_properties(CacheProperties::No).build().await?;
+    let manager = ManagerProxy::builder(bus)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     let (servers, domains) = (manager.dns_ex().await?, manager.domains().await?);
     let mut default_route = BTreeMap::from([(0, true)]);
     for (interface, ..) in &servers {
@@ -57,7 +63,11 @@ pub(super) async fn read(bus: &Connection, interfaces: &Interfaces) -> zbus::Res
 
 async fn takes_default(bus: &Connection, manager: &ManagerProxy<'_>, interface: i32) -> zbus::Result<bool> {
     let path = manager.get_link(interface).await?;
-    let link = ResolvedLinkProxy::builder(bus).path(path).cache_properties(CacheProperties::No).build().await?;
+    let link = ResolvedLinkProxy::builder(bus)
+        .path(path)
+        .cache_properties(CacheProperties::No)
+        .build()
+        .await?;
     link.default_route().await
 }
 
@@ -124,7 +134,11 @@ mod tests {
             (3, 2, four(3), 5353, "dns.example".to_owned()),
             (4, 2, vec![1, 2], 0, String::new()),
         ];
-        let domains = [(2, "lan".to_owned(), false), (3, "corp.example".to_owned(), true), (9, "gone".to_owned(), true)];
+        let domains = [
+            (2, "lan".to_owned(), false),
+            (3, "corp.example".to_owned(), true),
+            (9, "gone".to_owned(), true),
+        ];
         let default_route = BTreeMap::from([(0, true), (2, true), (3, false)]);
         let interfaces = Interfaces::of([(2, "eth0", false), (3, "wg0", true)]);
         let system = translate(&servers, &domains, &default_route, &interfaces);
@@ -133,8 +147,15 @@ mod tests {
             .links
             .iter()
             .map(|link| {
-                let domains: Vec<_> = link.domains.iter().map(|one| format!("{}{}", if one.route_only { "~" } else { "" }, one.name)).collect();
-                format!("{} {} {:?} {domains:?} {}", link.interface, link.tunnel, link.servers, link.default_route)
+                let domains: Vec<_> = link
+                    .domains
+                    .iter()
+                    .map(|one| format!("{}{}", if one.route_only { "~" } else { "" }, one.name))
+                    .collect();
+                format!(
+                    "{} {} {:?} {domains:?} {}",
+                    link.interface, link.tunnel, link.servers, link.default_route
+                )
             })
             .collect();
         assert_eq!(

@@ -107,9 +107,19 @@ impl Reader {
         let mut signals = self.signals().await;
         loop {
             let read = Some(self.system().await);
-            system.send_if_modified(|known| *known != read && { *known = read; true });
+            system.send_if_modified(|known| {
+                *known != read && {
+                    *known = read;
+                    true
+                }
+            });
             let reach = self.connectivity().await;
-            connectivity.send_if_modified(|known| *known != reach && { *known = reach; true });
+            connectivity.send_if_modified(|known| {
+                *known != reach && {
+                    *known = reach;
+                    true
+                }
+            });
             tokio::select! {
                 Some(()) = files.recv() => {}
                 Some(()) = signals.next() => {}
@@ -160,15 +170,27 @@ impl Reader {
             (resolved::NAME, "/org/freedesktop/resolve1", false),
             (resolved::NAME, "/org/freedesktop/resolve1/link", true),
             (network_manager::NAME, "/org/freedesktop/NetworkManager", false),
-            (network_manager::NAME, "/org/freedesktop/NetworkManager/DnsManager", false),
+            (
+                network_manager::NAME,
+                "/org/freedesktop/NetworkManager/DnsManager",
+                false,
+            ),
         ];
         let mut rules = Vec::new();
         for (name, path, below) in PATHS {
             let rule = signals_of(name).interface(PROPERTIES);
-            rules.push(if below { rule.path_namespace(path) } else { rule.path(path) });
+            rules.push(if below {
+                rule.path_namespace(path)
+            } else {
+                rule.path(path)
+            });
         }
         for name in [resolved::NAME, network_manager::NAME] {
-            rules.push(signals_of("org.freedesktop.DBus").member("NameOwnerChanged").arg(0, name));
+            rules.push(
+                signals_of("org.freedesktop.DBus")
+                    .member("NameOwnerChanged")
+                    .arg(0, name),
+            );
         }
         let mut all = stream::SelectAll::new();
         for rule in rules {
@@ -204,7 +226,9 @@ async fn is_there(bus: &Connection, name: &'static str) -> bool {
     let Ok(name) = name.try_into() else {
         return false;
     };
-    timeout(PATIENCE, proxy.name_has_owner(name)).await.is_ok_and(|owned| owned.unwrap_or(false))
+    timeout(PATIENCE, proxy.name_has_owner(name))
+        .await
+        .is_ok_and(|owned| owned.unwrap_or(false))
 }
 
 /// The folders of the files: a file is often replaced as a whole, and its place may not exist yet.
@@ -218,7 +242,9 @@ fn watch_files(files: &Files) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>
         }
     });
     let Ok(mut watcher) = made else {
-        tracing::warn!("changes of /etc/resolv.conf are noticed only each minute: no inotify watch to be had");
+        tracing::warn!(
+            "changes of /etc/resolv.conf are noticed only each minute: no inotify watch to be had"
+        );
         return (None, changes);
     };
     let folders = files.resolv_conf.iter().filter_map(|file| file.parent());
@@ -239,7 +265,11 @@ pub(super) struct Interfaces {
 impl Interfaces {
     fn read() -> Self {
         let mut by_number = HashMap::new();
-        for entry in std::fs::read_dir("/sys/class/net").into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir("/sys/class/net")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
             let number = std::fs::read_to_string(path.join("ifindex")).ok();
             if let Some(number) = number.and_then(|text| text.trim().parse().ok()) {
@@ -273,5 +303,7 @@ impl Interfaces {
 /// A TUN or TAP device, WireGuard, or PPP (ARPHRD_PPP).
 fn is_tunnel(path: &Path) -> bool {
     let text = |file: &str| std::fs::read_to_string(path.join(file)).unwrap_or_default();
-    path.join("tun_flags").exists() || text("uevent").contains("DEVTYPE=wireguard") || text("type").trim() == "512"
+    path.join("tun_flags").exists()
+        || text("uevent").contains("DEVTYPE=wireguard")
+        || text("type").trim() == "512"
 }

@@ -49,7 +49,16 @@ const LOCAL_ZONES: [&str; 13] = [
 /// Domains that no public zone has, and that networks call themselves by (RFC 6762 appendix G, and what routers do);
 /// the last one is public, and belongs to the maker of the routers that call themselves so.
 const NETWORK_DOMAINS: [&str; 10] = [
-    "lan", "home", "corp", "intranet", "private", "internal", "local", "localdomain", "localnet", "fritz.box",
+    "lan",
+    "home",
+    "corp",
+    "intranet",
+    "private",
+    "internal",
+    "local",
+    "localdomain",
+    "localnet",
+    "fritz.box",
 ];
 
 static CHECKS: LazyLock<Vec<Name>> = LazyLock::new(|| names(&PORTAL_CHECKS));
@@ -85,7 +94,11 @@ fn is_split_reverse(name: &Name) -> bool {
     let [.., second, first, b"in-addr", b"arpa"] = labels.as_slice() else {
         return false;
     };
-    let number = |label: &[u8]| std::str::from_utf8(label).ok().and_then(|text| text.parse::<u8>().ok());
+    let number = |label: &[u8]| {
+        std::str::from_utf8(label)
+            .ok()
+            .and_then(|text| text.parse::<u8>().ok())
+    };
     match (number(first), number(second)) {
         (Some(172), Some(second)) => (16..32).contains(&second),
         (Some(100), Some(second)) => (64..128).contains(&second),
@@ -95,8 +108,6 @@ fn is_split_reverse(name: &Name) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     fn name(text: &str) -> Name {
@@ -106,7 +117,10 @@ mod tests {
     #[test]
     fn every_name_of_the_lists_is_one() {
         let read = (CHECKS.len(), LOCAL.len(), NETWORK.len());
-        assert_eq!(read, (PORTAL_CHECKS.len(), LOCAL_ZONES.len(), NETWORK_DOMAINS.len()));
+        assert_eq!(
+            read,
+            (PORTAL_CHECKS.len(), LOCAL_ZONES.len(), NETWORK_DOMAINS.len())
+        );
     }
 
     #[test]
@@ -143,7 +157,10 @@ mod tests {
         for own in ["lan", "fritz.box", "office.corp", "site.internal"] {
             assert!(is_private_domain(&name(own)), "{own}");
         }
-        assert!(!is_local(&name("com"), 2), "the name servers of a top-level domain");
+        assert!(
+            !is_local(&name("com"), 2),
+            "the name servers of a top-level domain"
+        );
         for public in ["com", "example.com", "company.example", "co.uk", "other.box"] {
             assert!(!is_private_domain(&name(public)), "{public}");
         }

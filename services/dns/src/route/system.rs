@@ -63,7 +63,10 @@ pub struct System {
 impl System {
     /// The servers of all links.
     pub fn servers(&self) -> Vec<SocketAddr> {
-        self.links.iter().flat_map(|link| link.servers.iter().copied()).collect()
+        self.links
+            .iter()
+            .flat_map(|link| link.servers.iter().copied())
+            .collect()
     }
 
     /// Whether there is anybody to ask.

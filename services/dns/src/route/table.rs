@@ -86,7 +86,10 @@ impl Table {
         let mut zones = HashMap::new();
         if settings.split_dns {
             for link in &system.links {
-                let honoured = link.domains.iter().filter(|domain| is_honoured(settings, link, domain));
+                let honoured = link
+                    .domains
+                    .iter()
+                    .filter(|domain| is_honoured(settings, link, domain));
                 for domain in honoured {
                     add_servers(&mut zones, &domain.name, &link.servers);
                 }
@@ -136,7 +139,10 @@ impl Table {
             return found.clone();
         }
         if special::is_local(name, kind) {
-            let way = self.network.as_ref().map_or(Way::NotFound, |servers| Way::System(Arc::clone(servers)));
+            let way = self
+                .network
+                .as_ref()
+                .map_or(Way::NotFound, |servers| Way::System(Arc::clone(servers)));
             return (way, Why::Local);
         }
         self.rest.clone()
@@ -190,9 +196,17 @@ fn union(known: &[SocketAddr], more: &[SocketAddr]) -> Arc<[SocketAddr]> {
 
 /// The servers for names without a domain: of the link that all names are routed to, else of those with a default route.
 fn network_servers(system: &System) -> Option<Arc<[SocketAddr]>> {
-    let takes_all = |link: &&Link| link.domains.iter().any(|domain| domain.route_only && domain.name.is_root());
+    let takes_all = |link: &&Link| {
+        link.domains
+            .iter()
+            .any(|domain| domain.route_only && domain.name.is_root())
+    };
     let of = |links: Vec<&Link>| {
-        let servers = links.iter().fold(Arc::from([]), |known: Arc<[SocketAddr]>, link| union(&known, &link.servers));
+        let servers = links
+            .iter()
+            .fold(Arc::from([]), |known: Arc<[SocketAddr]>, link| {
+                union(&known, &link.servers)
+            });
         (!servers.is_empty()).then_some(servers)
     };
     of(system.links.iter().filter(takes_all).collect())

@@ -173,8 +173,6 @@ fn range(key: &'static str, value: usize, least: u64, most: u64) -> Result<(), S
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     fn told(text: &str) -> String {

@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use proptest::prelude::*;
 
 use super::*;
@@ -57,11 +55,17 @@ fn at_home_with_vpn() -> System {
 
 /// In one word: `up`, `zone N`, the server's address, `none`, `nobody`; and why.
 fn told(settings: &RouteSettings, system: &System, asked: &str, opening: Opening) -> (String, Why) {
-    let decision = Table::new(settings, system).unwrap().decide(&question(asked), opening);
+    let decision = Table::new(settings, system)
+        .unwrap()
+        .decide(&question(asked), opening);
     let way = match decision.way {
         Way::Upstreams => "up".to_owned(),
         Way::Zone(at) => format!("zone {at}"),
-        Way::System(servers) => servers.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Way::System(servers) => servers
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(" "),
         Way::NotFound => "none".to_owned(),
         Way::Nobody => "nobody".to_owned(),
     };
@@ -86,7 +90,11 @@ fn each_name_goes_where_it_belongs() {
         ("printer.local", NETWORK, Why::Local),
         (".", "up", Why::Configured),
     ] {
-        assert_eq!(told(&settings, &system, asked, Opening::Closed), (way.to_owned(), why), "{asked}");
+        assert_eq!(
+            told(&settings, &system, asked, Opening::Closed),
+            (way.to_owned(), why),
+            "{asked}"
+        );
     }
 }
 
@@ -98,7 +106,10 @@ fn what_a_network_announces_takes_no_public_name_away() {
         assert_eq!(way, if public == "com" { NETWORK } else { "up" }, "{public}");
     }
     let trusting = settings(&format!("trust-search-domains = true\n{OWNER}"));
-    assert_eq!(told(&trusting, &system, "www.evil.example", Opening::Closed).0, NETWORK);
+    assert_eq!(
+        told(&trusting, &system, "www.evil.example", Opening::Closed).0,
+        NETWORK
+    );
     let alone = settings(&format!("split-dns = false\n{OWNER}"));
     assert_eq!(told(&alone, &system, "git.vpn.example", Opening::Closed).0, "up");
 }
@@ -118,15 +129,24 @@ fn without_upstreams_the_systems_are_asked_unless_the_owner_forbids_it() {
     assert_eq!(got, (NETWORK.to_owned(), Why::SystemDefault));
     let never = settings("system-servers = 'never'");
     assert_eq!(told(&never, &system, "example.org", Opening::Closed).0, "nobody");
-    assert_eq!(told(&settings(""), &System::default(), "example.org", Opening::Closed).0, "nobody");
+    assert_eq!(
+        told(&settings(""), &System::default(), "example.org", Opening::Closed).0,
+        "nobody"
+    );
 }
 
 #[test]
 fn a_tunnel_that_takes_all_names_takes_them_from_the_network_but_not_from_the_owner() {
     let mut system = at_home_with_vpn();
     system.links[1].domains.push(domain("~."));
-    assert_eq!(told(&settings(""), &system, "example.org", Opening::Closed).0, VPN);
-    assert_eq!(told(&settings(OWNER), &system, "example.org", Opening::Closed).0, "up");
+    assert_eq!(
+        told(&settings(""), &system, "example.org", Opening::Closed).0,
+        VPN
+    );
+    assert_eq!(
+        told(&settings(OWNER), &system, "example.org", Opening::Closed).0,
+        "up"
+    );
 }
 
 #[test]
@@ -134,18 +154,34 @@ fn portal_checks_go_to_the_network_only_while_one_is_suspected() {
     let (settings, system) = (settings(OWNER), at_home_with_vpn());
     let check = "detectportal.firefox.com";
     assert_eq!(told(&settings, &system, check, Opening::Closed).0, "up");
-    assert_eq!(told(&settings, &system, check, Opening::Checks), (NETWORK.to_owned(), Why::PortalCheck));
+    assert_eq!(
+        told(&settings, &system, check, Opening::Checks),
+        (NETWORK.to_owned(), Why::PortalCheck)
+    );
     for other in ["example.org", "x.detectportal.firefox.com", "firefox.com"] {
-        assert_eq!(told(&settings, &system, other, Opening::Checks).0, "up", "{other}");
+        assert_eq!(
+            told(&settings, &system, other, Opening::Checks).0,
+            "up",
+            "{other}"
+        );
     }
-    assert_eq!(told(&settings, &system, "example.org", Opening::Everything), (NETWORK.to_owned(), Why::Opened));
-    assert_eq!(told(&settings, &System::default(), check, Opening::Checks).0, "up", "nobody else is there");
+    assert_eq!(
+        told(&settings, &system, "example.org", Opening::Everything),
+        (NETWORK.to_owned(), Why::Opened)
+    );
+    assert_eq!(
+        told(&settings, &System::default(), check, Opening::Checks).0,
+        "up",
+        "nobody else is there"
+    );
 }
 
 #[test]
 fn a_domain_of_several_links_is_asked_at_all_of_them() {
     let mut system = at_home_with_vpn();
-    system.links.push(link("10.9.0.1:53", &["~vpn.example"], true, false));
+    system
+        .links
+        .push(link("10.9.0.1:53", &["~vpn.example"], true, false));
     let (way, _) = told(&settings(OWNER), &system, "a.vpn.example", Opening::Closed);
     assert_eq!(way, format!("{VPN} 10.9.0.1:53"));
 }

@@ -72,8 +72,6 @@ fn labels(name: &Name) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     fn name(text: &str) -> Name {

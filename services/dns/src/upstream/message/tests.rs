@@ -1,5 +1,3 @@
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use dns_core::Name;
 use hickory_proto::op::Message;
 use proptest::prelude::*;
