@@ -13,5 +13,6 @@ pub mod lookup;
 pub mod names;
 pub mod own;
 pub mod route;
+pub mod server;
 pub mod upstream;
 pub mod wire;

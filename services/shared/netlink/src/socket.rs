@@ -28,10 +28,10 @@ pub struct Socket {
 
 impl Socket {
     /// Opens a socket of this netlink family (`rustix::net::netlink::NETFILTER`, `SOCK_DIAG`, …), listening to the
-    /// multicast groups whose bits are set.
-    pub fn open(family: Protocol, groups: u32) -> Result<Self, Error> {
+    /// multicast groups whose bits are set. `None` is the family of links, addresses and routes, whose number is 0.
+    pub fn open(family: impl Into<Option<Protocol>>, groups: u32) -> Result<Self, Error> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, Some(family))
+        let fd = socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, family.into())
             .map_err(Error::io("open"))?;
         bind(&fd, &SocketAddrNetlink::new(0, groups)).map_err(Error::io("bind"))?;
         Ok(Self { fd })

@@ -1,0 +1,187 @@
+//! The server's front: datagrams and streams in, answers out, for programs of this host only.
+//!
+//! Invariants: nothing here binds but [`bind`], which is called at the edge. A datagram that its handler answers at once is
+//! received, answered and sent without an allocation, many in one system call. What has to wait is bounded, in total and
+//! for each account, so that one program that asks for everything leaves the others served.
+
+mod bind;
+mod clock;
+mod counters;
+mod datagram;
+mod flights;
+mod handler;
+mod holder;
+mod local;
+mod outstanding;
+mod tcp;
+mod udp;
+
+use std::{
+    io,
+    net::{TcpListener, UdpSocket},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use dns_core::wire::CookieSecret;
+use tokio::{runtime::Handle, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+pub use bind::{BindError, Bound, Transport as BindTransport, bind};
+pub use clock::{now, wall};
+pub use counters::Counters;
+pub use flights::Flights;
+pub use handler::{Client, Handler, Quick, Transport};
+pub use holder::Holder;
+pub use local::OwnAddresses;
+
+/// The sockets to serve.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// For each worker thread the sockets that it reads: with SO_REUSEPORT its own for each address, or such as it shares.
+    pub udp: Vec<Vec<UdpSocket>>,
+    /// Listening.
+    pub tcp: Vec<TcpListener>,
+}
+
+impl Sockets {
+    /// Sockets that came one for each address, as from systemd: `threads` workers share them.
+    ///
+    /// # Errors
+    /// Where a descriptor cannot be duplicated.
+    pub fn shared(udp: &[UdpSocket], tcp: Vec<TcpListener>, threads: usize) -> io::Result<Self> {
+        let one = || udp.iter().map(UdpSocket::try_clone).collect();
+        Ok(Self {
+            udp: (0..threads.max(1)).map(|_| one()).collect::<io::Result<_>>()?,
+            tcp,
+        })
+    }
+}
+
+/// How much is served at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest answer over UDP, in bytes.
+    pub datagram: u16,
+    /// Queries that wait for an upstream.
+    pub outstanding: usize,
+    /// Of one account.
+    pub outstanding_per_account: usize,
+    /// TCP connections.
+    pub connections: usize,
+    /// Of one account.
+    pub connections_per_account: usize,
+    /// Queries of one TCP connection that are not answered yet; then its next ones are not read.
+    pub pipelined: usize,
+    /// How long a client may take from the connection to its first whole query, and for each other one once it began.
+    pub whole_query: Duration,
+    /// How long a connection may be idle.
+    pub idle: Duration,
+    /// How long an answer may take to be read.
+    pub write: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            datagram: dns_core::wire::UDP_SIZE,
+            outstanding: 4096,
+            outstanding_per_account: 512,
+            connections: 512,
+            connections_per_account: 64,
+            pipelined: 64,
+            whole_query: Duration::from_secs(3),
+            idle: Duration::from_secs(10),
+            write: Duration::from_secs(5),
+        }
+    }
+}
+
+/// What all parts of the front share.
+#[derive(Debug)]
+struct Front<H> {
+    handler: H,
+    limits: Limits,
+    cookies: CookieSecret,
+    counters: counters::Shared,
+    outstanding: Arc<outstanding::Outstanding>,
+    connections: Arc<outstanding::Outstanding>,
+    addresses: local::OwnAddresses,
+}
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server<H> {
+    front: Arc<Front<H>>,
+    workers: Vec<thread::JoinHandle<()>>,
+    listeners: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl<H: Handler> Server<H> {
+    /// Serves until `shutdown`. Must be called within a tokio runtime: what waits for upstreams, and TCP, runs there;
+    /// datagrams have threads of their own. `cookie_secret`: sixteen random bytes; kept across restarts, so are cookies.
+    ///
+    /// # Errors
+    /// Where a socket cannot be set up, or a thread cannot be started.
+    pub fn start(
+        sockets: Sockets,
+        handler: H,
+        limits: Limits,
+        cookie_secret: [u8; 16],
+        shutdown: CancellationToken,
+    ) -> io::Result<Self> {
+        let front = Arc::new(Front {
+            handler,
+            limits,
+            cookies: CookieSecret::new(cookie_secret),
+            counters: counters::Shared::default(),
+            outstanding: outstanding::Outstanding::new(limits.outstanding, limits.outstanding_per_account),
+            connections: outstanding::Outstanding::new(limits.connections, limits.connections_per_account),
+            addresses: local::OwnAddresses::new(),
+        });
+        let runtime = Handle::current();
+        let mut workers = Vec::new();
+        for (number, own) in sockets.udp.into_iter().enumerate() {
+            let worker = udp::Worker::new(own, Arc::clone(&front), runtime.clone(), &shutdown)?;
+            let name = format!("dns-udp-{number}");
+            workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
+        }
+        let mut listeners = JoinSet::new();
+        for listener in sockets.tcp {
+            listener.set_nonblocking(true)?;
+            let listener = tokio::net::TcpListener::from_std(listener)?;
+            listeners.spawn(tcp::serve(listener, Arc::clone(&front), shutdown.clone()));
+        }
+        Ok(Self {
+            front,
+            workers,
+            listeners,
+            shutdown,
+        })
+    }
+
+    /// What was served so far.
+    pub fn counters(&self) -> Counters {
+        let mut counters = self.front.counters.snapshot();
+        counters.outstanding = self.front.outstanding.now() as u64;
+        counters.tcp_open = self.front.connections.now() as u64;
+        counters
+    }
+
+    /// The handler.
+    pub fn handler(&self) -> &H {
+        &self.front.handler
+    }
+
+    /// Waits for the end, after `shutdown`.
+    pub async fn stopped(mut self) {
+        self.shutdown.cancelled().await;
+        while self.listeners.join_next().await.is_some() {}
+        let workers = self.workers;
+        let join = move || workers.into_iter().for_each(|worker| drop(worker.join()));
+        // a worker that panicked has said so itself
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}

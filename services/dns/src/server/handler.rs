@@ -1,0 +1,75 @@
+//! The seam between the front and those who know answers.
+
+use std::{
+    future::Future,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
+
+use dns_core::wire::{Query, Reply};
+
+/// How a query came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Transport {
+    /// As a datagram.
+    Udp,
+    /// Over a connection.
+    Tcp,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Client {
+    /// The address that the query came from.
+    pub peer: SocketAddr,
+    /// The address of ours that it came to; after a redirect not the one that the program asked.
+    pub local: SocketAddr,
+    /// How.
+    pub transport: Transport,
+    /// Whether it came with a cookie that we gave it.
+    pub has_cookie: bool,
+    /// What its answer depends on: sizes, cookie. To be handed to whatever writes the answer.
+    pub reply: Reply,
+}
+
+/// What is known at once.
+#[derive(Debug)]
+pub enum Quick<N> {
+    /// The answer is written.
+    Answered,
+    /// There is none to be given.
+    Drop,
+    /// It takes time: [`Handler::slow`] gets the note.
+    Later {
+        /// On whose account it waits: a user, a program. No account has more than its part of what may wait.
+        account: u64,
+        /// What was found out so far.
+        note: N,
+    },
+}
+
+/// Knows answers.
+pub trait Handler: Send + Sync + 'static {
+    /// What [`Handler::quick`] found out and [`Handler::slow`] needs.
+    type Note: Send + 'static;
+
+    /// Answers from what is at hand, into `out`. Runs on the thread that receives: must neither wait nor allocate. The
+    /// query is one for the Internet class and a type that resolvers resolve. `now`: [`super::now`].
+    fn quick(&self, query: &Query, client: &Client, now: Duration, out: &mut Vec<u8>) -> Quick<Self::Note>;
+
+    /// Finds the answer out. An empty one is not sent.
+    fn slow(&self, query: Query, client: Client, note: Self::Note) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// On whose account a TCP connection is kept. Without better knowledge: that of its address.
+    fn account(&self, peer: SocketAddr, _local: SocketAddr) -> u64 {
+        account_of(peer.ip())
+    }
+}
+
+/// The account of an address.
+fn account_of(address: IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    address.hash(&mut hasher);
+    hasher.finish()
+}
