@@ -6,7 +6,7 @@ use crate::upstream::PoolSettings;
 
 /// When the name servers of the system (of the network, as a rule) are asked for names that nobody else is responsible for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum SystemServers {
     /// Where the owner configured no upstreams.
     #[default]
@@ -17,7 +17,7 @@ pub enum SystemServers {
 
 /// The routes. As tables in `dns.toml`; unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", default)]
 pub struct RouteSettings {
     /// The owner's upstreams, for all names that no other rule is for.
     pub upstreams: PoolSettings,
@@ -48,7 +48,7 @@ impl Default for RouteSettings {
 
 /// A zone, or several, with upstreams of its own.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub struct ZoneSettings {
     /// Their names, as in `corp.example` or `10.in-addr.arpa`; what is below them belongs to them.
     pub names: Vec<String>,

@@ -11,7 +11,7 @@ use super::{
 
 /// A set of upstreams, and how they are used. As a table in `dns.toml`; unknown keys are errors.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+#[serde(deny_unknown_fields, rename_all = "snake_case", default)]
 pub struct PoolSettings {
     /// The servers, in the owner's order.
     pub servers: Vec<Definition>,
@@ -74,7 +74,7 @@ pub enum SettingsError {
     BootstrapByName(String),
     /// Servers in the clear among encrypted ones, without a word that this is meant.
     #[error(
-        "upstream {0:?} is in the clear among encrypted ones: leave it out, or set `plaintext-fallback = true` to have it asked in the clear whenever all encrypted ones fail"
+        "upstream {0:?} is in the clear among encrypted ones: leave it out, or set `plaintext_fallback = true` to have it asked in the clear whenever all encrypted ones fail"
     )]
     InTheClear(String),
     /// The same server twice.
@@ -107,7 +107,7 @@ impl PoolSettings {
         range("race", self.race, 1, 8)?;
         range("outstanding", self.outstanding, 1, 4096)?;
         range(
-            "deadline-ms",
+            "deadline_ms",
             usize::try_from(self.deadline_ms).unwrap_or(usize::MAX),
             100,
             60_000,
@@ -191,10 +191,10 @@ mod tests {
             (r#"servers = ["udp://9.9.9.9", "tcp://9.9.9.9"]"#, "fine"),
             (
                 r#"servers = ["tls://9.9.9.9", "udp://9.9.9.9"]"#,
-                "`plaintext-fallback = true`",
+                "`plaintext_fallback = true`",
             ),
             (
-                "servers = [\"tls://9.9.9.9\", \"udp://9.9.9.9\"]\nplaintext-fallback = true",
+                "servers = [\"tls://9.9.9.9\", \"udp://9.9.9.9\"]\nplaintext_fallback = true",
                 "fine",
             ),
             (r#"servers = ["https://dns.quad9.net"]"#, "add `addresses`"),
@@ -205,7 +205,7 @@ mod tests {
             (r#"bootstrap = ["tls://dns.quad9.net"]"#, "write its address"),
             (r#"servers = ["tls://9.9.9.9", "tls://9.9.9.9"]"#, "twice"),
             ("race = 0", "race is 0"),
-            ("deadline-ms = 1", "from 100 to 60000"),
+            ("deadline_ms = 1", "from 100 to 60000"),
             ("retries = 1", "unknown field `retries`"),
             ("strategy = \"random\"", "unknown variant `random`"),
         ] {

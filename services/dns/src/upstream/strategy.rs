@@ -8,7 +8,7 @@ use super::health::Standing;
 
 /// How one of several upstreams is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "snake_case")]
 pub enum Strategy {
     /// The first in the list that answers; the next is asked when one fails, or is slower than it ever should be.
     #[default]

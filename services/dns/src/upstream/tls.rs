@@ -45,7 +45,7 @@ impl TlsSettings {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         if roots.is_empty() {
             bail!(
-                "find certificate authorities of the system: none; install the package ca-certificates, or name a `ca-file`"
+                "find certificate authorities of the system: none; install the package ca-certificates, or name a `ca_file`"
             );
         }
         Ok(Arc::clone(self.system.insert(Arc::new(roots))))

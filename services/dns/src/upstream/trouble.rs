@@ -6,6 +6,9 @@ use hickory_net::NetError;
 
 use super::Error;
 
+/// What this host has run out of.
+const EXHAUSTED: [i32; 4] = [libc::ENOMEM, libc::ENFILE, libc::EMFILE, libc::ENOBUFS];
+
 /// See [`Error`], which it becomes.
 #[derive(Debug, Clone)]
 pub(crate) enum Trouble {
@@ -13,6 +16,8 @@ pub(crate) enum Trouble {
     Tls(Arc<str>),
     /// The network, or the other side closed.
     Io(Arc<str>),
+    /// This host has no more sockets or memory for them; the server is not to blame.
+    Local(Arc<str>),
     /// No answer in time.
     Timeout,
     /// An answer that is none.
@@ -34,6 +39,10 @@ impl Trouble {
         match self {
             Self::Tls(problem) => Error::Tls { upstream, problem },
             Self::Io(problem) => Error::Unreachable { upstream, problem },
+            Self::Local(problem) => {
+                tracing::debug!(%upstream, %problem, "no socket for a query");
+                Error::Busy { upstream }
+            }
             Self::Timeout => Error::Timeout { upstream },
             Self::Nonsense(problem) => Error::Nonsense { upstream, problem },
         }
@@ -44,6 +53,9 @@ impl From<io::Error> for Trouble {
     fn from(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::TimedOut {
             return Self::Timeout;
+        }
+        if error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code)) {
+            return Self::Local(error.to_string().into());
         }
         let inner = error.get_ref();
         let is_tls = inner.is_some_and(|inner| {
@@ -79,6 +91,19 @@ impl From<NetError> for Trouble {
             },
             NetError::Proto(error) => Self::nonsense(error),
             other => Self::io(other),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_host_lacks_is_not_the_servers_fault() {
+        for (code, healthy) in [(libc::EMFILE, true), (libc::ENOBUFS, true), (libc::ECONNREFUSED, false)] {
+            let error = Trouble::from(io::Error::from_raw_os_error(code)).at(&"udp://192.0.2.1".into());
+            assert_eq!(!error.is_ill_health(), healthy, "{error}");
         }
     }
 }

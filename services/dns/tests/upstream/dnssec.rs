@@ -8,7 +8,7 @@ use super::{addresses, ask, liar::Liar, pool, query, query_for, zones::Zones};
 fn validating(zones: &Zones) -> Pool {
     let (address, anchors) = (zones.address, zones.anchors.display());
     pool(&format!(
-        "servers = ['udp://{address}']\ndnssec = true\ntrust-anchors = '{anchors}'"
+        "servers = ['udp://{address}']\ndnssec = true\ntrust_anchors = '{anchors}'"
     ))
 }
 
@@ -115,7 +115,7 @@ async fn a_forger_on_the_way_is_caught() {
     .await;
     let settings = |dnssec| {
         format!(
-            "servers = ['udp://{}']\ndnssec = {dnssec}\ntrust-anchors = '{}'",
+            "servers = ['udp://{}']\ndnssec = {dnssec}\ntrust_anchors = '{}'",
             forger.address,
             zones.anchors.display()
         )
@@ -148,7 +148,7 @@ async fn keys_that_cannot_be_fetched_are_an_outage_and_no_forgery() {
     )
     .await;
     let settings = format!(
-        "servers = ['udp://{}']\ndnssec = true\ndeadline-ms = 1000\ntrust-anchors = '{}'",
+        "servers = ['udp://{}']\ndnssec = true\ndeadline_ms = 1000\ntrust_anchors = '{}'",
         partial.address,
         zones.anchors.display()
     );

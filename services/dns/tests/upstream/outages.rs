@@ -37,7 +37,7 @@ async fn until(pool: &Pool, at: usize, wanted: impl Fn(Standing) -> bool) {
 #[tokio::test]
 async fn the_deadline_is_kept_and_the_error_says_who_was_silent() {
     let (_socket, address) = hole();
-    let pool = pool(&format!("servers = ['udp://{address}']\ndeadline-ms = 300"));
+    let pool = pool(&format!("servers = ['udp://{address}']\ndeadline_ms = 300"));
     let began = Instant::now();
     match ask(&pool, "a.example").await {
         Err(Error::Timeout { upstream }) => assert_eq!(*upstream, *format!("udp://{address}")),
@@ -91,7 +91,7 @@ async fn one_that_is_back_is_asked_again() {
     )
     .await;
     let pool = pool(&format!(
-        "servers = ['udp://{}']\ndeadline-ms = 1200",
+        "servers = ['udp://{}']\ndeadline_ms = 1200",
         server.address
     ));
     assert!(matches!(
@@ -126,7 +126,7 @@ async fn names_that_nobody_answers_take_no_server_down() {
     )
     .await;
     let pool = pool(&format!(
-        "servers = ['udp://{}']\ndeadline-ms = 1100",
+        "servers = ['udp://{}']\ndeadline_ms = 1100",
         server.address
     ));
     for n in 0..4 {
@@ -160,7 +160,7 @@ async fn in_a_race_the_first_answer_counts() {
 #[tokio::test]
 async fn more_queries_than_may_wait_are_turned_away_and_hurt_nobody() {
     let (_socket, silent) = hole();
-    let settings = format!("servers = ['udp://{silent}']\noutstanding = 4\ndeadline-ms = 500");
+    let settings = format!("servers = ['udp://{silent}']\noutstanding = 4\ndeadline_ms = 500");
     let pool = pool(&settings);
     let asked: Vec<_> = (0..10)
         .map(|n| {

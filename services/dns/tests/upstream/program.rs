@@ -127,7 +127,7 @@ impl Unbound {
     /// The text of the upstream and its authority, as a table.
     pub(crate) fn upstream(url: &str, authority: &Path) -> String {
         format!(
-            "[[servers]]\nserver = '{url}'\nca-file = '{}'\n",
+            "[[servers]]\nserver = '{url}'\nca_file = '{}'\n",
             authority.display()
         )
     }

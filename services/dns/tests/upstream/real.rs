@@ -109,12 +109,12 @@ async fn in_the_clear_only_where_the_owner_said_so() {
         Unbound::upstream(&wrong, &ca),
         server.plain
     );
-    let allowed = pool(&format!("plaintext-fallback = true\n{mixed}"));
+    let allowed = pool(&format!("plaintext_fallback = true\n{mixed}"));
     let got = ask(&allowed, "host.example").await.unwrap();
     assert!(!got.encrypted);
     let settings: dns::upstream::PoolSettings = toml::from_str(&mixed).unwrap();
     let refused = dns::upstream::Pool::new(&settings).err().unwrap().to_string();
-    assert!(refused.contains("plaintext-fallback"), "{refused}");
+    assert!(refused.contains("plaintext_fallback"), "{refused}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -37,9 +37,14 @@ impl Guard {
     }
 }
 
+/// Crates that warn of what goes wrong with the names that were asked for; what it means we say ourselves, without names.
+/// Who asks for them by name in the filter gets them.
+const DISCREET: &str = "hickory_net=off,hickory_proto=off";
+
 /// Once for a process.
 pub fn init(about: About, args: &CommonArgs) -> anyhow::Result<Guard> {
-    let filter = EnvFilter::try_new(&args.log).with_context(|| format!("log filter {:?}", args.log))?;
+    let filter = EnvFilter::try_new(format!("{DISCREET},{}", args.log))
+        .with_context(|| format!("log filter {:?}", args.log))?;
     // a firewall starts, whoever is to hear of it
     let (exporter, failed) = match export::start(about).context("set up OTLP") {
         Ok(exporter) => (exporter, None),

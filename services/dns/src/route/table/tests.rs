@@ -105,12 +105,12 @@ fn what_a_network_announces_takes_no_public_name_away() {
         let (way, _) = told(&settings(OWNER), &system, public, Opening::Closed);
         assert_eq!(way, if public == "com" { NETWORK } else { "up" }, "{public}");
     }
-    let trusting = settings(&format!("trust-search-domains = true\n{OWNER}"));
+    let trusting = settings(&format!("trust_search_domains = true\n{OWNER}"));
     assert_eq!(
         told(&trusting, &system, "www.evil.example", Opening::Closed).0,
         NETWORK
     );
-    let alone = settings(&format!("split-dns = false\n{OWNER}"));
+    let alone = settings(&format!("split_dns = false\n{OWNER}"));
     assert_eq!(told(&alone, &system, "git.vpn.example", Opening::Closed).0, "up");
 }
 
@@ -127,7 +127,7 @@ fn without_upstreams_the_systems_are_asked_unless_the_owner_forbids_it() {
     let system = at_home_with_vpn();
     let got = told(&settings(""), &system, "example.org", Opening::Closed);
     assert_eq!(got, (NETWORK.to_owned(), Why::SystemDefault));
-    let never = settings("system-servers = 'never'");
+    let never = settings("system_servers = 'never'");
     assert_eq!(told(&never, &system, "example.org", Opening::Closed).0, "nobody");
     assert_eq!(
         told(&settings(""), &System::default(), "example.org", Opening::Closed).0,

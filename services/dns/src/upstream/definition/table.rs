@@ -8,7 +8,7 @@ use super::{Definition, DefinitionError, parse};
 
 /// See [`Definition`] for the meaning of the keys.
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(deny_unknown_fields, rename_all = "snake_case")]
 pub(super) struct Table {
     server: String,
     #[serde(default)]
@@ -47,7 +47,7 @@ impl Table {
         }
         if self.ca_file.is_some() && !made.transport.is_encrypted() {
             return Err(fail(
-                "in the clear no certificate is checked; leave out `ca-file`".to_owned(),
+                "in the clear no certificate is checked; leave out `ca_file`".to_owned(),
             ));
         }
         if let Some(label) = self.label {

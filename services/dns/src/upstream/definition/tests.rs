@@ -103,7 +103,7 @@ fn tables_say_what_a_text_cannot() {
         server = "https://dns.company.example/dns-query"
         label = "company"
         addresses = ["10.0.0.53", "fd00::53"]
-        ca-file = "/etc/ssl/company.pem"
+        ca_file = "/etc/ssl/company.pem"
         "#,
     )
     .unwrap();
@@ -136,8 +136,8 @@ fn tables_are_strict() {
         (
             r#"[[upstreams]]
             server = "udp://9.9.9.9"
-            ca-file = "/x""#,
-            "leave out `ca-file`",
+            ca_file = "/x""#,
+            "leave out `ca_file`",
         ),
         (
             r#"[[upstreams]]

@@ -30,8 +30,17 @@ const ENDPOINTS: [&str; 4] = [
     "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
     "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
 ];
-/// What the exporter itself is made of: its spans would beget spans.
-const OWN: [&str; 6] = ["h2", "hyper", "hyper_util", "opentelemetry", "tonic", "tower"];
+/// What the exporter itself is made of: its spans would beget spans. And hickory, whose warnings name names.
+const OWN: [&str; 8] = [
+    "h2",
+    "hickory_net",
+    "hickory_proto",
+    "hyper",
+    "hyper_util",
+    "opentelemetry",
+    "tonic",
+    "tower",
+];
 
 /// The service's end waits no longer than this for a collector.
 const LAST_WORDS: Duration = Duration::from_secs(1);
