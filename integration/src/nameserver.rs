@@ -13,7 +13,7 @@ pub struct NameServer {
 
 impl NameServer {
     /// Answers on port 53 of these addresses, inside of the namespace. `records` are dnsmasq's options without their dashes
-    /// (`address=/a.test/192.0.2.1`, `cname=…`); all other names of `.test` do not exist. Answers hold an hour.
+    /// (`address=/a.example/192.0.2.1`, `cname=…`); all other names of `.example` do not exist. Answers hold an hour.
     ///
     /// # Panics
     /// If it does not start.
@@ -32,7 +32,7 @@ impl NameServer {
             "--pid-file=",
             "--bind-interfaces",
         ]);
-        command.args(["--local=/test/", "--cache-size=0", "--local-ttl=3600"]);
+        command.args(["--local=/example/", "--cache-size=0", "--local-ttl=3600"]);
         for address in addresses {
             command.arg(format!("--listen-address={address}"));
         }
@@ -55,7 +55,10 @@ impl NameServer {
 
     /// How often it was asked for this name.
     pub fn asked(&self, name: &str) -> usize {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        // whoever asks may mix large and small letters (0x20)
+        let log = std::fs::read_to_string(&self.log)
+            .unwrap_or_default()
+            .to_lowercase();
         log.lines()
             .filter(|line| line.contains("query[") && line.contains(&format!(" {name} from")))
             .count()

@@ -10,46 +10,46 @@ const LISTS: &str = "[[list]]\nname = \"our-ads\"\ncategories = [\"ads\"]\nfile 
 fn a_refused_name_is_never_asked_for_and_says_why() {
     let stage = Stage::new("dns-refused", &[], "");
     let path = path_of(&stage.world, "refused");
-    let rule = "[[rule]]\naction = \"block\"\nremote = \"*.fine.test\"\n";
+    let rule = "[[rule]]\naction = \"block\"\nremote = \"*.fine.example\"\n";
     stage.world.profile("refused", &profile(&path, "allow", rule));
     let (refused, other) = (stage.dig("refused"), stage.dig("other"));
     integration::eventually("the rule is in force", || {
-        (refused.ask(&["@127.0.0.1", "www.fine.test"]).status() == "NXDOMAIN").then_some(())
+        (refused.ask(&["@127.0.0.1", "www.fine.example"]).status() == "NXDOMAIN").then_some(())
     });
-    let said = refused.ask(&["@127.0.0.1", "www.fine.test"]);
+    let said = refused.ask(&["@127.0.0.1", "www.fine.example"]);
     assert!(
         said.0.contains("EDE: 15") && said.0.contains("refused#1"),
         "{}",
         said.0
     );
-    let asked = stage.nameserver.asked("www.fine.test");
-    refused.ask(&["@127.0.0.1", "new.www.fine.test"]);
-    assert_eq!(stage.nameserver.asked("new.www.fine.test"), 0);
-    let said = other.ask(&["@127.0.0.1", "www.fine.test"]);
+    let asked = stage.nameserver.asked("www.fine.example");
+    refused.ask(&["@127.0.0.1", "new.www.fine.example"]);
+    assert_eq!(stage.nameserver.asked("new.www.fine.example"), 0);
+    let said = other.ask(&["@127.0.0.1", "www.fine.example"]);
     assert_eq!(
         said.answers(),
         [INTERNET_V4.to_string()],
         "another program's rule: {}",
         said.0
     );
-    assert!(stage.nameserver.asked("www.fine.test") <= asked + 1);
+    assert!(stage.nameserver.asked("www.fine.example") <= asked + 1);
 }
 
 #[test]
 fn who_may_reach_one_name_cannot_tell_anything_by_others() {
     let stage = Stage::new("dns-tunnel", &[], "");
     let path = path_of(&stage.world, "strict");
-    let rule = "[[rule]]\naction = \"allow\"\nremote = \"fine.test\"\n";
+    let rule = "[[rule]]\naction = \"allow\"\nremote = \"fine.example\"\n";
     stage.world.profile("strict", &profile(&path, "block", rule));
     let strict = stage.dig("strict");
     integration::eventually("the profile is in force", || {
-        (strict.ask(&["@127.0.0.1", "other.test"]).status() == "NXDOMAIN").then_some(())
+        (strict.ask(&["@127.0.0.1", "other.example"]).status() == "NXDOMAIN").then_some(())
     });
     assert_eq!(
-        strict.ask(&["@127.0.0.1", "fine.test"]).answers(),
+        strict.ask(&["@127.0.0.1", "fine.example"]).answers(),
         [INTERNET_V4.to_string()]
     );
-    for name in ["secret-1.tunnel.test", "secret-2.tunnel.test"] {
+    for name in ["secret-1.tunnel.example", "secret-2.tunnel.example"] {
         for server in ["@127.0.0.1", "@203.0.113.53"] {
             assert_eq!(strict.ask(&[server, name, "TXT"]).status(), "NXDOMAIN");
         }
@@ -59,28 +59,31 @@ fn who_may_reach_one_name_cannot_tell_anything_by_others() {
 
 #[test]
 fn listed_names_and_their_masks_are_refused_where_the_profile_wants_it() {
-    let lists = [("ads", "# ads\n||ads.test^\n")];
+    let lists = [("ads", "# ads\n||ads.example^\n")];
     let stage = Stage::with_lists("dns-lists", &[], LISTS, &lists);
     let path = path_of(&stage.world, "unfiltered");
     let text = profile(&path, "allow", "").replace("[settings]\n", "[settings]\nblock_lists = []\n");
     stage.world.profile("unfiltered", &text);
     let (filtered, unfiltered) = (stage.dig("filtered"), stage.dig("unfiltered"));
     integration::eventually("the profile is in force", || {
-        (unfiltered.ask(&["@127.0.0.1", "ads.test"]).status() == "NOERROR").then_some(())
+        (unfiltered.ask(&["@127.0.0.1", "ads.example"]).status() == "NOERROR").then_some(())
     });
-    for name in ["ads.test", "x.ads.test", "mask.test"] {
+    for name in ["ads.example", "x.ads.example", "mask.example"] {
         let said = filtered.ask(&["@127.0.0.1", name]);
         assert_eq!(said.status(), "NXDOMAIN", "{name}: {}", said.0);
         assert!(said.0.contains("our-ads"), "{}", said.0);
     }
-    assert_eq!(unfiltered.ask(&["@127.0.0.1", "mask.test"]).status(), "NOERROR");
+    assert_eq!(
+        unfiltered.ask(&["@127.0.0.1", "mask.example"]).status(),
+        "NOERROR"
+    );
 }
 
 #[test]
 fn a_name_of_the_internet_does_not_point_inside() {
     let stage = Stage::new("dns-rebinding", &[], "");
     let dig = stage.dig("rebinds");
-    let said = dig.ask(&["@127.0.0.1", "inside.test"]);
+    let said = dig.ask(&["@127.0.0.1", "inside.example"]);
     assert_eq!(said.status(), "NXDOMAIN", "{}", said.0);
     assert!(said.0.contains("rebinding"), "{}", said.0);
 }

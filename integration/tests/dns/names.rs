@@ -55,19 +55,21 @@ fn a_connection_is_told_and_decided_by_the_name_that_its_program_asked_for() {
     let stage = Stage::new("dns-names", &[], "");
     let _server = server(&stage);
     let path = path_of(&stage.world, "strict");
-    let rule = "[[rule]]\naction = \"allow\"\nremote = [\"fine.test\", \"127.0.0.0/8\"]\n";
+    let rule = "[[rule]]\naction = \"allow\"\nremote = [\"fine.example\", \"127.0.0.0/8\"]\n";
     let events = events(&stage);
-    assert!(connect(&stage, "free", "other.test", 7));
-    events.wait_for("the name is known", |event| told(event, "free", "other.test"));
+    assert!(connect(&stage, "free", "other.example", 7));
+    events.wait_for("the name is known", |event| told(event, "free", "other.example"));
     stage.world.profile("strict", &profile(&path, "block", rule));
     integration::eventually(
         "its one name is reached at once, with nothing said on the connection",
-        || connect(&stage, "strict", "fine.test", 7).then_some(()),
+        || connect(&stage, "strict", "fine.example", 7).then_some(()),
     );
-    events.wait_for("the rule's name", |event| told(event, "strict", "fine.test"));
-    assert!(!connect(&stage, "strict", "other.test", 7));
-    // the same address, and no name asked for it by another program
-    let script = format!("import socket\nsocket.create_connection(('{INTERNET_V4}', 7), 3).close()\n");
+    events.wait_for("the rule's name", |event| told(event, "strict", "fine.example"));
+    assert!(!connect(&stage, "strict", "other.example", 7));
+    // the same address, and no name asked for it: it is heard until it could have said one, and no word gets through
+    let script = format!(
+        "import socket\ns = socket.create_connection(('{INTERNET_V4}', 7), 3)\ns.sendall(b'x\\n')\nassert s.recv(1)\n"
+    );
     let path = path_of(&stage.world, "direct");
     let direct = profile(&path, "allow", "").replace("[settings]\n", "[settings]\nblock_direct = true\n");
     stage.world.profile("direct", &direct);
@@ -75,7 +77,7 @@ fn a_connection_is_told_and_decided_by_the_name_that_its_program_asked_for() {
         (!stage.python("direct", &script).output().unwrap().status.success()).then_some(())
     });
     assert!(
-        connect(&stage, "direct", "fine.test", 7),
+        connect(&stage, "direct", "fine.example", 7),
         "a name that it asked for is not direct"
     );
 }
@@ -86,7 +88,7 @@ fn names_outlive_a_restart_of_either_service() {
     let _server = server(&stage);
     let events = events(&stage);
     let script = format!(
-        "{RESOLV}\na = ask('fine.test')\nprint(a, flush=True)\ninput()\nsocket.create_connection((a, 7), 5).close()\n"
+        "{RESOLV}\na = ask('fine.example')\nprint(a, flush=True)\ninput()\nsocket.create_connection((a, 7), 5).close()\n"
     );
     for (app, service) in [
         ("dns-is-restarted", Service::Dns),
@@ -108,6 +110,8 @@ fn names_outlive_a_restart_of_either_service() {
         }
         std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
         assert!(child.wait().unwrap().success());
-        events.wait_for("the name is known still", |event| told(event, app, "fine.test"));
+        events.wait_for("the name is known still", |event| {
+            told(event, app, "fine.example")
+        });
     }
 }

@@ -10,7 +10,7 @@ fn the_local_server_answers_on_all_its_addresses() {
     let dig = stage.dig("asks");
     for server in ["@127.0.0.1", "@::1", "@127.0.0.17"] {
         for transport in ["+notcp", "+tcp"] {
-            let said = dig.ask(&[server, transport, "fine.test", "A"]);
+            let said = dig.ask(&[server, transport, "fine.example", "A"]);
             assert_eq!(
                 said.answers(),
                 [INTERNET_V4.to_string()],
@@ -18,13 +18,13 @@ fn the_local_server_answers_on_all_its_addresses() {
                 said.0
             );
         }
-        let said = dig.ask(&[server, "fine.test", "AAAA"]);
+        let said = dig.ask(&[server, "fine.example", "AAAA"]);
         assert_eq!(said.answers(), [INTERNET_V6.to_string()], "{}", said.0);
-        let said = dig.ask(&[server, "missing.test", "A"]);
+        let said = dig.ask(&[server, "missing.example", "A"]);
         assert_eq!(said.status(), "NXDOMAIN", "{}", said.0);
     }
     assert_eq!(
-        stage.nameserver.asked("fine.test"),
+        stage.nameserver.asked("fine.example"),
         2,
         "each type once, the rest comes from the cache"
     );
@@ -36,7 +36,7 @@ fn a_query_to_any_other_server_is_answered_by_ours() {
     let dig = stage.dig("strays");
     for server in [ELSEWHERE_V4, ELSEWHERE_V6] {
         for transport in ["+notcp", "+tcp"] {
-            let said = dig.ask(&[&format!("@{server}"), transport, "fine.test", "A"]);
+            let said = dig.ask(&[&format!("@{server}"), transport, "fine.example", "A"]);
             assert_eq!(
                 said.answers(),
                 [INTERNET_V4.to_string()],
@@ -51,12 +51,12 @@ fn a_query_to_any_other_server_is_answered_by_ours() {
         }
     }
     // the name server itself is asked by the service alone
-    let said = dig.ask(&[&format!("@{INTERNET_V4}"), "second.test", "A"]);
+    let said = dig.ask(&[&format!("@{INTERNET_V4}"), "second.example", "A"]);
     assert_eq!(said.answers(), [INTERNET_V4.to_string()], "{}", said.0);
-    let said = dig.ask(&[&format!("@{INTERNET_V4}"), "second.test", "A"]);
+    let said = dig.ask(&[&format!("@{INTERNET_V4}"), "second.example", "A"]);
     assert_eq!(said.answers(), [INTERNET_V4.to_string()], "{}", said.0);
     assert_eq!(
-        stage.nameserver.asked("second.test"),
+        stage.nameserver.asked("second.example"),
         1,
         "the second time, the cache knew it"
     );
@@ -72,7 +72,7 @@ fn other_hosts_are_not_answered() {
         "[[match]]\npath = \"/**\"\n[settings]\nblock_incoming = false\n[[rule]]\naction = \"allow\"\n",
     );
     let mut command = stage.world.internet.command("dig");
-    command.args(["+tries=1", "+time=2", &format!("@{host}"), "fine.test"]);
+    command.args(["+tries=1", "+time=2", &format!("@{host}"), "fine.example"]);
     let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
     assert!(!said.contains("status: NOERROR"), "{said}");
 }
@@ -80,7 +80,7 @@ fn other_hosts_are_not_answered() {
 #[test]
 fn while_the_service_is_away_names_wait_or_fail_and_connections_go_on() {
     let mut stage = Stage::new("dns-down", &[], "");
-    let asks = ["@127.0.0.1", "fine.test", "A"];
+    let asks = ["@127.0.0.1", "fine.example", "A"];
     assert_eq!(stage.dig("asks").ask(&asks).answers(), [INTERNET_V4.to_string()]);
     stage.world.kill(Service::Dns);
     let server = stage.world.internet.echo(stage.world.internet_addresses()[0], 7);
@@ -88,9 +88,9 @@ fn while_the_service_is_away_names_wait_or_fail_and_connections_go_on() {
     assert!(app.connect(&stage.world, server).connected);
     // a stray query is not let out instead
     let dig = stage.dig("asks");
-    let said = dig.ask(&["+tries=1", "+time=2", &format!("@{INTERNET_V4}"), "other.test"]);
+    let said = dig.ask(&["+tries=1", "+time=2", &format!("@{INTERNET_V4}"), "other.example"]);
     assert_eq!(said.status(), "", "{}", said.0);
-    assert_eq!(stage.nameserver.asked("other.test"), 0);
+    assert_eq!(stage.nameserver.asked("other.example"), 0);
     stage.world.start_service(Service::Dns);
     eventually("names are answered again", || {
         (stage.dig("asks").ask(&asks).answers() == [INTERNET_V4.to_string()]).then_some(())

@@ -22,19 +22,19 @@ fn records() -> Vec<String> {
     let [a, b] = [INTERNET_V4.to_string(), INTERNET_V6.to_string()];
     let mut records = Vec::new();
     for name in [
-        "fine.test",
-        "other.test",
-        "ads.test",
-        "www.fine.test",
-        "second.test",
+        "fine.example",
+        "other.example",
+        "ads.example",
+        "www.fine.example",
+        "second.example",
     ] {
         records.push(format!("address=/{name}/{a}"));
         records.push(format!("address=/{name}/{b}"));
     }
-    records.push("cname=mask.test,ads.test".to_owned());
-    records.push(format!("host-record=ads.test,{a}"));
-    records.push("address=/inside.test/192.168.17.1".to_owned());
-    records.push("txt-record=fine.test,hello".to_owned());
+    records.push("cname=mask.example,ads.example".to_owned());
+    records.push(format!("host-record=ads.example,{a}"));
+    records.push("address=/inside.example/192.168.17.1".to_owned());
+    records.push("txt-record=fine.example,hello".to_owned());
     records
 }
 
@@ -50,7 +50,7 @@ impl Stage {
         settings: &str,
         lists: &[(&str, &str)],
     ) -> Self {
-        let upstream = format!("[upstream]\nservers = [\"udp://{INTERNET_V4}\"]\n{settings}\n");
+        let upstream = format!("[resolve.upstreams]\nservers = [\"udp://{INTERNET_V4}\"]\n{settings}\n");
         let mut builder = World::builder(label)
             .config_file("dns.toml", &upstream)
             .with(Service::Dns);
@@ -126,10 +126,6 @@ impl Said {
 }
 
 impl Dig<'_> {
-    pub(super) fn path(&self) -> &Path {
-        &self.program
-    }
-
     /// `words` as on its command line.
     pub(super) fn ask(&self, words: &[&str]) -> Said {
         let mut command = self.world.host.command(&self.program);

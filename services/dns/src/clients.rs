@@ -49,6 +49,16 @@ pub struct Asker {
 }
 
 impl Asker {
+    /// See the fields.
+    pub fn new(process: Option<Arc<Process>>, uid: Option<u32>, redirected: bool) -> Self {
+        Self {
+            process,
+            uid,
+            redirected,
+            profile: Mutex::default(),
+        }
+    }
+
     /// Its profile in this policy; found once.
     pub fn profile(&self, policy: &CompiledPolicy) -> ProfileRef {
         let mut known = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +115,11 @@ impl Clients {
         (now.inode == known.inode && now.uid == known.uid).then(|| Arc::clone(&known.asker))
     }
 
+    /// On whose account a query waits: its user's, as far as that is to be seen at once.
+    pub fn account(&self, client: &Client) -> u64 {
+        socket(client, client.server).map_or(u64::MAX, |socket| socket.uid.into())
+    }
+
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.
     pub async fn find(&self, client: &Client, hash: bool) -> Arc<Asker> {
         let (server, redirected) = match socket(client, client.server) {
@@ -122,12 +137,8 @@ impl Clients {
         };
         let before = socket(client, server);
         let owner = self.attribution.owner(flow(client, server), hash).await;
-        let asker = Arc::new(Asker {
-            process: owner.process,
-            uid: owner.uid.or(before.map(|socket| socket.uid)),
-            redirected,
-            profile: Mutex::default(),
-        });
+        let uid = owner.uid.or(before.map(|socket| socket.uid));
+        let asker = Arc::new(Asker::new(owner.process, uid, redirected));
         // remembered only where the socket stayed the same meanwhile, and its holder was found
         let after =
             socket(client, server).filter(|after| Some(after.inode) == before.map(|before| before.inode));

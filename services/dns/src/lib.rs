@@ -3,16 +3,24 @@
 //! Start with [`judge`]: it is the story of a query.
 
 pub mod attribution;
+pub mod bus;
 pub mod clients;
 pub mod config;
 pub mod filter;
+pub mod front;
 pub mod judge;
+pub mod kept;
 pub mod link;
+pub mod listening;
+pub mod lists_in_force;
 pub mod log;
 pub mod lookup;
 pub mod names;
-pub mod own;
 pub mod route;
+pub mod rpc;
 pub mod server;
+pub mod start;
 pub mod upstream;
 pub mod wire;
+
+pub use start::{ABOUT, Args, run};

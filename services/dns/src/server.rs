@@ -107,7 +107,7 @@ struct Front<H> {
     counters: counters::Shared,
     outstanding: Arc<outstanding::Outstanding>,
     connections: Arc<outstanding::Outstanding>,
-    addresses: local::OwnAddresses,
+    addresses: OwnAddresses,
 }
 
 /// A running server.
@@ -139,7 +139,7 @@ impl<H: Handler> Server<H> {
             counters: counters::Shared::default(),
             outstanding: outstanding::Outstanding::new(limits.outstanding, limits.outstanding_per_account),
             connections: outstanding::Outstanding::new(limits.connections, limits.connections_per_account),
-            addresses: local::OwnAddresses::new(),
+            addresses: OwnAddresses::new(),
         });
         let runtime = Handle::current();
         let mut workers = Vec::new();

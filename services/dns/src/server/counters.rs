@@ -16,6 +16,18 @@ macro_rules! counters {
             pub tcp_open: u64,
         }
 
+        impl Counters {
+            /// All of them, as the service's state tells of them.
+            pub fn by_name(&self) -> impl Iterator<Item = (&'static str, u64)> {
+                [
+                    $((concat!("queries_", stringify!($name)), self.$name),)*
+                    ("queries_outstanding_now", self.outstanding),
+                    ("queries_tcp_open_now", self.tcp_open),
+                ]
+                .into_iter()
+            }
+        }
+
         /// The same, written by all threads.
         #[derive(Debug, Default)]
         pub(super) struct Shared {

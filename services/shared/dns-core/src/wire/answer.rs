@@ -179,7 +179,7 @@ impl Answer {
     }
 
     /// The bytes that it takes.
-    pub(crate) fn cost(&self) -> usize {
+    pub fn cost(&self) -> usize {
         let text = self.error.as_ref().map_or(0, |(_, text)| text.len());
         size_of::<Self>() + self.body.len() + self.ttls.len() * 2 + text
     }

@@ -1,0 +1,460 @@
+//! The heart: who → name → answer → check → tell.
+//!
+//! A query is judged before it goes anywhere, by the rules of the program that asks; its answer is judged before it is
+//! given; and what is told is known to the interceptor before the program can connect. [`Judge::quick`] does all of it
+//! without waiting, where everything is known already; [`Judge::slow`] finds out what is not.
+
+use std::{
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use arc_swap::ArcSwap;
+use dns_core::{
+    Name,
+    cache::{Cache, Found},
+    special::{self, Outcome},
+    wire::{Age, Answer, Blocked, Manner, Query, Reply, Response, code, extended, minimal_any, refuse},
+};
+use verdict::{
+    Decision, Verdict, Why,
+    policy::{CompiledPolicy, ProfileRef},
+};
+
+use crate::{
+    clients::{Asker, Client, Clients},
+    config::Settings,
+    filter::{self, Held, Judged, Who},
+    link::Link,
+    log::{self, Log, Origin},
+    lookup::{Clock, Looked, Lookup},
+    names::{Names, News},
+    route,
+    server::OwnAddresses,
+};
+
+/// `localhost`, A: answered here whatever the network is like.
+const PROBE: &[u8] = b"\x11\x53\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01";
+
+/// For how long a client may keep a refusal, in seconds: a rule that is taken back holds soon.
+const REFUSAL_TTL: u32 = 10;
+
+/// Everything that a decision needs; shared by all threads.
+#[derive(Debug)]
+pub struct Judge<L> {
+    /// Who asks.
+    pub clients: Clients,
+    /// In force.
+    pub policy: ArcSwap<CompiledPolicy>,
+    /// In force.
+    pub lists: ArcSwap<L>,
+    /// What was answered before.
+    pub cache: Arc<Cache>,
+    /// What was not.
+    pub lookup: Lookup,
+    /// What was told to whom.
+    pub names: Names,
+    /// To the interceptor.
+    pub link: Link,
+    /// What was asked.
+    pub log: Log,
+    /// The owner's.
+    pub settings: Settings,
+    /// Of this host.
+    pub own: OwnAddresses,
+    /// The cache's.
+    pub clock: Clock,
+}
+
+/// A query on its way.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrived<'a> {
+    /// What is asked.
+    pub query: &'a Query,
+    /// From whom.
+    pub client: &'a Client,
+    /// How large the answer may be, and what goes with it.
+    pub reply: &'a Reply,
+    /// When it came.
+    pub at: Instant,
+}
+
+/// What is to be done, before anything is looked up.
+enum Plan {
+    Refuse(Judged),
+    Special(special::Answered),
+    Resolve { judged: Judged, is_local: bool },
+}
+
+/// An answer, and where it came from.
+struct Given {
+    answer: Arc<Answer>,
+    age: Age,
+    origin: Origin,
+    upstream: Option<Arc<str>>,
+}
+
+impl<L: filter::Lists> Judge<L> {
+    /// Writes the answer, where nothing has to be waited for. False: [`Self::slow`] has to.
+    pub fn quick(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
+        if self.answered_to_anybody(arrived, out) {
+            return true;
+        }
+        let Some(asker) = self.clients.quick(arrived.client) else {
+            return false;
+        };
+        let policy = self.policy.load();
+        let (who, name) = (self.who(&asker, &policy), arrived.query.to_question().name);
+        let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
+            Plan::Resolve { judged, is_local } => (judged, is_local),
+            done => {
+                self.finish(arrived, &asker, name, done, out);
+                return true;
+            }
+        };
+        let given = match self.cache.get(arrived.query.key(), (self.clock)()) {
+            Found::Fresh { refresh: true, .. } | Found::Miss => return false,
+            Found::Fresh { answer, age, .. } => Given {
+                answer,
+                age: Age::Fresh(age),
+                origin: Origin::Cache,
+                upstream: None,
+            },
+            Found::Stale(answer) => Given {
+                answer,
+                age: Age::Stale,
+                origin: Origin::Stale,
+                upstream: None,
+            },
+        };
+        let held = held(&given.answer, arrived.query);
+        if self.news(&asker, &name, &held, &given).is_some() {
+            return false;
+        }
+        self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out);
+        true
+    }
+
+    /// Finds out whatever is missing, and writes the answer.
+    pub async fn slow(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) {
+        if self.answered_to_anybody(arrived, out) {
+            return;
+        }
+        let asker = match self.clients.quick(arrived.client) {
+            Some(asker) => asker,
+            None => {
+                let hash = self.policy.load().needs_hash();
+                self.clients.find(arrived.client, hash).await
+            }
+        };
+        let policy = self.policy.load_full();
+        let (who, name) = (self.who(&asker, &policy), arrived.query.to_question().name);
+        let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
+            Plan::Resolve { judged, is_local } => (judged, is_local),
+            done => return self.finish(arrived, &asker, name, done, out),
+        };
+        let Looked {
+            answer,
+            age,
+            origin,
+            upstream,
+        } = self.lookup.answer(arrived.query).await;
+        let given = Given {
+            answer,
+            age,
+            origin,
+            upstream,
+        };
+        let held = held(&given.answer, arrived.query);
+        let refused = self.refused(&who, &name, (&judged, is_local), &held);
+        // who is told nothing needs nothing to be known
+        if refused.is_none()
+            && let Some(news) = self.news(&asker, &name, &held, &given)
+            && self.link.tell(vec![news.message()]).await
+        {
+            self.names.told(news);
+        }
+        self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out);
+    }
+
+    /// What would become of a name, asked by nobody in particular; and how that comes about, line by line.
+    pub fn explain(&self, profile: ProfileRef, name: &Name, kind: u16) -> (Judged, Vec<String>) {
+        let policy = self.policy.load();
+        let who = Who {
+            policy: &policy,
+            profile,
+            uid: None,
+            now: SystemTime::now(),
+        };
+        let mut steps = Vec::new();
+        if let Outcome::Answered(answered) = self.special(name, kind) {
+            steps.push(format!("a special name: {}", answered.why));
+            return (special_decision(&who), steps);
+        }
+        let way = self.lookup.router().decide(&dns_core::Question {
+            name: name.clone(),
+            kind,
+            class: 1,
+        });
+        let is_local = is_local(way.why);
+        let judged = filter::question(&who, name, is_local, &**self.lists.load());
+        let source = &judged.decision.source;
+        let by = match &judged.list {
+            Some(list) => format!("list {list:?} has it, and {source} filters by it"),
+            None => format!("{source} decides ({})", judged.decision.why),
+        };
+        steps.push(format!("{}: {by}", judged.decision.verdict.text()));
+        if judged.passes() {
+            steps.push(format!("it would be asked of {}", way.why.text()));
+        }
+        (judged, steps)
+    }
+
+    /// A query of our own is answered, as others are.
+    pub async fn is_well(&self) -> bool {
+        let Ok(query) = Query::parse(PROBE) else { return false };
+        let nobody = Client {
+            protocol: verdict::Protocol::UDP,
+            address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+            server: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
+        };
+        let mut out = Vec::new();
+        let arrived = Arrived {
+            query: &query,
+            client: &nobody,
+            reply: &Reply::datagram(&query, dns_core::wire::UDP_SIZE),
+            at: Instant::now(),
+        };
+        let asker = Arc::default();
+        let policy = self.policy.load();
+        let name = query.to_question().name;
+        let plan = self.plan(&self.who(&asker, &policy), &name, &query);
+        if let Plan::Special(answered) = plan {
+            answered.write(arrived.query, arrived.reply, &mut out);
+        }
+        out.get(3).is_some_and(|flags| flags & 0x0f == 0)
+    }
+
+    fn who<'a>(&self, asker: &Asker, policy: &'a CompiledPolicy) -> Who<'a> {
+        Who {
+            policy,
+            profile: asker.profile(policy),
+            uid: asker.uid,
+            now: SystemTime::now(),
+        }
+    }
+
+    /// What is answered alike whoever asks, and tells nothing.
+    fn answered_to_anybody(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
+        let Arrived { query, reply, .. } = *arrived;
+        if let Some(code) = query.refused_with() {
+            refuse(query, code, None, reply, out);
+            return true;
+        }
+        if query.kind() == dns_core::wire::kind::ANY {
+            minimal_any(query, reply, out);
+            return true;
+        }
+        false
+    }
+
+    fn plan(&self, who: &Who<'_>, name: &Name, query: &Query) -> Plan {
+        if let Outcome::Answered(answered) = self.special(name, query.kind()) {
+            return Plan::Special(answered);
+        }
+        let is_local = is_local(self.lookup.router().decide(&query.to_question()).why);
+        let judged = filter::question(who, name, is_local, &**self.lists.load());
+        if judged.passes() {
+            Plan::Resolve { judged, is_local }
+        } else {
+            Plan::Refuse(judged)
+        }
+    }
+
+    fn special(&self, name: &Name, kind: u16) -> Outcome {
+        special::outcome(name.as_wire(), kind, &self.settings.special, |address| {
+            self.own.has((address, 0).into(), (self.clock)())
+        })
+    }
+
+    /// Answers a query that needs nobody else.
+    fn finish(&self, arrived: &Arrived<'_>, asker: &Arc<Asker>, name: Name, plan: Plan, out: &mut Vec<u8>) {
+        let (judged, origin) = match plan {
+            Plan::Refuse(judged) => {
+                self.refuse(arrived, &judged, out);
+                (judged, Origin::Refused)
+            }
+            Plan::Special(answered) => {
+                answered.write(arrived.query, arrived.reply, out);
+                let policy = self.policy.load();
+                (special_decision(&self.who(asker, &policy)), Origin::Special)
+            }
+            Plan::Resolve { .. } => return,
+        };
+        self.write_down(arrived, asker, name, (judged, origin, None), Vec::new(), out);
+    }
+
+    /// Judges the answer, and writes it, or a refusal.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one step of the story, told in two places"
+    )]
+    fn give(
+        &self,
+        arrived: &Arrived<'_>,
+        asker: &Arc<Asker>,
+        who: &Who<'_>,
+        name: Name,
+        (judged, is_local): (Judged, bool),
+        given: &Given,
+        held: Held,
+        out: &mut Vec<u8>,
+    ) {
+        let upstream = given.upstream.clone();
+        match self.refused(who, &name, (&judged, is_local), &held) {
+            Some(refused) => {
+                self.refuse(arrived, &refused, out);
+                self.write_down(
+                    arrived,
+                    asker,
+                    name,
+                    (refused, Origin::Refused, upstream),
+                    Vec::new(),
+                    out,
+                );
+            }
+            None => {
+                given.answer.write(arrived.query, given.age, arrived.reply, out);
+                self.write_down(
+                    arrived,
+                    asker,
+                    name,
+                    (judged, given.origin, upstream),
+                    held.addresses,
+                    out,
+                );
+            }
+        }
+    }
+
+    fn refused(
+        &self,
+        who: &Who<'_>,
+        name: &Name,
+        (judged, is_local): (&Judged, bool),
+        held: &Held,
+    ) -> Option<Judged> {
+        let may_be_private = self.settings.may_be_private(name);
+        filter::answer(
+            who,
+            name,
+            is_local,
+            judged,
+            held,
+            may_be_private,
+            &**self.lists.load(),
+        )
+    }
+
+    fn news(&self, asker: &Asker, name: &Name, held: &Held, given: &Given) -> Option<News> {
+        let ttl = Duration::from_secs(given.answer.lifetime().into());
+        self.names.news(asker, name, &held.addresses, ttl)
+    }
+
+    fn refuse(&self, arrived: &Arrived<'_>, judged: &Judged, out: &mut Vec<u8>) {
+        let Decision { why, source, .. } = &judged.decision;
+        let reason = match &judged.list {
+            Some(list) => format!("{why}: {list} ({source})"),
+            None => format!("{why}: {source}"),
+        };
+        let manner = match judged.decision.verdict {
+            // who is not to be answered by a rule's word gets what looks like no such name all the same: a silent server
+            // would only be asked again
+            Verdict::Drop | Verdict::Block => self.settings.blocked_answer,
+            _ => Manner::NxDomain,
+        };
+        let blocked = Blocked {
+            manner,
+            extended: extended::BLOCKED,
+            reason: &reason,
+            ttl: REFUSAL_TTL,
+        };
+        blocked.write(arrived.query, arrived.reply, out);
+    }
+
+    fn write_down(
+        &self,
+        arrived: &Arrived<'_>,
+        asker: &Arc<Asker>,
+        name: Name,
+        (judged, origin, upstream): (Judged, Origin, Option<Arc<str>>),
+        addresses: Vec<IpAddr>,
+        out: &[u8],
+    ) {
+        self.log.write(log::Query {
+            time: SystemTime::now(),
+            asker: Arc::clone(asker),
+            name,
+            kind: arrived.query.kind(),
+            code: out.get(3).map_or(code::SERVFAIL, |flags| u16::from(flags & 0x0f)),
+            addresses,
+            origin,
+            upstream,
+            judged,
+            took: arrived.at.elapsed(),
+            tcp: arrived.client.protocol == verdict::Protocol::TCP,
+        });
+    }
+}
+
+/// The name means something on this host or in its networks alone.
+const fn is_local(why: route::Why) -> bool {
+    matches!(
+        why,
+        route::Why::Zone | route::Why::SystemDomain | route::Why::Local
+    )
+}
+
+fn special_decision(who: &Who<'_>) -> Judged {
+    Judged {
+        decision: Decision {
+            verdict: Verdict::Allow,
+            why: Why::DnsSpecial,
+            source: "dns#special".into(),
+            profile: who.policy.profile_id(who.profile),
+            permanent: true,
+        },
+        list: None,
+        by_rule: false,
+    }
+}
+
+/// What an answer holds, as those who judge it need it.
+fn held(answer: &Answer, query: &Query) -> Held {
+    let message = answer.to_message(query.key());
+    let Ok(response) = Response::parse(&message) else {
+        return Held::default();
+    };
+    let addresses = response.addresses().unwrap_or_default();
+    let hints = response.hints().unwrap_or_default();
+    let mut aliases = response.chain().unwrap_or_default();
+    if !aliases.is_empty() {
+        aliases.remove(0); // the question itself
+    }
+    aliases.extend(
+        hints
+            .iter()
+            .filter(|hint| !hint.target.is_root())
+            .map(|hint| hint.target.clone()),
+    );
+    let hinted = hints.into_iter().flat_map(|hint| hint.addresses);
+    Held {
+        aliases,
+        addresses: addresses
+            .into_iter()
+            .map(|address| address.address)
+            .chain(hinted)
+            .collect(),
+    }
+}

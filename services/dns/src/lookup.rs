@@ -1,0 +1,206 @@
+//! From a question to an answer: the cache, else the upstreams; equal questions are asked once.
+//!
+//! Invariant: whoever asks gets an answer. Where upstreams fail that is the last one known, however stale within the bound
+//! (RFC 8767), else a failure with its reason (RFC 8914).
+
+use std::{sync::Arc, time::Duration};
+
+use dns_core::{
+    cache::{Cache, Found},
+    wire::{Age, Answer, Bounds, Key, Query, Response, code, extended},
+};
+use tokio::task::JoinHandle;
+
+use crate::{
+    log::Origin,
+    route::Router,
+    server::Flights,
+    upstream::{self, Error},
+};
+
+/// A client that has waited so long is given what is known, however old (RFC 8767 §5).
+const PATIENCE: Duration = Duration::from_millis(1800);
+
+/// An answer, and where it came from.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// The answer.
+    pub answer: Arc<Answer>,
+    /// How old it is.
+    pub age: Age,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Who answered, where an upstream did.
+    pub upstream: Option<Arc<str>>,
+}
+
+/// The time since any moment, always the same; never set.
+pub type Clock = fn() -> Duration;
+
+impl Looked {
+    const fn stale(answer: Arc<Answer>) -> Self {
+        Self {
+            answer,
+            age: Age::Stale,
+            origin: Origin::Stale,
+            upstream: None,
+        }
+    }
+}
+
+/// Clones are the same.
+#[derive(Clone)]
+pub struct Lookup(Arc<Inner>);
+
+struct Inner {
+    cache: Arc<Cache>,
+    router: Router,
+    bounds: Bounds,
+    clock: Clock,
+    flights: Flights<Looked>,
+}
+
+impl std::fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Lookup").finish_non_exhaustive()
+    }
+}
+
+impl Lookup {
+    /// `clock`: the cache's.
+    pub fn new(cache: Arc<Cache>, router: Router, bounds: Bounds, clock: Clock) -> Self {
+        Self(Arc::new(Inner {
+            cache,
+            router,
+            bounds,
+            clock,
+            flights: Flights::default(),
+        }))
+    }
+
+    /// Who is asked for what.
+    pub fn router(&self) -> &Router {
+        &self.0.router
+    }
+
+    /// Answers in any case.
+    pub async fn answer(&self, query: &Query) -> Looked {
+        let key = query.key();
+        match self.0.cache.get(key, (self.0.clock)()) {
+            Found::Fresh { answer, age, refresh } => {
+                if refresh {
+                    drop(self.ask(key));
+                }
+                Looked {
+                    answer,
+                    age: Age::Fresh(age),
+                    origin: Origin::Cache,
+                    upstream: None,
+                }
+            }
+            Found::Stale(answer) => Looked::stale(answer),
+            Found::Miss => self.wait(key).await,
+        }
+    }
+
+    async fn wait(&self, key: &Key) -> Looked {
+        let mut asked = self.ask(key);
+        let answered = match tokio::time::timeout(PATIENCE, &mut asked).await {
+            Ok(answered) => answered,
+            Err(_) => match self.0.cache.stale(key, (self.0.clock)()) {
+                Some(answer) => return Looked::stale(answer),
+                None => asked.await,
+            },
+        };
+        answered.unwrap_or_else(|_| self.0.failed(key, extended::NOT_READY, "the question was given up"))
+    }
+
+    /// Joins those who wait for the same, or asks. What is asked is asked to its end, whoever goes away.
+    fn ask(&self, key: &Key) -> JoinHandle<Looked> {
+        let (inner, key) = (Arc::clone(&self.0), key.clone());
+        tokio::spawn(async move {
+            let ask = || {
+                let (inner, key) = (Arc::clone(&inner), key.clone());
+                async move { Box::pin(inner.resolve(&key)).await }
+            };
+            inner.flights.share(&key, ask).await
+        })
+    }
+}
+
+impl Inner {
+    async fn resolve(&self, key: &Key) -> Looked {
+        let question = upstream::Query {
+            question: key.to_question(),
+            do_bit: key.dnssec_ok(),
+            cd_bit: key.checking_disabled(),
+        };
+        match self.router.exchange(&question).await {
+            Ok(routed) => {
+                let name = routed.answer.upstream;
+                match self.read(key, &routed.answer.message) {
+                    Ok(answer) => {
+                        let answer = answer.with_authentic(routed.answer.secure == Some(true));
+                        Looked {
+                            answer: self.cache.insert(key, answer, (self.clock)()),
+                            age: Age::Fresh(0),
+                            origin: Origin::Upstream,
+                            upstream: Some(name),
+                        }
+                    }
+                    Err(problem) => self.failed(key, extended::NOT_READY, &format!("{name}: {problem}")),
+                }
+            }
+            Err(error) => self.unanswered(key, &error),
+        }
+    }
+
+    fn read(&self, key: &Key, message: &[u8]) -> Result<Answer, dns_core::wire::ResponseError> {
+        Answer::from_response(&Response::parse(message)?, key, &self.bounds)
+    }
+
+    fn unanswered(&self, key: &Key, error: &Error) -> Looked {
+        let text = error.to_string();
+        match error {
+            Error::NotFound { .. } => {
+                // nobody is to be asked for it: there is no such name here
+                let answer = Answer::failure(key, code::NXDOMAIN, extended::NOT_READY, &text, 60);
+                Looked {
+                    answer: Arc::new(answer),
+                    age: Age::Fresh(0),
+                    origin: Origin::Special,
+                    upstream: None,
+                }
+            }
+            // a forged answer is not made good by an older one
+            Error::Bogus { ede, .. } => {
+                let lifetime = self.bounds.failure;
+                let answer = Answer::failure(key, code::SERVFAIL, *ede, &text, lifetime);
+                Looked {
+                    answer: Arc::new(answer),
+                    age: Age::Fresh(0),
+                    origin: Origin::Failed,
+                    upstream: None,
+                }
+            }
+            _ => self.failed(key, extended::NO_REACHABLE_AUTHORITY, &text),
+        }
+    }
+
+    /// The last answer known, else a failure.
+    fn failed(&self, key: &Key, ede: u16, text: &str) -> Looked {
+        let failure = Answer::failure(key, code::SERVFAIL, ede, text, self.bounds.failure);
+        let (answer, age) = self.cache.failed(key, failure, (self.clock)());
+        let origin = if age == Age::Stale {
+            Origin::Stale
+        } else {
+            Origin::Failed
+        };
+        Looked {
+            answer,
+            age,
+            origin,
+            upstream: None,
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Brings the service up: sockets first, so that no query is refused, and all that is known before the first answer.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use daemon::{
+    About, Callers, Context,
+    bus::{Desktop, Publisher},
+    grpc, policies,
+    ready::{self, Watchdog},
+    socket_owner,
+    status::Status,
+};
+use dns_core::{Name, cache::Cache};
+use proto::dns::v1::dns_server::DnsServer;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use verdict::policy::CompiledPolicy;
+
+use crate::{
+    attribution::Attribution,
+    bus,
+    clients::Clients,
+    config::Config,
+    front::Front,
+    judge::Judge,
+    kept,
+    link::Link,
+    listening,
+    lists_in_force::ListsInForce,
+    log::Log,
+    lookup::Lookup,
+    names::Names,
+    route::{Files, Router, Sources},
+    rpc,
+    server::{self, Limits, OwnAddresses, Server},
+};
+
+/// What this service is.
+pub const ABOUT: About = About {
+    name: "dns",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// Its own arguments.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {
+    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
+    #[arg(long, value_name = "UID", hide = true)]
+    socket_uid: Option<u32>,
+}
+
+/// Names that are over are forgotten so often, and what is known is written down.
+const TIDY: Duration = Duration::from_secs(300);
+/// Between two attempts to reach the system's bus, for the servers that it knows.
+const BUS_LATER: Duration = Duration::from_secs(5);
+/// Between two looks at what is counted.
+const COUNT: Duration = Duration::from_secs(1);
+
+/// Runs the service.
+pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
+    let Context {
+        config,
+        paths,
+        status,
+        shutdown,
+        args,
+        ..
+    } = context;
+    if let Some(uid) = args.socket_uid {
+        socket_owner::lend_sockets_to(uid).context("give connections to another user (--socket-uid, for root alone)")?;
+    }
+    let listener = grpc::bind(&paths, &ABOUT)?;
+    let sockets = listening::sockets(&config, &status)?;
+    let kept_policy = policies::Kept::new(&paths.state);
+    let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
+
+    let cache = Arc::new(Cache::new(&config.cache(), rand::random()));
+    kept::load_cache(&cache, &paths.state);
+    let router = Router::new(&config.resolve).context("set up upstreams")?;
+    let lists = ListsInForce::start(&config, &paths, &router, &status, shutdown.clone())?;
+    let names = Names::new(&config.resolvers, Duration::from_secs(config.names_hold.into()));
+    names.remember(kept::load_names(&paths.state));
+    let (attribution, link) = (Attribution::default(), Link::default());
+    let judge = Arc::new(Judge {
+        clients: Clients::new(attribution.clone(), link.clone()),
+        policy: ArcSwap::new(Arc::clone(&policy.borrow_and_update())),
+        lists: ArcSwap::new(lists.now()),
+        cache: Arc::clone(&cache),
+        lookup: Lookup::new(Arc::clone(&cache), router.clone(), config.bounds(), server::now),
+        names: names.clone(),
+        link: link.clone(),
+        log: Log::default(),
+        settings: config.settings(host_name()),
+        own: OwnAddresses::new(),
+        clock: server::now,
+    });
+    let secret = kept::secret(&paths.state);
+    let front = Front::new(Arc::clone(&judge));
+    let server = Server::start(sockets, front, Limits::default(), secret, shutdown.clone())
+        .context("serve queries")?;
+
+    let service = rpc::Service {
+        judge: Arc::clone(&judge),
+        status: status.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let routes = tonic::service::Routes::new(DnsServer::new(service));
+    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
+    let publisher = Publisher::counting(status.counter("bus_events_dropped"));
+    status.ready();
+
+    let beside = async {
+        tokio::join!(
+            policies::follow(
+                grpc::channel(&paths.socket("policy")),
+                kept_policy,
+                status.clone(),
+                in_force,
+                shutdown.clone()
+            ),
+            follow_policy(&judge, policy),
+            lists.follow(&judge),
+            attribution.run(grpc::channel(&paths.socket("process-resolver")), status.clone(), shutdown.clone()),
+            link.run(
+                grpc::channel(&paths.socket("interceptor")),
+                status.clone(),
+                || names.known(),
+                shutdown.clone()
+            ),
+            follow_system(&router, &shutdown),
+            keep(&judge, &paths.state, &shutdown),
+            count(&server, &judge, &status, &shutdown),
+            feed(&judge, &shutdown),
+        );
+        std::future::pending().await
+    };
+    let serving = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone());
+    let ended = tokio::select! {
+        served = serving => served,
+        ended = beside => ended,
+        () = bus::serve(&desktop, &judge.log, &cache, &publisher) => Ok(()),
+    };
+    shutdown.cancel();
+    server.stopped().await;
+    kept::save(&judge, &paths.state);
+    ended
+}
+
+async fn follow_policy<L>(judge: &Judge<L>, mut policy: watch::Receiver<Arc<CompiledPolicy>>) {
+    while policy.changed().await.is_ok() {
+        judge.policy.store(Arc::clone(&policy.borrow_and_update()));
+    }
+    std::future::pending().await
+}
+
+/// The system's servers, from files at once, and from the bus as soon as there is one.
+async fn follow_system(router: &Router, shutdown: &CancellationToken) {
+    let follow = async {
+        let without = router.follow(Sources::start(Files::default(), None));
+        let bus = async {
+            loop {
+                if let Ok(bus) = zbus::Connection::system().await {
+                    return bus;
+                }
+                tokio::time::sleep(BUS_LATER).await;
+            }
+        };
+        let bus = tokio::select! {
+            () = without => return std::future::pending().await,
+            bus = bus => bus,
+        };
+        router.follow(Sources::start(Files::default(), Some(bus))).await;
+        std::future::pending().await
+    };
+    let _stopped: Option<()> = shutdown.run_until_cancelled(Box::pin(follow)).await;
+}
+
+async fn keep<L>(judge: &Judge<L>, state: &Path, shutdown: &CancellationToken) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+        judge.names.tidy();
+        kept::save(judge, state);
+    }
+}
+
+async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
+    server: &Server<Front<L>>,
+    judge: &Judge<L>,
+    status: &Status,
+    shutdown: &CancellationToken,
+) {
+    while shutdown.run_until_cancelled(tokio::time::sleep(COUNT)).await.is_some() {
+        let (served, cache) = (server.counters(), judge.cache.statistics());
+        for (name, value) in served.by_name() {
+            status.counter(name).set(value);
+        }
+        for (name, value) in [
+            ("cache_entries_now", cache.entries),
+            ("cache_octets_now", cache.bytes),
+            ("cache_hits", cache.hits),
+            ("cache_stale", cache.stale),
+            ("cache_misses", cache.misses),
+            ("cache_evicted", cache.evicted),
+        ] {
+            status.counter(name).set(value);
+        }
+    }
+}
+
+/// Proves by a query of our own that answers are being given.
+async fn feed<L: crate::filter::Lists>(judge: &Judge<L>, shutdown: &CancellationToken) {
+    let mut watchdog = Watchdog::from_environment();
+    let Some(pause) = watchdog.pause() else { return };
+    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        if judge.is_well().await {
+            watchdog.feed();
+        }
+    }
+    ready::stopping();
+}
+
+/// For the reverse look-up of this host's addresses.
+fn host_name() -> Name {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().parse().unwrap_or_else(|_| Name::root())
+}
