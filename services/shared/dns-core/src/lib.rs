@@ -2,6 +2,7 @@
 //! comes in as an argument.
 
 pub mod cache;
+pub mod lists;
 pub mod name;
 mod siphash;
 pub mod special;
