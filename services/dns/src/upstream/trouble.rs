@@ -101,7 +101,11 @@ mod tests {
 
     #[test]
     fn what_this_host_lacks_is_not_the_servers_fault() {
-        for (code, healthy) in [(libc::EMFILE, true), (libc::ENOBUFS, true), (libc::ECONNREFUSED, false)] {
+        for (code, healthy) in [
+            (libc::EMFILE, true),
+            (libc::ENOBUFS, true),
+            (libc::ECONNREFUSED, false),
+        ] {
             let error = Trouble::from(io::Error::from_raw_os_error(code)).at(&"udp://192.0.2.1".into());
             assert_eq!(!error.is_ill_health(), healthy, "{error}");
         }

@@ -188,3 +188,70 @@ async fn without_servers_the_error_says_so() {
     let (_socket, address) = hole();
     assert!(!udp(address).is_empty());
 }
+
+#[tokio::test]
+async fn a_connection_that_died_in_silence_is_left() {
+    // Each connection answers once and then never again, without closing.
+    let answered = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let count = Arc::clone(&answered);
+    let server = Liar::start(
+        |_| Vec::new(),
+        move |query| match count.fetch_add(1, Ordering::SeqCst) {
+            1 => Vec::new(),
+            _ => vec![answer(query, TRUE)],
+        },
+    )
+    .await;
+    let pool = pool(&format!(
+        "servers = ['tcp://{}']\ndeadline_ms = 500",
+        server.address
+    ));
+    assert_eq!(addresses(&ask(&pool, "a.example").await.unwrap()), ["192.0.2.1"]);
+    assert!(matches!(
+        ask(&pool, "b.example").await,
+        Err(Error::Timeout { .. })
+    ));
+    assert_eq!(addresses(&ask(&pool, "c.example").await.unwrap()), ["192.0.2.1"]);
+    assert_eq!(server.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_accepts_and_then_says_nothing_or_nonsense_costs_no_more_than_the_deadline() {
+    for nonsense in [None, Some("HTTP/1.1 400 Bad Request\r\n\r\n")] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut stream, _)) = listener.accept().await {
+                if let Some(text) = nonsense {
+                    tokio::io::AsyncWriteExt::write_all(&mut stream, text.as_bytes())
+                        .await
+                        .unwrap();
+                }
+                held.push(stream);
+            }
+        });
+        let good = Liar::over_udp(|query| vec![answer(query, TRUE)]).await;
+        for scheme in ["tls", "https", "tcp"] {
+            let alone = pool(&format!("servers = ['{scheme}://{address}']\ndeadline_ms = 400"));
+            let began = Instant::now();
+            let error = ask(&alone, "a.example").await.unwrap_err();
+            assert!(began.elapsed() < GENEROUS / 2, "{scheme}: {error}");
+            let kind = if nonsense.is_some() && scheme != "tcp" {
+                "tls"
+            } else {
+                "timeout"
+            };
+            assert_eq!(error.kind(), kind, "{scheme}: {error}");
+        }
+        let helped = pool(&format!(
+            "plaintext_fallback = true\nservers = ['tls://{address}', 'udp://{}']\ndeadline_ms = 2000",
+            good.address
+        ));
+        assert_eq!(
+            addresses(&ask(&helped, "a.example").await.unwrap()),
+            ["192.0.2.1"]
+        );
+        serving.abort();
+    }
+}

@@ -28,7 +28,11 @@ pub(super) fn write(out: &mut Vec<u8>, make: &Make<'_>) {
     if make.pad {
         let bare = out.len() + OPTION_HEAD;
         let missing = bare.next_multiple_of(PADDING_BLOCK) - bare;
-        option(out, PADDING, [0; PADDING_BLOCK].get(..missing).unwrap_or_default());
+        option(
+            out,
+            PADDING,
+            [0; PADDING_BLOCK].get(..missing).unwrap_or_default(),
+        );
     }
     let length = u16::try_from(out.len() - length_at - 2).unwrap_or(0);
     if let Some(place) = out.get_mut(length_at..length_at + 2) {
