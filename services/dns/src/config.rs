@@ -6,7 +6,7 @@ use daemon::Unfit;
 use dns_core::{Name, cache, special, wire};
 use serde::Deserialize;
 
-use crate::route::RouteSettings;
+use crate::{lists::Source, route::RouteSettings};
 
 /// Every key has a default: no file is needed to start.
 #[derive(Clone, Debug, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Config {
     pub relay_canary: bool,
     /// What is remembered.
     pub cache: CacheKeys,
+    /// Names that are refused where a profile wants it.
+    #[serde(rename = "list")]
+    pub lists: Vec<Source>,
     /// Who is asked.
     pub resolve: RouteSettings,
 }
@@ -61,6 +64,7 @@ impl Default for Config {
             browser_canary: true,
             relay_canary: true,
             cache: CacheKeys::default(),
+            lists: Vec::new(),
             resolve: RouteSettings::default(),
         }
     }
@@ -149,6 +153,17 @@ impl daemon::Settings for Config {
             return Err(Unfit::new(
                 &["private_zones"],
                 format!("{zone:?} is no name: {error}"),
+            ));
+        }
+        let twice = self
+            .lists
+            .iter()
+            .enumerate()
+            .find(|(at, list)| self.lists.iter().take(*at).any(|other| other.name == list.name));
+        if let Some((_, list)) = twice {
+            return Err(Unfit::new(
+                &["list"],
+                format!("two lists are called {:?}; give each its own name", list.name),
             ));
         }
         self.resolve

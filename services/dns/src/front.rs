@@ -1,13 +1,15 @@
 //! Between the sockets and the judge: translates, no more.
 
-use std::{sync::Arc, time::{Duration, Instant}};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use dns_core::wire::Query;
 use verdict::Protocol;
 
 use crate::{
-    clients,
-    filter,
+    clients, filter,
     judge::{Arrived, Judge},
     server::{Client, Handler, Quick, Transport},
 };

@@ -213,7 +213,9 @@ impl<L: filter::Lists> Judge<L> {
 
     /// A query of our own is answered, as others are.
     pub async fn is_well(&self) -> bool {
-        let Ok(query) = Query::parse(PROBE) else { return false };
+        let Ok(query) = Query::parse(PROBE) else {
+            return false;
+        };
         let nobody = Client {
             protocol: verdict::Protocol::UDP,
             address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),

@@ -30,7 +30,11 @@ pub fn load_cache(cache: &Cache, state: &Path) {
     let path = state.join(CACHE);
     let Ok(file) = fs::read(&path) else { return };
     match cache.load(&file, server::now(), server::wall()) {
-        Ok(loaded) => tracing::info!(fresh = loaded.fresh, stale = loaded.stale, "cache kept from before"),
+        Ok(loaded) => tracing::info!(
+            fresh = loaded.fresh,
+            stale = loaded.stale,
+            "cache kept from before"
+        ),
         Err(error) => tracing::warn!(%error, path = %path.display(), "the kept cache is not used"),
     }
 }

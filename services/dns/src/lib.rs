@@ -12,7 +12,7 @@ pub mod judge;
 pub mod kept;
 pub mod link;
 pub mod listening;
-pub mod lists_in_force;
+pub mod lists;
 pub mod log;
 pub mod lookup;
 pub mod names;

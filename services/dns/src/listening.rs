@@ -9,7 +9,10 @@ use anyhow::Context as _;
 use daemon::{ready, status::Status};
 use rustix::net::{SocketType, sockopt::socket_type};
 
-use crate::{config::Config, server::{self, Sockets}};
+use crate::{
+    config::Config,
+    server::{self, Sockets},
+};
 
 /// The name under which the service manager passes them.
 const PASSED: &str = "dns";
@@ -31,7 +34,12 @@ pub fn sockets(config: &Config, status: &Status) -> anyhow::Result<Sockets> {
     anyhow::ensure!(
         !bound.sockets.udp.iter().all(Vec::is_empty),
         "no address could be had for queries: {}",
-        bound.failed.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+        bound
+            .failed
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; ")
     );
     Ok(bound.sockets)
 }

@@ -112,7 +112,10 @@ impl Lookup {
                 None => asked.await,
             },
         };
-        answered.unwrap_or_else(|_| self.0.failed(key, extended::NOT_READY, "the question was given up"))
+        answered.unwrap_or_else(|_| {
+            self.0
+                .failed(key, extended::NOT_READY, "the question was given up")
+        })
     }
 
     /// Joins those who wait for the same, or asks. What is asked is asked to its end, whoever goes away.

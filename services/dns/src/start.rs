@@ -28,7 +28,7 @@ use crate::{
     kept,
     link::Link,
     listening,
-    lists_in_force::ListsInForce,
+    lists::Keeper,
     log::Log,
     lookup::Lookup,
     names::Names,
@@ -69,7 +69,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         ..
     } = context;
     if let Some(uid) = args.socket_uid {
-        socket_owner::lend_sockets_to(uid).context("give connections to another user (--socket-uid, for root alone)")?;
+        socket_owner::lend_sockets_to(uid)
+            .context("give connections to another user (--socket-uid, for root alone)")?;
     }
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config, &status)?;
@@ -79,14 +80,14 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let cache = Arc::new(Cache::new(&config.cache(), rand::random()));
     kept::load_cache(&cache, &paths.state);
     let router = Router::new(&config.resolve).context("set up upstreams")?;
-    let lists = ListsInForce::start(&config, &paths, &router, &status, shutdown.clone())?;
+    let mut lists = Keeper::new(&config.lists, &paths, status.clone());
     let names = Names::new(&config.resolvers, Duration::from_secs(config.names_hold.into()));
     names.remember(kept::load_names(&paths.state));
     let (attribution, link) = (Attribution::default(), Link::default());
     let judge = Arc::new(Judge {
         clients: Clients::new(attribution.clone(), link.clone()),
         policy: ArcSwap::new(Arc::clone(&policy.borrow_and_update())),
-        lists: ArcSwap::new(lists.now()),
+        lists: ArcSwap::from_pointee(lists.load()),
         cache: Arc::clone(&cache),
         lookup: Lookup::new(Arc::clone(&cache), router.clone(), config.bounds(), server::now),
         names: names.clone(),
@@ -121,8 +122,12 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
                 shutdown.clone()
             ),
             follow_policy(&judge, policy),
-            lists.follow(&judge),
-            attribution.run(grpc::channel(&paths.socket("process-resolver")), status.clone(), shutdown.clone()),
+            lists.follow(&judge, &shutdown),
+            attribution.run(
+                grpc::channel(&paths.socket("process-resolver")),
+                status.clone(),
+                shutdown.clone()
+            ),
             link.run(
                 grpc::channel(&paths.socket("interceptor")),
                 status.clone(),
@@ -136,7 +141,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         );
         std::future::pending().await
     };
-    let serving = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone());
+    let serving = grpc::serve(
+        listener,
+        routes,
+        Callers::default(),
+        status.clone(),
+        shutdown.clone(),
+    );
     let ended = tokio::select! {
         served = serving => served,
         ended = beside => ended,
@@ -178,7 +189,11 @@ async fn follow_system(router: &Router, shutdown: &CancellationToken) {
 }
 
 async fn keep<L>(judge: &Judge<L>, state: &Path, shutdown: &CancellationToken) {
-    while shutdown.run_until_cancelled(tokio::time::sleep(TIDY)).await.is_some() {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(TIDY))
+        .await
+        .is_some()
+    {
         judge.names.tidy();
         kept::save(judge, state);
     }
@@ -190,7 +205,11 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
     status: &Status,
     shutdown: &CancellationToken,
 ) {
-    while shutdown.run_until_cancelled(tokio::time::sleep(COUNT)).await.is_some() {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(COUNT))
+        .await
+        .is_some()
+    {
         let (served, cache) = (server.counters(), judge.cache.statistics());
         for (name, value) in served.by_name() {
             status.counter(name).set(value);
@@ -212,7 +231,11 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
 async fn feed<L: crate::filter::Lists>(judge: &Judge<L>, shutdown: &CancellationToken) {
     let mut watchdog = Watchdog::from_environment();
     let Some(pause) = watchdog.pause() else { return };
-    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
         if judge.is_well().await {
             watchdog.feed();
         }

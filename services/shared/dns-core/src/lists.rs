@@ -179,6 +179,21 @@ impl Builder {
         self.entries.push((hash, u16::try_from(tag).unwrap_or(0)));
     }
 
+    /// How many names were added so far, of all lists.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// None was.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes back what was added after so many.
+    pub fn truncate(&mut self, length: usize) {
+        self.entries.truncate(length);
+    }
+
     /// All of it, ready to be asked. Names that one list has twice are one.
     pub fn finish(mut self) -> Lists {
         self.entries.sort_unstable();
