@@ -118,6 +118,25 @@ async fn in_the_clear_only_where_the_owner_said_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_encrypted_one_answers_nothing_goes_in_the_clear() {
+    let certificates = Certificates::new();
+    let server = Unbound::start(&certificates, "server");
+    let clear = super::liar::Liar::over_udp(|query| vec![super::liar::answer(query, [192, 0, 2, 66])]).await;
+    for strategy in ["failover", "race", "fastest"] {
+        let settings = format!(
+            "strategy = '{strategy}'\nplaintext_fallback = true\n{}[[servers]]\nserver = 'udp://{}'\n",
+            Unbound::upstream(&format!("tls://127.0.0.1:{}#{NAME}", server.tls), &certificates.path("ca.pem")),
+            clear.address
+        );
+        let pool = pool(&settings);
+        for _ in 0..70 {
+            assert_eq!(addresses(&ask(&pool, "host.example").await.unwrap()), ["192.0.2.7"]);
+        }
+    }
+    assert_eq!(clear.over_udp.load(std::sync::atomic::Ordering::SeqCst), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_was_restarted_is_connected_again() {
     let certificates = Certificates::new();
     let server = Unbound::start(&certificates, "server");
