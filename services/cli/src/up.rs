@@ -26,6 +26,7 @@ use unit::Unit;
 const RESOLVER: &str = "process-resolver";
 const POLICY: &str = "policy";
 const INTERCEPTOR: &str = "interceptor";
+const DNS: &str = "dns";
 
 /// How long a service may take until it is ready.
 const START: Duration = Duration::from_secs(30);
@@ -67,7 +68,8 @@ pub async fn run(args: UpArgs) -> Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Bus, resolver and policy first: the interceptor then has all that it decides by.
+/// Bus, resolver and policy first: the interceptor then has all that it decides by. The DNS server is last: what it tells is
+/// for the interceptor.
 async fn start(place: &Arc<Place>, units: &mut Vec<Unit>) -> Result<()> {
     if place.given_bus.is_none() {
         units.push(Unit::start(bus::unit(place.root())?, place.root())?);
@@ -77,6 +79,8 @@ async fn start(place: &Arc<Place>, units: &mut Vec<Unit>) -> Result<()> {
     units.push(Unit::start(place.service(POLICY), place.root())?);
     ready(units).await?;
     units.push(Unit::start(place.service(INTERCEPTOR), place.root())?);
+    ready(units).await?;
+    units.push(Unit::start(place.service(DNS), place.root())?);
     ready(units).await?;
     if !policy_arrives(place).await {
         eprintln!("portmaster up: the interceptor has not got the policy yet; it decides by its last one");

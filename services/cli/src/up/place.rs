@@ -19,6 +19,9 @@ use super::{
     unit::{self, Readiness, Spec},
 };
 
+/// Nobody's.
+const MESH_UID: &str = "60717";
+
 /// What `portmaster up` was told, checked and made absolute.
 pub(super) struct Place {
     root: PathBuf,
@@ -64,7 +67,16 @@ impl Place {
         Spec {
             name,
             readiness: Readiness::Notified,
-            command: Box::new(move || place.command(name)),
+            command: Box::new(move || {
+                let mut command = place.command(name);
+                // all of them run as root here: the firewall knows the mesh's own traffic by this user
+                match name {
+                    super::INTERCEPTOR => command.args(["--mesh-uid", MESH_UID]),
+                    super::DNS => command.args(["--socket-uid", MESH_UID]),
+                    _ => &mut command,
+                };
+                command
+            }),
         }
     }
 

@@ -54,12 +54,17 @@ pub(super) fn profiles(cast: &Cast) -> Vec<(&'static str, String)> {
         profile("ping", &cast.ping, "allow"),
         rule("block", "out", &remotes(&BLOCKED))
     );
+    let dig = format!(
+        "{}{}",
+        profile("dig", &cast.dig, "allow"),
+        rule("block", "out", &format!("remote = {:?}", BLOCKED.name))
+    );
     let unknown =
         "name = \"Nobody known\"\n[[match]]\nunknown = true\n[settings]\ndefault_action = \"drop\"\n"
             .to_owned();
     vec![
         ("curl", profile("curl", &cast.curl, "allow")),
-        ("dig", profile("dig", &cast.dig, "allow")),
+        ("dig", dig),
         ("nc", nc),
         ("ping", ping),
         ("python", python),
@@ -134,7 +139,7 @@ async fn allowed(stage: &mut Stage<'_>) -> Result<()> {
 }
 
 async fn names(stage: &mut Stage<'_>) -> Result<()> {
-    stage.scene("Allowed: dig asks a name server");
+    stage.scene("Names: dig asks a server on the internet, and is answered by the one of this host");
     let dig = stage.cast.dig.clone();
     for (server, kind, answer) in [
         (NAMESERVER_V4, "A", ALLOWED.v4),
@@ -147,8 +152,16 @@ async fn names(stage: &mut Stage<'_>) -> Result<()> {
             got.success && got.text == answer,
             &format!("dig {kind} got: {}", got.text),
         );
-        stage.said(out(&dig, server, "allow")).await;
+        stage.said(out(&dig, server, "redirect-dns")).await;
     }
+    stage.scene("Names: what dig may not know is never asked for");
+    let got = stage
+        .inside(&dig, &[&format!("@{NAMESERVER_V4}"), BLOCKED.name])
+        .await?;
+    stage.check(
+        got.success && got.text.contains("NXDOMAIN") && got.text.contains("dig#1"),
+        "dig is told that there is no such name, and by which rule",
+    );
     Ok(())
 }
 
