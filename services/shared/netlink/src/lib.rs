@@ -5,6 +5,7 @@
 
 mod attribute;
 mod message;
+pub mod queues;
 mod socket;
 
 pub use attribute::{Attribute, Attributes};
