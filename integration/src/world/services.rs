@@ -1,6 +1,6 @@
 //! Starting, killing and restarting the services one by one.
 
-use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
 
 use super::World;
 use crate::{Running, binary, wait::eventually};
@@ -48,7 +48,12 @@ impl World {
 
     /// The command that starts a service, for tests that add to it.
     pub fn service_command(&self, service: Service) -> Command {
-        let mut command = self.command(binary(&service.program()));
+        self.program_command(&binary(&service.program()))
+    }
+
+    /// The same for a program of another version, anywhere.
+    pub fn program_command(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
         command.arg("--root").arg(self.root());
         command.env(
             "PORTMASTER_LOG",
