@@ -144,10 +144,10 @@ fn judge(answer: &AuthorizationResult, interactive: bool) -> fdo::Result<()> {
             Err(fdo::Error::InteractiveAuthorizationRequired(text.to_owned()))
         }
         (false, true) => Err(denied(
-            "polkit wants authentication, and there is no agent in this session to ask: start one (pkttyagent)",
+            "polkit wants authentication, and no agent asks for it in this session: start one (pkttyagent)",
         )),
         (false, false) => Err(denied(
-            "polkit does not let you pause the firewall: ask who administers this host",
+            "polkit does not let you pause the firewall: authentication failed, or who administers this host forbids it",
         )),
     }
 }
