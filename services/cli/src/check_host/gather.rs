@@ -34,7 +34,7 @@ pub(super) async fn gather(config: &Path) -> Facts {
     let ports: Vec<_> = lines.iter().flatten().map(|line| line.port).collect();
     let (queues, taken) = (sockets::netlink(&ports), sockets::bound(&wanted(&ours)));
     let inodes = queues.iter().map(|(_, inode)| *inode);
-    let holders = Holders::of(inodes.chain(taken.iter().map(|socket| socket.inode)).collect());
+    let holders = Holders::of(&inodes.chain(taken.iter().map(|socket| socket.inode)).collect());
     let reader = |line: Statistics| {
         let inode = queues
             .iter()

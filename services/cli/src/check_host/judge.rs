@@ -157,7 +157,7 @@ fn all_rules(facts: &Facts, ours: &Options) -> Vec<Finding> {
     match &facts.nft {
         None => {}
         Some(Err(why)) => findings.push(unread("rules of nft".to_owned(), why)),
-        Some(Ok(text)) => match nft::rules(text) {
+        Some(Ok(text)) => match nft::rules(text, &read_by_iptables(facts)) {
             Ok(rules) => met.extend(rules),
             Err(error) => findings.push(unread("rules of nft".to_owned(), &error.to_string())),
         },
@@ -165,6 +165,19 @@ fn all_rules(facts: &Facts, ours: &Options) -> Vec<Finding> {
     let readers = facts.readers.as_deref().unwrap_or_default();
     findings.extend(rules::judge(&met, ours, readers));
     findings
+}
+
+/// Families of nft whose tables of iptables its own program has read.
+fn read_by_iptables(facts: &Facts) -> Vec<&'static str> {
+    let read = facts
+        .saved
+        .iter()
+        .filter(|saved| saved.backend == Backend::Nft && saved.text.is_ok());
+    read.map(|saved| match saved.family {
+        Family::V4 => "ip",
+        Family::V6 => "ip6",
+    })
+    .collect()
 }
 
 /// Rules of others in both.

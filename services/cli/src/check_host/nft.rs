@@ -16,14 +16,17 @@ use super::{
 const MANGLE: i64 = -150;
 const FILTER: i64 = 0;
 
+/// Tables that iptables-nft makes.
+const IPTABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
 /// Family, table, chain.
 type Place<'a> = (&'a str, &'a str, &'a str);
 
-/// Rules of others.
+/// Rules of others. `read`: families (`ip`, `ip6`) whose tables of iptables were read by its own program.
 ///
 /// # Errors
 /// Where it is no such text.
-pub(super) fn rules(text: &str) -> Result<Vec<Rule>, serde_json::Error> {
+pub(super) fn rules(text: &str, read: &[&str]) -> Result<Vec<Rule>, serde_json::Error> {
     let whole: Value = serde_json::from_str(text)?;
     let objects = whole.get("nftables").and_then(Value::as_array);
     let objects: Vec<&Value> = objects.into_iter().flatten().collect();
@@ -32,6 +35,7 @@ pub(super) fn rules(text: &str) -> Result<Vec<Rule>, serde_json::Error> {
         .iter()
         .filter_map(|object| object.get("rule"))
         .filter_map(|rule| Some((place(rule, "chain")?, rule.get("expr")?)))
+        .filter(|((family, table, _), _)| !(read.contains(family) && IPTABLES.contains(table)))
         .collect();
     let bases = chains.filter_map(|chain| Some((place(chain, "name")?, hook(chain)?)));
     let when = meetings(bases.collect(), &lines);

@@ -59,7 +59,7 @@ pub(super) enum Effect {
 
 /// Judges them all; one finding for each kind of trouble and each owner.
 pub(super) fn judge(rules: &[Rule], ours: &Options, readers: &[Reader]) -> Vec<Finding> {
-    let mut groups: BTreeMap<(Level, &'static str, &Owner), Vec<(&Rule, String)>> = BTreeMap::new();
+    let mut groups: BTreeMap<_, Vec<(&Rule, String)>> = BTreeMap::new();
     for rule in rules {
         if let Some((level, code, remedy)) = trouble(rule, ours, readers) {
             let group = groups.entry((level, code, &rule.owner)).or_default();
@@ -104,7 +104,7 @@ fn trouble(rule: &Rule, ours: &Options, readers: &[Reader]) -> Option<(Level, &'
         Effect::Queue(range) => Some(queue(rule, range, readers)),
         Effect::ConnectionMark(bits) => overlap(*bits).then(|| {
             let remedy = format!(
-                "decisions are kept in the connection's mark, and this writes {} of it: {}",
+                "decisions are kept in the connection's mark, this writes {} of it, and what has no mark of ours is dropped: {}",
                 bits_text(*bits),
                 apart(*bits)
             );
@@ -112,7 +112,7 @@ fn trouble(rule: &Rule, ours: &Options, readers: &[Reader]) -> Option<(Level, &'
         }),
         Effect::Mark(bits) if overlap(*bits) && meets(&[When::Between, When::Skipped]) => {
             let remedy = format!(
-                "the mark that carries a decision is overwritten ({}) before the decision is carried out: {}",
+                "the mark that carries a decision is overwritten ({}) before it is carried out, and what has no mark of ours is dropped: {}",
                 bits_text(*bits),
                 apart(*bits)
             );

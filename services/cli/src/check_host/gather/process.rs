@@ -33,7 +33,7 @@ pub(super) struct Holders(BTreeMap<u64, Vec<u32>>);
 
 impl Holders {
     /// Looks at the descriptors of all processes that let us.
-    pub(super) fn of(sockets: BTreeSet<u64>) -> Self {
+    pub(super) fn of(sockets: &BTreeSet<u64>) -> Self {
         let mut found: BTreeMap<u64, Vec<u32>> = BTreeMap::new();
         for pid in pids().filter(|_| !sockets.is_empty()) {
             let descriptors = fs::read_dir(format!("/proc/{pid}/fd"))
