@@ -18,7 +18,7 @@ endif
 SUDO_HERE := $(if $(DESTDIR),,$(SUDO:%=% -E))
 export DESTDIR PREFIX PROGRAMS SYSTEMD ZSHDIR
 
-.PHONY: help setup try build install uninstall deb rpm test fmt lint programs unit docs licences bench
+.PHONY: help setup try build install uninstall deb rpm test fmt lint programs previous unit docs licences bench
 
 help:
 	@sed -n 's/^# //;1,4p' Makefile
@@ -54,7 +54,7 @@ rpm: build
 		--define "programs target/release" packaging/portmaster.spec
 
 # ── test ──
-test: setup fmt lint programs unit docs licences
+test: setup fmt lint programs previous unit docs licences
 
 fmt:
 	cargo fmt --all --check
@@ -66,7 +66,11 @@ lint:
 programs:
 	cargo build --workspace --bins --locked
 
-unit: programs
+# The version before this one, which some tests run beside the current one.
+previous: programs
+	@scripts/previous
+
+unit: programs previous
 	if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --workspace --locked; else cargo test --workspace --locked; fi
 
 docs:

@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use crate::{ConnectionEvent, DnsQuery};
+use zbus::OwnedVariant;
+
+use crate::{ConnectionEvent, DnsQuery, Explanation};
 
 /// What every service says of itself. The destination is the service's own name.
 #[zbus::proxy(interface = "org.portmaster.Service1", assume_defaults = false)]
@@ -38,7 +40,8 @@ pub trait Interceptor1 {
     fn connections_changed(&self, events: Vec<ConnectionEvent>, dropped: u64) -> zbus::Result<()>;
 }
 
-/// The owner's files; for root and group `portmaster`.
+/// What the owner wants. Files and explanations are for root and group `portmaster`; a pause is for root and whom polkit lets
+/// (action `org.portmaster.policy.pause`, asked about the caller); whether there is one, everybody may know.
 #[zbus::proxy(
     interface = "org.portmaster.Policy1",
     default_service = "org.portmaster.Policy1",
@@ -47,6 +50,43 @@ pub trait Interceptor1 {
 pub trait Policy1 {
     /// Path, and what is wrong with it.
     fn list_refused(&self) -> zbus::Result<Vec<(String, String)>>;
+
+    /// What would happen to a connection, and by which rule; the same as over gRPC.
+    ///
+    /// - `executable`: the program's path, in the host's mount namespace; empty: not known.
+    /// - `uid`: 4294967295 together with no program: a process that could not be found.
+    /// - `direction`: 1 outgoing, 2 incoming. `protocol`: IANA number.
+    /// - `local`, `remote`: address (4 or 16 octets) and port, as in `ConnectionsChanged`; for ICMP, the remote port is
+    ///   type × 256 + code. No local address: any. No remote address, with a domain: an internet address that no rule names
+    ///   (192.0.2.1, `assumed_address` in the answer).
+    /// - `domain`: the name asked for; may be empty.
+    /// - `more`: of the process, as texts: `script`, `unit`, `cgroup`, `flatpak`, `snap`, `container`; as octets: `sha256`.
+    ///   Another key is refused.
+    #[expect(clippy::too_many_arguments, reason = "as many as the method on the bus has")]
+    fn explain(
+        &self,
+        executable: &str,
+        uid: u32,
+        direction: u32,
+        protocol: u32,
+        local: &(Vec<u8>, u16),
+        remote: &(Vec<u8>, u16),
+        domain: &str,
+        more: &HashMap<String, OwnedVariant>,
+    ) -> zbus::Result<Explanation>;
+
+    /// Lets pass what would be refused, from now on for 1 to 86,400 seconds; gives its end (see `paused_until`). Who asks may
+    /// be asked for a password.
+    #[zbus(allow_interactive_auth)]
+    fn pause(&self, seconds: u64) -> zbus::Result<u64>;
+
+    /// Ends a pause; false: there was none. Who asks may be asked for a password.
+    #[zbus(allow_interactive_auth)]
+    fn resume(&self) -> zbus::Result<bool>;
+
+    /// The end of the pause in force, in microseconds since 1970; 0: not paused.
+    #[zbus(property)]
+    fn paused_until(&self) -> zbus::Result<u64>;
 }
 
 /// The local DNS server; for root and group `portmaster`.

@@ -1,6 +1,6 @@
 //! Starting, killing and restarting the services one by one.
 
-use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, process::Command, time::Duration};
+use std::{fs, io::ErrorKind, os::unix::net::UnixDatagram, path::Path, process::Command, time::Duration};
 
 use super::World;
 use crate::{Running, binary, wait::eventually};
@@ -54,14 +54,20 @@ impl World {
 
     /// The command that starts a service, for tests that add to it.
     pub fn service_command(&self, service: Service) -> Command {
-        let mut command = self.command(binary(&service.program()));
-        command.arg("--root").arg(self.root());
+        let mut command = self.program_command(&binary(&service.program()));
         // all of them run as root here: the firewall knows the mesh's own traffic by this user
         match service {
             Service::Interceptor => command.args(["--mesh-uid", MESH_UID]),
             Service::Dns => command.args(["--socket-uid", MESH_UID]),
             Service::Resolver | Service::Policy => &mut command,
         };
+        command
+    }
+
+    /// The same for a program of another version, anywhere.
+    pub fn program_command(&self, program: &Path) -> Command {
+        let mut command = self.command(program);
+        command.arg("--root").arg(self.root());
         command.env(
             "PORTMASTER_LOG",
             std::env::var("PORTMASTER_LOG").unwrap_or_else(|_| "debug".to_owned()),

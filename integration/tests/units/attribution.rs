@@ -36,6 +36,38 @@ fn a_curl_is_seen_named_and_decided_by_its_profile() {
 }
 
 #[test]
+fn a_resolver_that_hangs_is_ended_and_programs_are_named_again() {
+    const RESOLVER: &str = "portmaster-process-resolver.service";
+    let host = Booted::builder("hangs")
+        // idle for longer than the watchdog waits: it is fed all the same
+        .file(
+            &format!("/etc/systemd/system/{RESOLVER}.d/watchdog.conf"),
+            "[Service]\nWatchdogSec=2s\n",
+        )
+        .start();
+    web_server(&host);
+    assert!(
+        host.systemctl(&format!("cat {RESOLVER}"))
+            .contains("\nWatchdogSec=10s\n")
+    );
+    let before = host.property(RESOLVER, "MainPID");
+    std::thread::sleep(std::time::Duration::from_secs(6));
+    assert_eq!(host.property(RESOLVER, "MainPID"), before, "idle is no hanging");
+    host.systemctl(&format!("kill --signal=STOP --kill-whom=main {RESOLVER}"));
+    eventually("the watchdog ended it, and another one runs", || {
+        let now = host.property(RESOLVER, "MainPID");
+        let active = host.property(RESOLVER, "ActiveState") == "active";
+        (now != before && now != "0" && active).then_some(())
+    });
+    let events = follow(&host);
+    let page = "curl --silent --max-time 3 http://198.18.17.10:8000/";
+    assert_eq!(host.run(page), "hello");
+    events.wait_for("curl is named", |event| {
+        event["process"]["path"] == "/usr/bin/curl"
+    });
+}
+
+#[test]
 fn a_program_of_somebodys_own_home_is_named_and_cannot_pose_as_another() {
     let host = Booted::start("posing");
     web_server(&host);

@@ -9,6 +9,7 @@ mod attribution;
 mod boot;
 mod install;
 mod lockout;
+mod pause;
 mod privileges;
 mod unsound;
 

@@ -15,7 +15,7 @@ use crate::{filter::FilterArgs, place::PlaceArgs};
     version,
     propagate_version = true,
     max_term_width = 110,
-    after_help = "Exit status: 0 done, 1 failed, 64 wrong usage; `status` and `try` have more, see their help."
+    after_help = "Exit status: 0 done, 1 failed, 64 wrong usage; `check-host`, `status` and `try` have more, see their help."
 )]
 pub struct Cli {
     /// Colours in what is printed; `auto`: on a terminal, unless NO_COLOR is set
@@ -50,15 +50,18 @@ pub enum Command {
     Rules(RulesCommand),
     /// Say what would happen to a connection, and by which rule
     Explain(ExplainArgs),
-    /// Show every service: version, health, problems, counters
+    /// Show every service: version, health, problems, counters; and a pause
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.
     Status(StatusArgs),
     /// Let pass for a while what would be refused
     ///
-    /// The pause ends by itself, also when nobody is there to end it. What is to be tunnelled stays tunnelled. Needs root.
+    /// The pause ends by itself, also when nobody is there to end it. What is to be tunnelled stays tunnelled. Others than
+    /// root ask on the desktop bus, where polkit decides (action org.portmaster.policy.pause).
     Pause(PauseArgs),
-    /// End a pause; needs root
+    /// End a pause
+    ///
+    /// Others than root ask on the desktop bus, as for `pause`.
     Resume(ResumeArgs),
     /// Start the firewall on this host
     ///
@@ -69,6 +72,11 @@ pub enum Command {
     Confirm,
     /// Stop the firewall on this host: everything passes
     Stop,
+    /// Find what on this host is in our way, and name what helps
+    ///
+    /// Looks at packet queues, rules and marks of others, ports, programs and the kernel; changes nothing. Exit status: 0 nothing
+    /// is in the way, 1 not everything could be looked at (run it as root), 2 something is.
+    CheckHost(crate::check_host::CheckHostArgs),
     /// Tell which services run an older binary than the installed one
     ///
     /// Exit status: 0 none, 1 some, or one is down.

@@ -10,6 +10,13 @@ pub(crate) fn rfc3339(time: Option<&prost_types::Timestamp>) -> String {
     time.map_or_else(String::new, |time| format!("{time:.6}"))
 }
 
+/// The same of microseconds since 1970; "" where that is out of all reason.
+pub(crate) fn rfc3339_of_microseconds(microseconds: u64) -> String {
+    let time = i64::try_from(microseconds).ok();
+    let time = time.and_then(|time| Timestamp::from_microsecond(time).ok());
+    time.map_or_else(String::new, |time| format!("{time:.6}"))
+}
+
 /// Whole microseconds; 0 for a negative span.
 pub(crate) fn microseconds(span: &prost_types::Duration) -> u64 {
     let seconds = u64::try_from(span.seconds).unwrap_or_default();
@@ -76,6 +83,11 @@ mod tests {
         };
         assert_eq!(rfc3339(Some(&never)), "");
         assert_eq!(rfc3339(None), "");
+        assert_eq!(
+            rfc3339_of_microseconds(1_795_415_828_123_456),
+            "2026-11-23T06:37:08.123456Z"
+        );
+        assert_eq!(rfc3339_of_microseconds(u64::MAX), "");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{io::IsTerminal as _, path::Path, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
-use crate::{args::StartArgs, output::print};
+use crate::{args::StartArgs, check_host, output::print};
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
@@ -38,6 +38,7 @@ pub(crate) async fn start(args: &StartArgs) -> Result<ExitCode> {
         print("it runs already\n")?;
         return Ok(ExitCode::SUCCESS);
     }
+    check_host::warn().await;
     let Some(seconds) = args.confirm else {
         systemctl(&["start", TARGET]).await?;
         return Ok(ExitCode::SUCCESS);

@@ -4,6 +4,7 @@
 //! may ask for.
 
 pub mod args;
+mod check_host;
 mod clock;
 mod connections;
 pub mod event_json;
@@ -89,6 +90,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Start(args) => host::start(&args).await,
         Command::Confirm => host::confirm().await,
         Command::Stop => host::stop().await,
+        Command::CheckHost(args) => check_host::run(args, paint).await,
         Command::UpgradeCheck(args) => upgrade_check::run(args).await,
         Command::Try(args) => try_cmd::run(args).await,
         Command::Up(args) => up::run(args).await,

@@ -1,15 +1,20 @@
-//! `portmaster pause` and `portmaster resume`.
+//! `portmaster pause` and `portmaster resume`: root by the service's own socket, others on the desktop bus, where polkit is
+//! asked about them.
+
+mod agent;
+mod desktop;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use proto::policy::v1::{PauseRequest, ResumeRequest, policy_client::PolicyClient};
+use tonic::{Response, Status};
 
 use crate::{
     args::{PauseArgs, ResumeArgs},
     clock,
     output::print,
-    place::Service,
+    place::{PlaceArgs, Service, Trouble, trouble},
 };
 
 /// A day: the same bound as the service's.
@@ -52,13 +57,20 @@ pub(crate) fn length(text: &str) -> Result<Duration, String> {
 
 /// `portmaster pause 10m`
 pub(crate) async fn pause(args: PauseArgs) -> Result<ExitCode> {
-    need_root("pausing the firewall")?;
     let mut client = PolicyClient::new(args.place.channel(Service::Policy));
     let seconds = args.length.as_secs();
-    let reply = client.pause(PauseRequest { seconds }).await;
-    let reply = args.place.answer(Service::Policy, reply)?;
-    let until = reply.pause.and_then(|pause| pause.until);
-    let until = clock::time_of_day(&clock::rfc3339(until.as_ref()));
+    let until = match client.pause(PauseRequest { seconds }).await {
+        Err(status) if others_may(&status) => {
+            let policy = desktop::policy(&args.place, "pausing the firewall").await?;
+            let _agent = agent::start().await;
+            clock::rfc3339_of_microseconds(desktop::answer(policy.pause(seconds).await)?)
+        }
+        reply => {
+            let pause = args.place.answer(Service::Policy, reply)?.pause;
+            clock::rfc3339(pause.and_then(|pause| pause.until).as_ref())
+        }
+    };
+    let until = clock::time_of_day(&until);
     print(&format!(
         "paused until {until}: what would be refused passes (`portmaster resume` ends it)\n"
     ))
@@ -66,10 +78,15 @@ pub(crate) async fn pause(args: PauseArgs) -> Result<ExitCode> {
 
 /// `portmaster resume`
 pub(crate) async fn resume(args: ResumeArgs) -> Result<ExitCode> {
-    need_root("ending a pause")?;
     let mut client = PolicyClient::new(args.place.channel(Service::Policy));
-    let reply = client.resume(ResumeRequest {}).await;
-    let was_paused = args.place.answer(Service::Policy, reply)?.was_paused;
+    let was_paused = match client.resume(ResumeRequest {}).await {
+        Err(status) if others_may(&status) => {
+            let policy = desktop::policy(&args.place, "ending a pause").await?;
+            let _agent = agent::start().await;
+            desktop::answer(policy.resume().await)?
+        }
+        reply => args.place.answer(Service::Policy, reply)?.was_paused,
+    };
     print(if was_paused {
         "the pause is over\n"
     } else {
@@ -77,11 +94,17 @@ pub(crate) async fn resume(args: ResumeArgs) -> Result<ExitCode> {
     })
 }
 
-fn need_root(what: &str) -> Result<()> {
-    if !rustix::process::geteuid().is_root() {
-        bail!("{what} needs root: run it with sudo");
-    }
-    Ok(())
+/// The end of the pause in force, as RFC 3339; `None` where there is none, and where the service does not say.
+pub(crate) async fn in_force(place: &PlaceArgs) -> Option<String> {
+    let mut client = PolicyClient::new(place.channel(Service::Policy));
+    let reply: Result<Response<_>, Status> = client.get_pause(proto::policy::v1::GetPauseRequest {}).await;
+    let until = reply.ok()?.into_inner().pause?.until;
+    Some(clock::rfc3339(until.as_ref()))
+}
+
+/// The socket, or the service behind it, is not for us; polkit may see it otherwise. Root is refused for another reason.
+fn others_may(status: &Status) -> bool {
+    trouble(status) == Trouble::Forbidden && !rustix::process::geteuid().is_root()
 }
 
 #[cfg(test)]

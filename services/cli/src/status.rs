@@ -17,8 +17,10 @@ use tonic::{Response, Status, transport::Channel};
 
 use crate::{
     args::StatusArgs,
+    clock,
     output::print,
-    paint::Paint,
+    paint::{Paint, Tone},
+    pause,
     place::{PlaceArgs, Service},
     printable::json_line,
 };
@@ -29,7 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints the state of all services. Exit status: 0 healthy, 1 with a problem, 3 where one is down.
 pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
-    let reports = futures_util::future::join_all(Service::ALL.map(|service| ask(&args.place, service))).await;
+    let reports = futures_util::future::join_all(Service::ALL.map(|service| ask(&args.place, service)));
+    let (reports, paused_until) = tokio::join!(reports, paused(&args.place));
     let worst = reports
         .iter()
         .map(|report| report.health)
@@ -38,10 +41,16 @@ pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
     let text = if args.json {
         json_line(&Whole {
             health: worst,
+            paused_until,
             services: &reports,
         })?
     } else {
-        reports.iter().map(|report| report.text(paint)).collect()
+        let reports = reports.iter().map(|report| report.text(paint));
+        paused_until
+            .map(|until| pause_text(&until, paint))
+            .into_iter()
+            .chain(reports)
+            .collect()
     };
     print(&text)?;
     Ok(worst.exit_code())
@@ -50,7 +59,19 @@ pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
 #[derive(Serialize)]
 struct Whole<'a> {
     health: State,
+    /// RFC 3339; null: not paused, or the policy service does not say.
+    paused_until: Option<String>,
     services: &'a [Report],
+}
+
+/// The end of the pause in force. A service of before there were pauses, or one that is down, has none.
+async fn paused(place: &PlaceArgs) -> Option<String> {
+    timeout(PATIENCE, pause::in_force(place)).await.ok().flatten()
+}
+
+fn pause_text(until: &str, paint: Paint) -> String {
+    let (paused, until) = (paint.text(Tone::Warning, "paused", 0), clock::time_of_day(until));
+    format!("{paused} until {until}: what would be refused passes (`portmaster resume` ends it)\n")
 }
 
 async fn ask(place: &PlaceArgs, service: Service) -> Report {

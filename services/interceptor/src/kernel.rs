@@ -5,7 +5,9 @@ use std::{fs, time::Duration};
 use daemon::status::Status;
 use tokio_util::sync::CancellationToken;
 
-use crate::nfqueue::{QueueNumber, Statistics};
+use netlink::queues::Statistics;
+
+use crate::nfqueue::QueueNumber;
 
 const ACCOUNTING: &str = "/proc/sys/net/netfilter/nf_conntrack_acct";
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -38,7 +40,7 @@ pub async fn watch_queues(status: Status, shutdown: CancellationToken) {
         }
         let statistics: Vec<_> = QueueNumber::ALL
             .into_iter()
-            .filter_map(Statistics::read)
+            .filter_map(|queue| Statistics::read(queue.0))
             .collect();
         let sum = |of: fn(&Statistics) -> u64| statistics.iter().map(of).sum::<u64>();
         let before = full.get() + unread.get();

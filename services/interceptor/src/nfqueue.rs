@@ -6,11 +6,11 @@
 //! Invariant: a queue is configured by one message, before or while packets arrive, and no packet is thrown away by us.
 
 use std::{
-    fmt, fs, io,
+    fmt, io,
     os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd},
 };
 
-use netlink::{Attributes, Builder, Messages, Socket, flags};
+use netlink::{Attributes, Builder, Messages, Socket, flags, queues::Statistics};
 use verdict::packet::Hook;
 
 const SUBSYSTEM: u16 = 3 << 8;
@@ -182,7 +182,7 @@ impl Queue {
             source,
         };
         let ours = self.socket.port().map_err(failed)?;
-        match Statistics::read(self.number) {
+        match Statistics::read(self.number.0) {
             Some(statistics) if statistics.port != ours => Err(Error::Held {
                 queue: self.number,
                 holder: statistics.holder(),
@@ -241,7 +241,7 @@ impl Queue {
         {
             // EPERM is also what the kernel answers where another socket holds the queue
             Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ResourceBusy) => {
-                match Statistics::read(queue) {
+                match Statistics::read(queue.0) {
                     Some(statistics) => Error::Held {
                         queue,
                         holder: statistics.holder(),
@@ -349,62 +349,6 @@ fn queued(attributes: Attributes<'_>) -> Option<Queued<'_>> {
         uid,
         bytes,
     })
-}
-
-/// A line of `/proc/net/netfilter/nfnetlink_queue` (root only).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Statistics {
-    /// Netlink port of the reader: mostly its pid.
-    pub port: u32,
-    /// Packets that wait for a verdict.
-    pub waiting: u64,
-    /// Dropped since the queue was full.
-    pub dropped_full: u64,
-    /// Dropped since the socket's receive buffer was full.
-    pub dropped_unread: u64,
-}
-
-impl Statistics {
-    /// Of `queue`; `None` where nobody reads it, or where we may not know.
-    pub fn read(queue: QueueNumber) -> Option<Self> {
-        Self::find(
-            &fs::read_to_string("/proc/net/netfilter/nfnetlink_queue").ok()?,
-            queue,
-        )
-    }
-
-    fn find(table: &str, queue: QueueNumber) -> Option<Self> {
-        let numbers = |line: &str| {
-            line.split_whitespace()
-                .map(|word| word.parse().ok())
-                .collect::<Option<Vec<u64>>>()
-        };
-        table.lines().filter_map(numbers).find_map(|line| match *line {
-            [
-                number,
-                port,
-                waiting,
-                _mode,
-                _range,
-                dropped_full,
-                dropped_unread,
-                ..,
-            ] if number == u64::from(queue.0) => Some(Self {
-                port: u32::try_from(port).ok()?,
-                waiting,
-                dropped_full,
-                dropped_unread,
-            }),
-            _ => None,
-        })
-    }
-
-    fn holder(&self) -> String {
-        match fs::read_to_string(format!("/proc/{}/comm", self.port)) {
-            Ok(comm) => format!("process {} ({})", self.port, comm.trim()),
-            Err(_) => format!("netlink port {}", self.port),
-        }
-    }
 }
 
 #[cfg(test)]

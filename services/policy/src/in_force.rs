@@ -1,10 +1,13 @@
 //! The snapshot in force, and what is refused.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::SystemTime};
 
 use proto::policy::v1::{self, RefusedFile};
 use tokio::sync::watch;
-use verdict::policy::{CompileError, CompiledPolicy, model::Snapshot};
+use verdict::policy::{
+    CompileError, CompiledPolicy,
+    model::{Pause, Snapshot},
+};
 
 use crate::{entry::Refused, pause::Asker};
 
@@ -16,7 +19,7 @@ pub(crate) struct InForce {
 }
 
 impl InForce {
-    pub(crate) fn new(snapshot: Snapshot, made: std::time::SystemTime) -> Result<Self, CompileError> {
+    pub(crate) fn new(snapshot: Snapshot, made: SystemTime) -> Result<Self, CompileError> {
         let wire = v1::Snapshot {
             made: Some(made.into()),
             ..(&snapshot).into()
@@ -38,6 +41,11 @@ pub(crate) struct Board {
 }
 
 impl Board {
+    /// The pause that is in force, and holds now.
+    pub(crate) fn paused(&self) -> Option<Pause> {
+        self.in_force.borrow().compiled.paused(SystemTime::now())
+    }
+
     pub(crate) fn refused_files(&self) -> Vec<RefusedFile> {
         let refused = self.refused.borrow();
         let file = |(path, refused): &(PathBuf, Refused)| RefusedFile {

@@ -15,7 +15,10 @@ use daemon::{
     users,
 };
 use tokio::sync::{mpsc, watch};
-use verdict::policy::model::Snapshot;
+use verdict::policy::{
+    CompileError,
+    model::{Pause, Snapshot},
+};
 
 use crate::{
     book::{Book, Changed, Folder},
@@ -135,20 +138,23 @@ impl Keeper {
             if self.watch(&mut watcher) {
                 changed = Changed::All;
             }
-            let Some(Wanted { pause, done }) = wanted else {
-                self.scan(changed).await?;
-                continue;
-            };
-            let was_paused = self
-                .current
-                .pause
-                .is_some_and(|pause| pause.holds(SystemTime::now()));
-            self.current.pause = pause;
-            self.put_in_force(self.current.clone(), SystemTime::now());
+            let answer = wanted.map(|wanted| (self.pause(wanted.pause, SystemTime::now()), wanted.done));
             self.scan(changed).await?;
-            // whoever asked may have gone
-            let _ = done.send(was_paused);
+            if let Some((answer, done)) = answer {
+                // whoever asked may have gone
+                let _ = done.send(answer);
+            }
         }
+    }
+
+    /// Begins a pause or ends it, and tells whether one was on. Where that cannot be put in force, nothing is changed.
+    fn pause(&mut self, pause: Option<Pause>, now: SystemTime) -> Result<bool, CompileError> {
+        let was_paused = self.current.pause.is_some_and(|pause| pause.holds(now));
+        let content = Snapshot {
+            pause,
+            ..self.current.clone()
+        };
+        self.put_in_force(content, now).map(|()| was_paused)
     }
 
     /// Watches the folder; true where that is new.
@@ -218,13 +224,15 @@ impl Keeper {
         let content = Snapshot { pause, ..content };
         let expired = self.expiry.is_some_and(|expiry| expiry <= now);
         if content != self.current || expired {
-            self.put_in_force(content, now);
+            // told as a problem, until a later scan finds what can be put in force
+            let _ = self.put_in_force(content, now);
         }
         self.expiry = self.in_force.borrow().compiled.next_expiry(now);
         self.store().await
     }
 
-    fn put_in_force(&mut self, content: Snapshot, now: SystemTime) {
+    /// As the next version; with an error, what was in force stays, and the problem is raised.
+    fn put_in_force(&mut self, content: Snapshot, now: SystemTime) -> Result<(), CompileError> {
         let snapshot = Snapshot {
             version: next(self.current.version),
             ..content
@@ -237,7 +245,7 @@ impl Keeper {
                     REFUSED,
                     format!("{error}; version {version} stays in force as a whole"),
                 );
-                return;
+                return Err(error);
             }
         };
         self.status.clear(REFUSED);
@@ -247,6 +255,7 @@ impl Keeper {
         self.in_force.send_replace(Arc::new(compiled));
         self.status.set_policy_version(version);
         self.counters.snapshots.add(1);
+        Ok(())
     }
 
     fn tell(&self, book: &Book, folder: Folder) {
@@ -314,3 +323,6 @@ fn next(version: u64) -> u64 {
         .unwrap_or_default();
     version.saturating_add(1).max(now.as_secs())
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,6 +9,7 @@ mod book;
 mod bus;
 mod config;
 mod entry;
+mod explain;
 mod in_force;
 mod keeper;
 mod kept;

@@ -3,24 +3,26 @@
 use std::time::{Duration, SystemTime};
 
 use tokio::sync::{mpsc, oneshot};
-use verdict::policy::model::Pause;
+use verdict::policy::{CompileError, model::Pause};
 
 /// What the keeper is asked for, with whom to answer when it is in force.
 #[derive(Debug)]
 pub(crate) struct Wanted {
     /// `None`: go on deciding.
     pub(crate) pause: Option<Pause>,
-    /// Gets whether a pause was on before.
-    pub(crate) done: oneshot::Sender<bool>,
+    /// Gets whether a pause was on before, or why it is as it was.
+    pub(crate) done: oneshot::Sender<Result<bool, CompileError>>,
 }
 
 /// Why there is no pause.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error("{0} s is no length of a pause: it takes from 1 s to {max} s (24 hours)", max = Pause::LONGEST.as_secs())]
     Length(u64),
     #[error("policy is stopping; ask again when it runs")]
     Stopping,
+    #[error("the policy cannot be put in force, and all stays as it was: {0}; see `portmaster rules check`")]
+    Refused(#[from] CompileError),
 }
 
 /// Asks the keeper. Clones ask the same one.
@@ -43,7 +45,7 @@ impl Asker {
         let (done, answer) = oneshot::channel();
         let asked = self.0.send(Wanted { pause, done }).await;
         asked.map_err(|_| Error::Stopping)?;
-        answer.await.map_err(|_| Error::Stopping)
+        Ok(answer.await.map_err(|_| Error::Stopping)??)
     }
 }
 

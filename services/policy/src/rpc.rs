@@ -1,21 +1,23 @@
 //! The gRPC service: translates, no more.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{pin::Pin, sync::Arc};
 
 use daemon::status::Status as ServiceStatus;
 use futures_util::{Stream, StreamExt as _, future::ready};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     policy::v1::{
-        ExplainReply, ExplainRequest, GetRequest, ListRefusedReply, ListRefusedRequest, PauseReply,
-        PauseRequest, ResumeReply, ResumeRequest, Snapshot, WatchRequest, policy_server::Policy,
+        ExplainReply, ExplainRequest, GetPauseReply, GetPauseRequest, GetRequest, ListRefusedReply,
+        ListRefusedRequest, PauseReply, PauseRequest, ResumeReply, ResumeRequest, Snapshot, WatchRequest,
+        policy_server::Policy,
     },
 };
 use tokio_stream::wrappers::WatchStream;
 use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
-use verdict::{Flow, Process, policy::Facts};
+use verdict::{Flow, Process};
 
 use crate::{
+    explain::explain,
     in_force::{Board, InForce},
     pause,
 };
@@ -54,7 +56,12 @@ impl Policy for Service {
         let flow = flow.ok_or_else(|| Status::invalid_argument("flow is missing"))?;
         let (flow, process) = (Flow::try_from(flow)?, process.map(Process::try_from).transpose()?);
         let in_force = Arc::clone(&self.board.in_force.borrow());
-        Ok(Response::new(explain(&in_force, process.as_ref(), flow, &domain)))
+        let explanation = explain(&in_force, process.as_ref(), flow, &domain);
+        Ok(Response::new(ExplainReply {
+            decision: Some((&explanation.decision).into()),
+            policy_version: in_force.compiled.version(),
+            steps: explanation.steps,
+        }))
     }
 
     async fn list_refused(
@@ -70,14 +77,20 @@ impl Policy for Service {
         root_only(&request)?;
         let pause = self.board.pause.pause(request.get_ref().seconds).await;
         Ok(Response::new(PauseReply {
-            pause: Some(pause.map_err(refusal)?.into()),
+            pause: Some(pause.map_err(|error| refusal(&error))?.into()),
         }))
     }
 
     async fn resume(&self, request: Request<ResumeRequest>) -> Result<Response<ResumeReply>, Status> {
         root_only(&request)?;
-        let was_paused = self.board.pause.resume().await.map_err(refusal)?;
+        let was_paused = self.board.pause.resume().await.map_err(|error| refusal(&error))?;
         Ok(Response::new(ResumeReply { was_paused }))
+    }
+
+    async fn get_pause(&self, _: Request<GetPauseRequest>) -> Result<Response<GetPauseReply>, Status> {
+        Ok(Response::new(GetPauseReply {
+            pause: self.board.paused().map(Into::into),
+        }))
     }
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
@@ -91,34 +104,15 @@ fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
     match info.and_then(|info| info.peer_cred) {
         Some(peer) if peer.uid() == 0 => Ok(()),
         _ => Err(Status::permission_denied(
-            "only root may pause the firewall or end a pause",
+            "only root may pause the firewall or end a pause; others ask on the desktop bus",
         )),
     }
 }
 
-fn refusal(error: pause::Error) -> Status {
+fn refusal(error: &pause::Error) -> Status {
     match error {
         pause::Error::Length(_) => Status::invalid_argument(error.to_string()),
         pause::Error::Stopping => Status::unavailable(error.to_string()),
-    }
-}
-
-fn explain(in_force: &InForce, process: Option<&Process>, flow: Flow, domain: &str) -> ExplainReply {
-    let policy = &in_force.compiled;
-    let domain = domain.trim_end_matches('.').to_ascii_lowercase();
-    let domains = [domain.as_str()];
-    let facts = Facts {
-        flow,
-        scope: flow.scope(),
-        uid: process.map(|process| process.uid),
-        domains: if domain.is_empty() { &[] } else { &domains },
-        dns_is_served: true,
-        now: SystemTime::now(),
-    };
-    let explanation = policy.explain(policy.profile_for(process), &facts);
-    ExplainReply {
-        decision: Some((&explanation.decision).into()),
-        policy_version: policy.version(),
-        steps: explanation.steps,
+        pause::Error::Refused(_) => Status::failed_precondition(error.to_string()),
     }
 }

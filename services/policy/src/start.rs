@@ -42,19 +42,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     };
     let routes = tonic::service::Routes::new(PolicyServer::new(service));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
-    let path = desktop.path().to_owned();
-    let register = async |connection: &zbus::Connection| {
-        let interface = bus::Interface { board: board.clone() };
-        connection
-            .object_server()
-            .at(path.as_str(), interface)
-            .await
-            .map(drop)
-    };
     status.ready();
     tokio::select! {
         served = grpc::serve(listener, routes, Callers::default(), status, shutdown.clone()) => served,
         kept = keeper.run(watcher) => kept.context("keep the policy"),
-        () = desktop.serve(register, async |_| std::future::pending().await) => Ok(()),
+        () = bus::serve(&desktop, &board) => Ok(()),
     }
 }

@@ -202,6 +202,17 @@ impl Ladder {
         self.answer(socket, found)
     }
 
+    /// The kernel answers on the socket that it is asked on, and the holder of this socket is found: that all is well.
+    pub fn answers(&self, socket: &Found) -> bool {
+        let kernel = self
+            .diag
+            .as_ref()
+            .is_none_or(|diag| diag.lock().unwrap_or_else(PoisonError::into_inner).answers());
+        let quickly = || self.holders.find_quickly(&self.processes, socket);
+        let slowly = || self.holders.find_slowly(&self.processes, &self.groups, socket);
+        kernel && quickly().or_else(slowly).is_some()
+    }
+
     /// `guess`: the cgroup of the socket's holder.
     fn is_new_group(&self, id: u64, guess: Option<&Cgroup>) -> bool {
         if let Some(guess) = guess.filter(|_| self.groups.is_new(id)) {

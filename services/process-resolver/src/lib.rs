@@ -16,6 +16,7 @@ pub mod known;
 pub mod ladder;
 pub mod mounts;
 pub mod paths;
+pub mod probe;
 pub mod rpc;
 pub mod script;
 pub mod start;

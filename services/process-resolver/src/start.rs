@@ -12,7 +12,7 @@ use proto::resolver::v1::process_resolver_server::ProcessResolverServer;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::Semaphore;
 
-use crate::{config::Config, hash::Hashes, ladder::Ladder, rpc};
+use crate::{config::Config, hash::Hashes, ladder::Ladder, probe, rpc};
 
 /// What this service is.
 pub const ABOUT: About = About {
@@ -60,12 +60,18 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         searches: Arc::new(Semaphore::new(usize::try_from(config.searches.max(1))?)),
         status: status.clone(),
     };
+    let probe = probe::keep_asking(
+        Arc::clone(&service.ladder),
+        Arc::clone(&service.searches),
+        status.clone(),
+    );
     let routes = tonic::service::Routes::new(ProcessResolverServer::new(service));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     status.ready();
     tokio::select! {
         served = grpc::serve(listener, routes, Callers::default(), status, shutdown) => served,
         () = desktop.serve_state() => Ok(()),
+        () = probe => Ok(()),
     }
 }
 

@@ -17,6 +17,11 @@ pub(crate) fn address(root: &Path) -> String {
     format!("unix:path={}", socket(root).display())
 }
 
+/// The same, where a mesh below `root` made itself a bus.
+pub(crate) fn existing(root: &Path) -> Option<String> {
+    socket(root).exists().then(|| address(root))
+}
+
 /// Writes the bus's files below `root`, and says how to run it.
 pub(super) fn unit(root: &Path) -> Result<Spec> {
     let folder = root.join("run/dbus");

@@ -46,6 +46,12 @@ pub enum Why {
 }
 
 impl Why {
+    /// Whether the answer holds only for the moment: behind a captive portal names lead to the portal, and whoever keeps
+    /// such an answer goes on seeing the portal when it is gone.
+    pub fn is_passing(self) -> bool {
+        matches!(self, Self::PortalCheck | Self::Opened)
+    }
+
     /// For `portmaster dns explain`, logs and events.
     pub fn text(self) -> &'static str {
         match self {

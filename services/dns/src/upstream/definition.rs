@@ -3,7 +3,7 @@
 //! Pure, and strict: what cannot be meant is refused with the remedy. A server in the clear is never one by accident; its
 //! scheme says so.
 
-use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, sync::Arc};
+use std::{fmt, net::{IpAddr, SocketAddr}, path::PathBuf, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de};
 
@@ -102,11 +102,14 @@ impl DefinitionError {
 impl Definition {
     /// A server of the network itself, which speaks the oldest way: in the clear.
     pub fn plain(address: SocketAddr) -> Self {
-        let (text, port) = (address.ip().to_string(), address.port());
-        let mut label = if address.is_ipv6() {
-            format!("udp://[{text}]")
-        } else {
-            format!("udp://{text}")
+        let port = address.port();
+        let scope = match address {
+            SocketAddr::V6(six) if six.scope_id() != 0 => format!("%{}", six.scope_id()),
+            _ => String::new(),
+        };
+        let mut label = match address.ip() {
+            IpAddr::V4(four) => format!("udp://{four}"),
+            IpAddr::V6(six) => format!("udp://[{six}{scope}]"),
         };
         if port != Transport::Udp.port() {
             label = format!("{label}:{port}");

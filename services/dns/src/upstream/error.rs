@@ -95,6 +95,23 @@ impl Error {
         }
     }
 
+    /// The extended error (RFC 8914 §4) that tells a client best what happened, and the upstream's own words if it has any.
+    pub fn extended(&self) -> (u16, Option<String>) {
+        const NOT_READY: u16 = 14;
+        const NO_REACHABLE_AUTHORITY: u16 = 22;
+        const NETWORK_ERROR: u16 = 23;
+        match self {
+            Self::Refused { message, .. } => match super::message::extended_error(message) {
+                Some((code, text)) => (code, Some(text).filter(|text| !text.is_empty())),
+                None => (NO_REACHABLE_AUTHORITY, None),
+            },
+            Self::Bogus { ede, reason } => (*ede, Some(reason.to_string())),
+            Self::Timeout { .. } | Self::AllDown => (NO_REACHABLE_AUTHORITY, None),
+            Self::Tls { .. } | Self::Unreachable { .. } | Self::Nonsense { .. } => (NETWORK_ERROR, None),
+            Self::Busy { .. } | Self::NoUpstream | Self::NotFound { .. } => (NOT_READY, None),
+        }
+    }
+
     /// A word for logs and metrics.
     pub fn kind(&self) -> &'static str {
         match self {

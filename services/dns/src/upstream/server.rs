@@ -29,7 +29,7 @@ use super::{
 /// How long a probe waits; three unanswered ones are an outage.
 const PROBE: Duration = Duration::from_millis(1500);
 /// A server that answers nothing for so long, or [`PATIENCE_RTTS`] times its usual time, is helped by the next one.
-const PATIENCE: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(1500));
+const PATIENCE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_millis(1500));
 const PATIENCE_RTTS: u32 = 5;
 /// Patience with one that was never heard.
 const FIRST_PATIENCE: Duration = Duration::from_secs(1);

@@ -77,6 +77,9 @@ pub enum SettingsError {
         "upstream {0:?} is in the clear among encrypted ones: leave it out, or set `plaintext_fallback = true` to have it asked in the clear whenever all encrypted ones fail"
     )]
     InTheClear(String),
+    /// This server itself, or systemd-resolved's stub, whose own questions come back to us.
+    #[error("upstream {0:?} would ask this server in turn, round in circles; name the server that is behind it")]
+    Ourselves(String),
     /// The same server twice.
     #[error("upstream {0:?} stands there twice; leave one out")]
     Twice(String),
@@ -88,8 +91,14 @@ pub enum SettingsError {
 impl PoolSettings {
     /// Servers of the network itself, in the clear, as the system names them.
     pub fn plain(servers: impl IntoIterator<Item = SocketAddr>) -> Self {
+        let mut known: Vec<Definition> = Vec::new();
+        for server in servers.into_iter().map(Definition::plain) {
+            if !known.contains(&server) {
+                known.push(server);
+            }
+        }
         Self {
-            servers: servers.into_iter().map(Definition::plain).collect(),
+            servers: known,
             ..Self::default()
         }
     }
@@ -131,6 +140,12 @@ impl PoolSettings {
             clear.filter(|_| !self.plaintext_fallback && self.servers.iter().any(|one| is_encrypted(&one)))
         {
             return Err(SettingsError::InTheClear(server.to_string()));
+        }
+        let is_ours = |server: &&Definition| {
+            !server.transport.is_encrypted() && server.addresses.iter().any(crate::route::is_ours)
+        };
+        if let Some(server) = self.servers.iter().chain(&self.bootstrap).find(is_ours) {
+            return Err(SettingsError::Ourselves(server.to_string()));
         }
         for (at, server) in self.servers.iter().enumerate() {
             if self
@@ -204,6 +219,9 @@ mod tests {
             ),
             (r#"bootstrap = ["tls://dns.quad9.net"]"#, "write its address"),
             (r#"servers = ["tls://9.9.9.9", "tls://9.9.9.9"]"#, "twice"),
+            (r#"servers = ["udp://127.0.0.1"]"#, "round in circles"),
+            (r#"servers = ["tcp://127.0.0.53"]"#, "round in circles"),
+            (r#"servers = ["udp://127.0.0.1:5353"]"#, "fine"),
             ("race = 0", "race is 0"),
             ("deadline_ms = 1", "from 100 to 60000"),
             ("retries = 1", "unknown field `retries`"),
@@ -215,7 +233,10 @@ mod tests {
 
     #[test]
     fn the_systems_servers_are_asked_in_the_clear() {
-        let settings = PoolSettings::plain(["192.0.2.1:53".parse().unwrap()]);
+        let both = ["192.0.2.1:53", "[fe80::1%2]:53", "192.0.2.1:53", "[fe80::1%3]:53"];
+        let settings = PoolSettings::plain(both.map(|text| text.parse().unwrap()));
+        let labels: Vec<_> = settings.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(labels, ["udp://192.0.2.1", "udp://[fe80::1%2]", "udp://[fe80::1%3]"]);
         assert!(settings.check().is_ok() && settings.has_clear() && !settings.is_encrypted());
     }
 }

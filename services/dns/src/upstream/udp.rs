@@ -30,7 +30,7 @@ const ATTEMPTS: u32 = 3;
 /// How long the first attempt waits before a second goes beside it, when nothing is known of the server.
 const FIRST_WAIT: Duration = Duration::from_millis(700);
 /// The least and the most of it once the round trip time is known.
-const WAITS: (Duration, Duration) = (Duration::from_millis(150), Duration::from_millis(1500));
+const WAITS: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(1500));
 /// So many unfitting answers to one query, and the question goes over TCP: somebody is guessing.
 const GUESSES: u32 = 16;
 /// Room for an answer; a server that sends more than asked for loses the rest, which then fits no longer.

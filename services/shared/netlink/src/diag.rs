@@ -59,20 +59,37 @@ impl Diag {
         }
     }
 
+    /// The kernel answers, be it that it knows no such socket.
+    pub fn answers(&mut self) -> bool {
+        let nobody = Endpoint::new(std::net::Ipv4Addr::LOCALHOST.into(), 0);
+        match self.ask(Protocol::UDP, nobody, nobody) {
+            Ok(_) => true,
+            Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        }
+    }
+
     fn exact(&mut self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> Option<Found> {
+        self.ask(protocol, source, destination).ok().flatten()
+    }
+
+    fn ask(
+        &mut self,
+        protocol: Protocol,
+        source: Endpoint,
+        destination: Endpoint,
+    ) -> Result<Option<Found>, Error> {
         self.request.clear();
         self.request.begin(SOCK_DIAG_BY_FAMILY, flags::REQUEST, 1);
         self.request
             .octets(&question(protocol, source, destination))
             .end();
         let mut found = None;
-        let answer = self
-            .socket
+        self.socket
             .request("find socket", &self.request, &mut self.buffer, |message| {
                 found = parse(message);
                 false
-            });
-        answer.ok().and(found)
+            })?;
+        Ok(found)
     }
 }
 

@@ -6,6 +6,7 @@
 mod attribute;
 pub mod diag;
 mod message;
+pub mod queues;
 mod socket;
 
 pub use attribute::{Attribute, Attributes};

@@ -1,0 +1,11 @@
+//! Two versions side by side: what `integration/previous-version` names, among what is built here. `scripts/previous` builds
+//! it; without the history of the repository (a source archive) nothing is compared, and each test says so.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests: what fails there fails the test"
+)]
+
+mod contracts;
+mod previous;
+mod services;
