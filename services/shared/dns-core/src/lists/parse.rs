@@ -1,29 +1,34 @@
 //! Files of names, in the forms that people publish them in; told apart line by line.
 //!
-//! | a line | refuses |
+//! | a line | covers |
 //! |---|---|
-//! | `0.0.0.0 a.test b.test` (also `127.0.0.1`, `::`, `::1`) | these names, as hosts(5) means them |
+//! | `0.0.0.0 a.test b.test`, any address that leads nowhere (hosts(5)) | these names |
 //! | `a.test` | this name; with what is below it where the list is said to hold zones |
-//! | `*.a.test`, `.a.test`, `a.test.` below `$ORIGIN` as `*.a.test` | what is below; a wildcard form alone, the name as well |
-//! | <code>\|\|a.test^</code>, <code>@@\|\|a.test^</code> | the name and what is below; `@@` permits it |
-//! | `address=/a.test/…`, `server=/a.test/`, `local=/a.test/` | the name and what is below (dnsmasq) |
-//! | `a.test CNAME .` and `*.`, `rpz-drop.`, `rpz-passthru.` | as response policy zones say; the last permits |
+//! | `*.a.test`, `.a.test` | the name and what is below, as the publishers of such lists mean it |
+//! | <code>\|\|a.test^</code> (Adblock) | the name and what is below; `@@` permits it |
+//! | <code>\|\|*.a.test^</code>, <code>\|a.test^</code> | only what is below; only the name |
+//! | `address=/a.test/…`, `server=/a.test/`, `local=/a.test/` (dnsmasq) | the name and what is below; `/#` permits it |
+//! | `a.test CNAME …` (policy zone) | this name; `rpz-passthru.` permits it |
+//! | `*.a.test CNAME …` | only what is below |
 //!
-//! Adblock rules with conditions that a name server cannot see (paths, page types, `$domain=`) are counted and passed over:
-//! taken without their condition they would refuse more than is meant. Total over any bytes, in bounded memory.
+//! Rules with conditions that a name server cannot see (paths, kinds of requests, `$domain=`, `$third-party`) are counted
+//! and passed over: taken without their condition they would refuse more than is meant. Total over any bytes, in bounded
+//! memory.
 
 use std::{borrow::Cow, net::IpAddr};
 
-use super::Says;
+use super::{Says, forms, policy_zone::PolicyZone};
 use crate::Name;
 
 /// What an entry is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Covers {
     /// This name.
     Name,
     /// This name and all below it.
     Zone,
+    /// All below it, and not the name itself.
+    Below,
 }
 
 /// A line that says nothing that is understood.
@@ -38,11 +43,13 @@ pub struct Garbage {
 /// What a file had in it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Names.
+    /// Names, also those that are there twice.
     pub entries: u64,
+    /// Comments, and lines that every file of a form has (`127.0.0.1 localhost`, SOA, NS).
+    pub comments: u64,
     /// Lines that mean something, but nothing that a name server can do.
     pub unsupported: u64,
-    /// Lines that mean nothing.
+    /// Lines that mean nothing, and names in other lines that are none.
     pub garbage: u64,
     /// The first of those.
     pub first: Vec<Garbage>,
@@ -60,8 +67,7 @@ const SHOWN_TEXT: usize = 80;
 pub struct Reader {
     /// For names that say nothing of it.
     plain: Covers,
-    /// Below which a response policy zone stands.
-    origin: Name,
+    zone: PolicyZone,
     line: u64,
     rest: Vec<u8>,
     /// The line is too long: the rest of it is passed over.
@@ -69,20 +75,25 @@ pub struct Reader {
     report: Report,
 }
 
-/// What a line says.
-enum Line<'a> {
-    Nothing,
+/// What a line was.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Line {
+    Blank,
+    Comment,
     Unsupported,
     Garbage,
-    Names(Vec<(Cow<'a, str>, Covers, Says)>),
+    Names,
 }
+
+/// Takes the names of a line.
+pub(super) type Emit<'a> = dyn FnMut(&str, Covers, Says) + 'a;
 
 impl Reader {
     /// `plain`: what a name alone on its line covers.
     pub fn new(plain: Covers) -> Self {
         Self {
             plain,
-            origin: Name::root(),
+            zone: PolicyZone::default(),
             line: 0,
             rest: Vec::new(),
             skip: false,
@@ -95,8 +106,12 @@ impl Reader {
         while let Some(end) = piece.iter().position(|byte| *byte == b'\n') {
             let (line, after) = piece.split_at(end);
             piece = after.get(1..).unwrap_or_default();
+            if self.rest.is_empty() && !self.skip {
+                self.close(line, &mut found);
+                continue;
+            }
             self.grow(line);
-            self.close(&mut found);
+            self.close_rest(&mut found);
         }
         self.grow(piece);
     }
@@ -104,7 +119,7 @@ impl Reader {
     /// The end of the file.
     pub fn finish(mut self, mut found: impl FnMut(&Name, Covers, Says)) -> Report {
         if !self.rest.is_empty() || self.skip {
-            self.close(&mut found);
+            self.close_rest(&mut found);
         }
         self.report
     }
@@ -113,40 +128,47 @@ impl Reader {
         if self.skip {
             return;
         }
-        if self.rest.len() + bytes.len() > LONGEST {
-            self.skip = true;
-            return;
-        }
-        self.rest.extend_from_slice(bytes);
+        let room = LONGEST + 1 - self.rest.len().min(LONGEST + 1);
+        self.rest.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
+        self.skip = self.rest.len() > LONGEST;
     }
 
-    fn close(&mut self, found: &mut impl FnMut(&Name, Covers, Says)) {
+    fn close_rest(&mut self, found: &mut impl FnMut(&Name, Covers, Says)) {
+        let mut bytes = std::mem::take(&mut self.rest);
+        self.skip = false;
+        self.close(&bytes, found);
+        bytes.clear();
+        self.rest = bytes;
+    }
+
+    fn close(&mut self, bytes: &[u8], found: &mut impl FnMut(&Name, Covers, Says)) {
         self.line += 1;
-        let bytes = std::mem::take(&mut self.rest);
-        let is_long = std::mem::take(&mut self.skip);
-        let text = String::from_utf8_lossy(&bytes);
-        let text = text.trim_start_matches('\u{feff}').trim();
-        let line = if is_long { Line::Garbage } else { self.read(text) };
+        if bytes.len() > LONGEST {
+            let start = bytes.get(..SHOWN_TEXT).unwrap_or_default();
+            return self.garbage(&String::from_utf8_lossy(start));
+        }
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim_start_matches('\u{feff}').trim_end();
+        let (mut good, mut bad) = (0, 0);
+        let line = self.read(text, &mut |name, covers, says| match name_of(name, covers) {
+            Some(name) => {
+                found(&name, covers, says);
+                good += 1;
+            }
+            None => bad += 1,
+        });
+        self.report.entries += good;
         match line {
-            Line::Nothing => {}
+            Line::Blank => {}
+            Line::Comment => self.report.comments += 1,
             Line::Unsupported => self.report.unsupported += 1,
             Line::Garbage => self.garbage(text),
-            Line::Names(names) => {
-                let mut all_bad = true;
-                for (name, covers, says) in names {
-                    if let Some(name) = name_of(&name) {
-                        found(&name, covers, says);
-                        self.report.entries += 1;
-                        all_bad = false;
-                    }
-                }
-                if all_bad {
+            Line::Names => {
+                if bad > 0 {
                     self.garbage(text);
                 }
             }
         }
-        self.rest = bytes;
-        self.rest.clear();
     }
 
     fn garbage(&mut self, text: &str) {
@@ -159,189 +181,49 @@ impl Reader {
         }
     }
 
-    fn read<'a>(&mut self, text: &'a str) -> Line<'a> {
+    fn read(&mut self, whole: &str, emit: &mut Emit<'_>) -> Line {
+        let text = whole.trim_start();
+        if self.zone.is_within_soa(text) {
+            return Line::Comment;
+        }
         match text.as_bytes() {
-            [] | [b'#' | b'!' | b';' | b'[', ..] => return Line::Nothing,
-            [b'$', ..] => return self.directive(text),
-            [b'|', b'|', ..] => return adblock(text, Says::Refuse),
-            [b'@', b'@', ..] => return adblock(text.trim_start_matches('@'), Says::Permit),
+            [] => return Line::Blank,
+            [b'#' | b'!' | b';' | b'[', ..] => return Line::Comment,
+            [b'$', ..] => return self.zone.directive(text),
+            [b'|', ..] => return forms::adblock(text, Says::Refuse, emit),
+            [b'@', b'@', ..] => return forms::adblock(text.trim_start_matches('@'), Says::Permit, emit),
             _ => {}
-        }
-        if ["##", "#@#", "#?#", "#$#", "#%#"]
-            .iter()
-            .any(|mark| text.contains(mark))
-        {
-            return Line::Unsupported; // what a page looks like
-        }
-        let text = text.split('#').next().unwrap_or_default().trim_end();
-        if let Some(line) = dnsmasq(text) {
-            return line;
         }
         let mut words = text.split_whitespace();
         let Some(first) = words.next() else {
-            return Line::Nothing;
+            return Line::Blank;
         };
-        if first.parse::<IpAddr>().is_ok() {
-            return hosts(first, words);
+        if let Some(line) = forms::hosts(first, words.clone(), emit) {
+            return line;
         }
-        let rest: Vec<&str> = words.collect();
-        if rest.is_empty() {
-            return self.plain(first);
+        if forms::is_cosmetic(text) {
+            return Line::Unsupported;
         }
-        self.policy_zone(first, &rest)
-    }
-
-    fn plain<'a>(&self, word: &'a str) -> Line<'a> {
-        let below = word.strip_prefix("*.").or_else(|| word.strip_prefix('.'));
-        match below {
-            Some(zone) => Line::Names(vec![(zone.into(), Covers::Zone, Says::Refuse)]),
-            None if word.contains(['/', '^', '$', '*', ':', '|']) => Line::Unsupported,
-            None if !word.contains('.') => Line::Garbage,
-            None => Line::Names(vec![(word.into(), self.plain, Says::Refuse)]),
+        if let Some(line) = forms::dnsmasq(text, emit) {
+            return line;
         }
-    }
-
-    /// `$TTL`, `$ORIGIN`.
-    fn directive(&mut self, text: &str) -> Line<'static> {
-        let mut words = text.split_whitespace();
-        match (words.next(), words.next()) {
-            (Some("$ORIGIN"), Some(name)) => match name.parse() {
-                Ok(name) => {
-                    self.origin = name;
-                    Line::Nothing
-                }
-                Err(_) => Line::Garbage,
-            },
-            (Some("$TTL"), Some(_)) => Line::Nothing,
-            _ => Line::Unsupported,
+        let first = first.split('#').next().unwrap_or_default();
+        let is_comment = |word: &str| word.starts_with(['#', ';']);
+        if words.clone().next().is_none_or(is_comment) {
+            return forms::plain(first, self.plain, emit);
         }
-    }
-
-    /// `owner [TTL] [IN] CNAME target`, and the zone's own records.
-    fn policy_zone<'a>(&mut self, owner: &'a str, rest: &[&'a str]) -> Line<'a> {
-        let mut rest = rest.iter().skip_while(|word| {
-            word.eq_ignore_ascii_case("IN") || word.bytes().all(|byte| byte.is_ascii_digit())
-        });
-        let (Some(kind), target) = (rest.next(), rest.next()) else {
-            return Line::Garbage;
-        };
-        match kind.to_ascii_uppercase().as_str() {
-            "SOA" => {
-                if let Some(zone) = owner.strip_suffix('.').and_then(|zone| zone.parse().ok()) {
-                    self.origin = zone;
-                }
-                return Line::Nothing;
-            }
-            "NS" => return Line::Nothing,
-            "CNAME" => {}
-            "A" | "AAAA" | "TXT" | "MX" | "SRV" | "DNAME" => return Line::Unsupported,
-            _ => return Line::Garbage,
-        }
-        let says = match target.map(|target| target.to_ascii_lowercase()).as_deref() {
-            Some("." | "*." | "rpz-drop.") => Says::Refuse,
-            Some("rpz-passthru.") => Says::Permit,
-            _ => return Line::Unsupported,
-        };
-        let owner = self.below_origin(owner);
-        if owner.contains(".rpz-") || owner.ends_with("rpz-ip") {
-            return Line::Unsupported; // triggers other than the name asked for
-        }
-        match owner.strip_prefix("*.") {
-            Some(zone) => Line::Names(vec![(zone.to_owned().into(), Covers::Zone, says)]),
-            None => Line::Names(vec![(owner.into(), Covers::Name, says)]),
-        }
-    }
-
-    /// Relative to the zone that the file is of; as an absolute owner it ends in it.
-    fn below_origin(&self, owner: &str) -> String {
-        let origin = self.origin.to_string();
-        let absolute = owner.strip_suffix('.');
-        let cut = absolute.and_then(|name| name.strip_suffix(&origin)?.strip_suffix('.'));
-        cut.or(absolute).unwrap_or(owner).to_owned()
+        let words: Vec<&str> = text
+            .split_whitespace()
+            .take_while(|word| !is_comment(word))
+            .collect();
+        let is_continued = whole.starts_with(char::is_whitespace) && !first.contains(['.', '*', '@']);
+        self.zone.record(&words, is_continued, emit)
     }
 }
 
-/// `address name…`: only what sends names nowhere.
-fn hosts<'a>(address: &str, names: impl Iterator<Item = &'a str>) -> Line<'a> {
-    let nowhere = matches!(
-        address,
-        "0.0.0.0" | "127.0.0.1" | "::" | "::1" | "127.0.1.1" | "255.255.255.255"
-    ) || address.starts_with("fe80::1")
-        || address.starts_with("ff0");
-    if !nowhere {
-        return Line::Unsupported;
-    }
-    let is_own = |name: &str| {
-        matches!(
-            name,
-            "localhost" | "localhost.localdomain" | "local" | "broadcasthost" | "0.0.0.0"
-        ) || name.starts_with("ip6-")
-    };
-    let mut own = false;
-    let names: Vec<_> = names
-        .filter(|name| {
-            own |= is_own(name);
-            !is_own(name)
-        })
-        .map(|name| (Cow::from(name), Covers::Name, Says::Refuse))
-        .collect();
-    match (names.is_empty(), own) {
-        (true, true) => Line::Nothing,
-        (true, false) => Line::Garbage,
-        (false, _) => Line::Names(names),
-    }
-}
-
-/// `||name^`, with the few conditions that change nothing for a name server.
-fn adblock(text: &str, says: Says) -> Line<'_> {
-    let Some(rule) = text.strip_prefix("||") else {
-        return Line::Unsupported;
-    };
-    let (pattern, options) = rule.split_once('$').unwrap_or((rule, ""));
-    let harmless = |option: &str| {
-        matches!(
-            option,
-            "" | "important" | "all" | "third-party" | "3p" | "document" | "doc"
-        )
-    };
-    if !options.split(',').all(harmless) {
-        return Line::Unsupported;
-    }
-    let name = pattern
-        .strip_suffix('^')
-        .or_else(|| pattern.strip_suffix("^|"))
-        .unwrap_or(pattern);
-    let name = name.strip_prefix("*.").unwrap_or(name);
-    if name.contains(['/', '^', '*', '|', ':', '?', '=']) {
-        return Line::Unsupported;
-    }
-    Line::Names(vec![(name.into(), Covers::Zone, says)])
-}
-
-/// `address=/a/b/…`, `server=/a/`, `local=/a/`.
-fn dnsmasq(text: &str) -> Option<Line<'_>> {
-    let (key, value) = text.split_once('=')?;
-    if !matches!(key, "address" | "server" | "local") {
-        return None;
-    }
-    let Some(rest) = value.strip_prefix('/') else {
-        return Some(Line::Unsupported);
-    };
-    let Some((names, target)) = rest.rsplit_once('/') else {
-        return Some(Line::Garbage);
-    };
-    let nowhere = matches!(target, "" | "0.0.0.0" | "::" | "127.0.0.1" | "::1" | "#")
-        && !(key == "server" && !target.is_empty());
-    if !nowhere {
-        return Some(Line::Unsupported);
-    }
-    let zone = |name| (Cow::from(name), Covers::Zone, Says::Refuse);
-    Some(Line::Names(names.split('/').map(zone).collect()))
-}
-
-/// Names of people's languages are written as DNS has them (IDNA). A single label, or the root, is no entry: it would
-/// take a whole top-level domain away.
-fn name_of(text: &str) -> Option<Name> {
+/// Names of people's languages are written as DNS has them (IDNA, as browsers do). A top-level domain is taken away only
+/// where the form says that zones are meant; the root never.
+fn name_of(text: &str, covers: Covers) -> Option<Name> {
     let text = text.strip_suffix('.').unwrap_or(text);
     let ascii = if text.is_ascii() {
         Cow::from(text)
@@ -349,110 +231,13 @@ fn name_of(text: &str) -> Option<Name> {
         Cow::from(idna::domain_to_ascii(text).ok()?)
     };
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if !ascii.bytes().all(is_usual) || ascii.parse::<IpAddr>().is_ok() {
+    if !ascii.bytes().all(is_usual) || ascii.ends_with('.') || ascii.parse::<IpAddr>().is_ok() {
         return None;
     }
-    ascii
-        .parse::<Name>()
-        .ok()
-        .filter(|name| name.labels().count() > 1)
+    let name = ascii.parse::<Name>().ok()?;
+    let labels = name.labels().count();
+    (labels > 1 || labels == 1 && covers != Covers::Name).then_some(name)
 }
 
 #[cfg(test)]
-mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn read(text: &str) -> (Vec<String>, Report) {
-        let mut all = Vec::new();
-        let mut note = |name: &Name, covers, says| {
-            let below = if covers == Covers::Zone { "*." } else { "" };
-            let sign = if says == Says::Permit { "+" } else { "-" };
-            all.push(format!("{sign}{below}{name}"));
-        };
-        let mut reader = Reader::new(Covers::Name);
-        reader.feed(text.as_bytes(), &mut note);
-        let report = reader.finish(&mut note);
-        (all, report)
-    }
-
-    #[test]
-    fn each_form_is_read_as_its_own_tools_read_it() {
-        for (line, entries) in [
-            ("0.0.0.0 a.test b.test # both", &["-a.test", "-b.test"][..]),
-            ("127.0.0.1\tlocalhost\n::1 ip6-localhost", &[]),
-            ("\u{feff}a.test\r\n", &["-a.test"]),
-            ("*.a.test\n.b.test", &["-*.a.test", "-*.b.test"]),
-            (
-                "||a.test^\n||b.test^$important\n@@||c.a.test^",
-                &["-*.a.test", "-*.b.test", "+*.c.a.test"],
-            ),
-            (
-                "address=/a.test/0.0.0.0\nlocal=/b.test/\naddress=/c.test/d.test/",
-                &["-*.a.test", "-*.b.test", "-*.c.test", "-*.d.test"],
-            ),
-            (
-                "$ORIGIN rpz.test.\n$TTL 60\n@ SOA a. b. 1 2 3 4 5\na.example CNAME .\n*.a.example 300 IN CNAME *.\nb.example.rpz.test. CNAME rpz-passthru.",
-                &["-a.example", "-*.a.example", "+b.example"],
-            ),
-            ("bücher.test", &["-xn--bcher-kva.test"]),
-        ] {
-            let (found, report) = read(line);
-            assert_eq!(found, entries, "{line}");
-            assert_eq!((report.garbage, report.unsupported), (0, 0), "{line}");
-        }
-    }
-
-    #[test]
-    fn what_a_name_server_cannot_do_is_passed_over_and_counted() {
-        for line in [
-            "||a.test/path^",
-            "||a.test^$script",
-            "a.test##.banner",
-            "@@/ads/",
-            "192.0.2.1 a.test",
-            "a.test CNAME walled.garden.",
-            "32.1.2.0.192.rpz-ip CNAME .",
-            "server=/a.test/192.0.2.1",
-        ] {
-            let (found, report) = read(line);
-            assert_eq!(
-                (found.len(), report.unsupported, report.garbage),
-                (0, 1, 0),
-                "{line}"
-            );
-        }
-    }
-
-    #[test]
-    fn garbage_is_counted_and_named() {
-        let long = "a".repeat(LONGEST + 1);
-        let (found, report) = read(&format!("a.test\n<html>\ncom\n{long}\nb.test\n"));
-        assert_eq!(found, ["-a.test", "-b.test"]);
-        assert_eq!(report.garbage, 3);
-        let lines: Vec<_> = report.first.iter().map(|garbage| garbage.line).collect();
-        assert_eq!(lines, [2, 3, 4]);
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_and_pieces_make_no_difference(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0_usize..400) {
-            let all = |pieces: &[&[u8]]| {
-                let mut names = Vec::new();
-                let mut reader = Reader::new(Covers::Zone);
-                for piece in pieces {
-                    reader.feed(piece, |name, covers, says| names.push((name.clone(), covers, says)));
-                }
-                let report = reader.finish(|_, _, _| ());
-                (names, report.garbage + report.unsupported)
-            };
-            let (one, two) = bytes.split_at(cut.min(bytes.len()));
-            let with_end = [&bytes[..], b"\n"].concat();
-            let whole = all(&[&with_end]);
-            prop_assert_eq!(whole, all(&[one, two, b"\n"]));
-        }
-    }
-}
+mod tests;
