@@ -214,7 +214,6 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Its names, from its file or else from what was kept of it; and what is wrong.
 fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Report, Option<String>) {
-    let before = builder.len();
     let found = parse(source, path, builder).and_then(|report| {
         anyhow::ensure!(
             report.entries > 0,
@@ -234,14 +233,14 @@ fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Re
         Err(error) => {
             let problem = format!("list {:?}: {error:#}", source.name);
             // half of a list is none
-            builder.truncate(before);
+            builder.take_back();
             match parse(source, kept, builder) {
                 Ok(report) => (
                     report,
                     Some(format!("{problem}; what it said last stays in force")),
                 ),
                 Err(_) => {
-                    builder.truncate(before);
+                    builder.take_back();
                     (Report::default(), Some(format!("{problem}; it is not in force")))
                 }
             }
