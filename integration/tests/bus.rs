@@ -234,7 +234,7 @@ fn a_stuck_bus_costs_the_publisher_bounded_memory_and_no_time() {
 
 #[test]
 fn the_interfaces_are_those_that_are_committed() {
-    let mut world = World::start("introspect");
+    let mut world = World::builder("introspect").with(Service::Dns).start();
     let (address, runtime) = (world.bus().address(), runtime());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dbus/interfaces");
     for (interface, of) in [
@@ -243,6 +243,8 @@ fn the_interfaces_are_those_that_are_committed() {
         ("org.portmaster.Service1", "Interceptor1"),
         ("org.portmaster.Service1", "Policy1"),
         ("org.portmaster.Service1", "ProcessResolver1"),
+        ("org.portmaster.Dns1", "Dns1"),
+        ("org.portmaster.Service1", "Dns1"),
     ] {
         let live = eventually(&format!("{of} is on the bus"), || {
             let xml = runtime.block_on(introspect(&address, of))?;
