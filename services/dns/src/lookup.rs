@@ -144,8 +144,13 @@ impl Inner {
                 match self.read(key, &routed.answer.message) {
                     Ok(answer) => {
                         let answer = answer.with_authentic(routed.answer.secure == Some(true));
+                        let answer = if routed.why.is_passing() {
+                            Arc::new(answer)
+                        } else {
+                            self.cache.insert(key, answer, (self.clock)())
+                        };
                         Looked {
-                            answer: self.cache.insert(key, answer, (self.clock)()),
+                            answer,
                             age: Age::Fresh(0),
                             origin: Origin::Upstream,
                             upstream: Some(name),
@@ -175,10 +180,10 @@ impl Inner {
                     upstream: None,
                 }
             }
-            // a forged answer is not made good by an older one
-            Error::Bogus { ede, .. } => {
-                let lifetime = self.bounds.failure;
-                let answer = Answer::failure(key, code::SERVFAIL, *ede, &text, lifetime);
+            // a forged answer is not made good by an older one, whoever found it to be forged
+            _ if error.is_final() => {
+                let (lifetime, (ede, _)) = (self.bounds.failure, error.extended());
+                let answer = Answer::failure(key, code::SERVFAIL, ede, &text, lifetime);
                 Looked {
                     answer: Arc::new(answer),
                     age: Age::Fresh(0),
@@ -186,7 +191,7 @@ impl Inner {
                     upstream: None,
                 }
             }
-            _ => self.failed(key, extended::NO_REACHABLE_AUTHORITY, &text),
+            _ => self.failed(key, error.extended().0, &text),
         }
     }
 

@@ -3,7 +3,13 @@
 //! Pure, and strict: what cannot be meant is refused with the remedy. A server in the clear is never one by accident; its
 //! scheme says so.
 
-use std::{fmt, net::{IpAddr, SocketAddr}, path::PathBuf, str::FromStr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, de};
 

@@ -78,7 +78,9 @@ pub enum SettingsError {
     )]
     InTheClear(String),
     /// This server itself, or systemd-resolved's stub, whose own questions come back to us.
-    #[error("upstream {0:?} would ask this server in turn, round in circles; name the server that is behind it")]
+    #[error(
+        "upstream {0:?} would ask this server in turn, round in circles; name the server that is behind it"
+    )]
     Ourselves(String),
     /// The same server twice.
     #[error("upstream {0:?} stands there twice; leave one out")]
@@ -236,7 +238,10 @@ mod tests {
         let both = ["192.0.2.1:53", "[fe80::1%2]:53", "192.0.2.1:53", "[fe80::1%3]:53"];
         let settings = PoolSettings::plain(both.map(|text| text.parse().unwrap()));
         let labels: Vec<_> = settings.servers.iter().map(ToString::to_string).collect();
-        assert_eq!(labels, ["udp://192.0.2.1", "udp://[fe80::1%2]", "udp://[fe80::1%3]"]);
+        assert_eq!(
+            labels,
+            ["udp://192.0.2.1", "udp://[fe80::1%2]", "udp://[fe80::1%3]"]
+        );
         assert!(settings.check().is_ok() && settings.has_clear() && !settings.is_encrypted());
     }
 }

@@ -15,6 +15,7 @@ mod zones;
 
 mod dnssec;
 mod encrypted;
+mod kept;
 mod lies;
 mod outages;
 mod real;

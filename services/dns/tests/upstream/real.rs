@@ -125,12 +125,18 @@ async fn while_the_encrypted_one_answers_nothing_goes_in_the_clear() {
     for strategy in ["failover", "race", "fastest"] {
         let settings = format!(
             "strategy = '{strategy}'\nplaintext_fallback = true\n{}[[servers]]\nserver = 'udp://{}'\n",
-            Unbound::upstream(&format!("tls://127.0.0.1:{}#{NAME}", server.tls), &certificates.path("ca.pem")),
+            Unbound::upstream(
+                &format!("tls://127.0.0.1:{}#{NAME}", server.tls),
+                &certificates.path("ca.pem")
+            ),
             clear.address
         );
         let pool = pool(&settings);
         for _ in 0..70 {
-            assert_eq!(addresses(&ask(&pool, "host.example").await.unwrap()), ["192.0.2.7"]);
+            assert_eq!(
+                addresses(&ask(&pool, "host.example").await.unwrap()),
+                ["192.0.2.7"]
+            );
         }
     }
     assert_eq!(clear.over_udp.load(std::sync::atomic::Ordering::SeqCst), 0);
