@@ -9,6 +9,7 @@ mod attribution;
 mod boot;
 mod install;
 mod lockout;
+mod names;
 mod pause;
 mod privileges;
 mod unsound;
@@ -16,13 +17,14 @@ mod unsound;
 use integration::Booted;
 
 /// Services that run for long, and the user of each.
-const SERVICES: [(&str, &str); 3] = [
+const SERVICES: [(&str, &str); 4] = [
     ("portmaster-interceptor.service", "portmaster-interceptor"),
     (
         "portmaster-process-resolver.service",
         "portmaster-process-resolver",
     ),
     ("portmaster-policy.service", "portmaster-policy"),
+    ("portmaster-dns.service", "portmaster-dns"),
 ];
 const LOCKDOWN: &str = "portmaster-lockdown.service";
 

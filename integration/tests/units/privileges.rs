@@ -142,6 +142,8 @@ fn an_intruder_in_a_service_gets_no_further() {
             "portmaster-interceptor" => &["python", "netlink", "inet", "inet6"],
             // reads whatever the host has, where the unit leaves it to be seen; never writes
             "portmaster-process-resolver" => &["python", "netlink", "shadow"],
+            // asks upstreams, and the kernel whose a socket is
+            "portmaster-dns" => &["python", "inet", "inet6", "packet", "netlink"],
             _ => &["python"],
         };
         assert_eq!(worked, may.iter().copied().collect(), "{unit}:\n{said}");

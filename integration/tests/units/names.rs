@@ -1,0 +1,104 @@
+//! The DNS service under its real units.
+
+use std::net::IpAddr;
+
+use integration::{Booted, NameServer, booted::INTERNET, eventually};
+
+/// Asks for a name with nothing but python; says the addresses, or how it failed.
+const ASK: &str = r#"
+import socket, struct, sys
+name, server = sys.argv[1:]
+family = socket.AF_INET6 if ":" in server else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
+s.settimeout(20)
+s.connect((server, 53))
+q = struct.pack(">HHHHHH", 7, 256, 1, 0, 0, 0)
+q += b"".join(bytes([len(l)]) + l.encode() for l in name.split(".")) + b"\0" + struct.pack(">HH", 1, 1)
+s.send(q)
+a = s.recv(4096)
+print("code", a[3] & 15, socket.inet_ntoa(a[-4:]) if struct.unpack(">H", a[6:8])[0] else "-")
+"#;
+
+fn host(label: &str) -> (Booted, NameServer, tempfile::TempDir) {
+    let (v4, v6) = INTERNET;
+    let host = Booted::builder(label)
+        .file(
+            "/etc/portmaster/dns.toml",
+            &format!("[resolve.upstreams]\nservers = [\"udp://{v4}\"]\n"),
+        )
+        .file("/usr/local/bin/ask", ASK)
+        .start();
+    let folder = tempfile::tempdir().unwrap();
+    let records = ["fine", "other"].map(|name| format!("host-record={name}.example,{v4}"));
+    let server = NameServer::start(
+        &host.internet,
+        &[IpAddr::from(v4), IpAddr::from(v6)],
+        &records,
+        folder.path(),
+    );
+    (host, server, folder)
+}
+
+fn ask(host: &Booted, name: &str, server: &str) -> String {
+    let said = host.attempt(&format!("python3 /usr/local/bin/ask {name} {server}"));
+    integration::booted::text(&said).trim().to_owned()
+}
+
+#[test]
+fn names_are_answered_at_every_address_and_strays_are_caught() {
+    let (host, server, _folder) = host("names");
+    let answer = format!("code 0 {}", INTERNET.0);
+    for at in ["127.0.0.1", "::1", "127.0.0.17", "203.0.113.53", "2001:db8::53"] {
+        assert_eq!(ask(&host, "fine.example", at), answer, "{at}");
+    }
+    assert_eq!(
+        server.asked("fine.example"),
+        1,
+        "the upstream is asked by the service alone, and once"
+    );
+    let events =
+        host.run("timeout 10 portmaster dns log --recent --json & sleep 2; kill %1 2>/dev/null; wait");
+    assert!(
+        events.contains("python3") && events.contains("fine.example"),
+        "{events}"
+    );
+}
+
+#[test]
+fn queries_wait_while_the_service_restarts_and_what_it_knew_is_known_still() {
+    let (host, server, _folder) = host("names-restart");
+    let answer = format!("code 0 {}", INTERNET.0);
+    assert_eq!(ask(&host, "fine.example", "127.0.0.1"), answer);
+    for at in ["127.0.0.1", "203.0.113.53"] {
+        let said = host.run(&format!(
+            "systemctl stop portmaster-dns.service 2>/dev/null & sleep 0.3; python3 /usr/local/bin/ask fine.example {at}; wait"
+        ));
+        assert_eq!(said.trim(), answer, "the socket starts it: {at}");
+    }
+    host.run("systemctl kill --signal=KILL portmaster-dns.service");
+    assert_eq!(ask(&host, "other.example", "127.0.0.1"), answer);
+    eventually("it runs again", || {
+        (host.property("portmaster-dns.service", "ActiveState") == "active").then_some(())
+    });
+    assert_eq!(server.asked("fine.example"), 1, "its cache outlived it");
+}
+
+#[test]
+fn where_another_server_has_the_port_the_own_address_serves() {
+    let (host, _server, _folder) = host("names-taken");
+    host.systemctl("stop portmaster-dns-v4.socket portmaster-dns.service");
+    let taken = "import socket, time\ns = [socket.socket(socket.AF_INET, k) for k in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]\nfor x in s: x.bind(('127.0.0.1', 53))\ns[1].listen()\ntime.sleep(60)\n";
+    host.file("/run/taken.py", taken);
+    host.run("systemd-run --unit=taken python3 /run/taken.py; sleep 1; ss -Hlun | grep -q 127.0.0.1:53");
+    assert!(
+        !host
+            .attempt("systemctl start portmaster-dns-v4.socket")
+            .status
+            .success()
+    );
+    host.systemctl("start portmaster-dns.service");
+    assert_eq!(
+        ask(&host, "fine.example", "127.0.0.17"),
+        format!("code 0 {}", INTERNET.0)
+    );
+}
