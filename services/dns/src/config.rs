@@ -155,6 +155,9 @@ impl daemon::Settings for Config {
                 format!("{zone:?} is no name: {error}"),
             ));
         }
+        if let Some(problem) = self.lists.iter().find_map(|list| list.check().err()) {
+            return Err(Unfit::new(&["list"], problem));
+        }
         let twice = self
             .lists
             .iter()

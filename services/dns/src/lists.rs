@@ -1,7 +1,16 @@
-//! The lists that are in force: read from their files, and again when one changes.
+//! The lists that are in force: read from their files, and again when one changes; those that are published elsewhere
+//! are downloaded into files first ([`Downloads`]).
 //!
 //! Invariant: a file that cannot be read, or has no name in it, takes nothing away: what it said last is kept in the
 //! service's own folder, and stays in force. All lists change together, and no query waits for it.
+//!
+//! [`Keeper::new`] and [`Keeper::load`] before the first query, then [`Keeper::follow`] beside the server.
+
+mod adopt;
+mod download;
+mod http;
+mod resolve;
+mod source;
 
 use std::{
     collections::HashMap,
@@ -16,12 +25,15 @@ use anyhow::Context as _;
 use daemon::{Paths, status::Status};
 use dns_core::{
     Name,
-    lists::{Builder, Covers, List, Lists as Set, Reader, Report},
+    lists::{Builder, List, Lists as Set, Reader, Report},
 };
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::{filter, judge::Judge, rpc};
+use download::Problems;
+pub use download::{Downloads, Looked};
+pub use http::Resolve;
+pub use source::{Plain, Source};
 
 /// Between two looks whether a file changed.
 const LOOK: Duration = Duration::from_secs(2);
@@ -29,39 +41,13 @@ const LOOK: Duration = Duration::from_secs(2);
 const LARGEST: u64 = 1 << 30;
 const PROBLEM: &str = "list-refused";
 
-/// A list in `dns.toml`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Source {
-    /// What it is called in reasons and events.
-    pub name: String,
-    /// What it is about; profiles choose by these words (`block_lists`).
-    #[serde(default)]
-    pub categories: Vec<String>,
-    /// Its file; relative to the folder of the configuration.
-    pub file: PathBuf,
-    /// What a name alone on its line covers.
-    #[serde(default)]
-    pub covers: Plain,
-}
-
-/// See [`Source::covers`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Plain {
-    /// That name.
-    #[default]
-    Name,
-    /// And all below it.
-    Zone,
-}
-
 /// Lists, with what is to be told of them.
 #[derive(Debug, Default)]
 pub struct Lists {
     set: Set,
     /// Of each list of the set, in its order.
     states: Vec<State>,
+    problems: Problems,
 }
 
 #[derive(Clone, Debug)]
@@ -94,7 +80,10 @@ impl rpc::Told for Lists {
             names: list.names,
             garbage: state.garbage,
             loaded: Some(state.loaded.into()),
-            problem: state.problem.clone(),
+            problem: match self.problems.of(&list.name) {
+                Some(problem) if state.problem.is_empty() => problem,
+                _ => state.problem.clone(),
+            },
         })
         .collect()
     }
@@ -111,6 +100,7 @@ pub struct Keeper {
     status: Status,
     /// As they were when they were read.
     seen: HashMap<PathBuf, Option<Stamp>>,
+    downloads: Arc<Downloads>,
 }
 
 /// What changes when a file does.
@@ -124,12 +114,15 @@ struct Stamp {
 impl Keeper {
     /// Nothing is read yet.
     pub fn new(sources: &[Source], paths: &Paths, status: Status) -> Self {
+        let (config, kept) = (paths.config.clone(), paths.state.join("lists"));
+        let downloads = Downloads::new(sources, config.clone(), kept.clone(), status.clone());
         Self {
             sources: sources.to_vec(),
-            config: paths.config.clone(),
-            kept: paths.state.join("lists"),
+            config,
+            kept,
             status,
             seen: HashMap::new(),
+            downloads: Arc::new(downloads),
         }
     }
 
@@ -139,15 +132,21 @@ impl Keeper {
         let mut states = Vec::new();
         let mut problems = Vec::new();
         for source in &self.sources {
-            let path = self.config.join(&source.file);
+            let kept = self.kept.join(kept_name(&source.name));
+            let path = match &source.file {
+                Some(file) => self.config.join(file),
+                None => kept.clone(),
+            };
             self.seen.insert(path.clone(), stamp(&path));
             if let Err(error) = builder.begin(source.name.as_str().into(), source.categories.clone()) {
                 problems.push(format!("list {:?}: {error}", source.name));
                 break;
             }
-            let kept = self.kept.join(kept_name(&source.name));
             let (report, problem) = read(source, &path, &kept, &mut builder);
-            if let Some(problem) = &problem {
+            if let Some(problem) = problem
+                .as_ref()
+                .filter(|_| source.file.is_some() || path.exists())
+            {
                 problems.push(problem.clone());
             }
             if report.garbage > 0 {
@@ -172,11 +171,23 @@ impl Keeper {
         if !self.sources.is_empty() {
             tracing::info!(lists = self.sources.len(), names, "lists in force");
         }
-        Lists { set, states }
+        Lists {
+            set,
+            states,
+            problems: self.downloads.problems(),
+        }
     }
 
     /// Puts what changes in force, until `shutdown`.
-    pub async fn follow(mut self, judge: &Judge<Lists>, shutdown: &CancellationToken) {
+    pub async fn follow(self, judge: &Judge<Lists>, shutdown: &CancellationToken) {
+        let downloads = Arc::clone(&self.downloads);
+        tokio::join!(
+            self.follow_files(judge, shutdown),
+            downloads.run(judge.lookup.router(), shutdown)
+        );
+    }
+
+    async fn follow_files(mut self, judge: &Judge<Lists>, shutdown: &CancellationToken) {
         while shutdown
             .run_until_cancelled(tokio::time::sleep(LOOK))
             .await
@@ -214,6 +225,10 @@ fn stamp(path: &Path) -> Option<Stamp> {
 
 /// Its names, from its file or else from what was kept of it; and what is wrong.
 fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Report, Option<String>) {
+    if source.url.is_some() && !path.exists() {
+        // why, the download tells
+        return (Report::default(), Some("it was not downloaded yet".into()));
+    }
     let found = parse(source, path, builder).and_then(|report| {
         anyhow::ensure!(
             report.entries > 0,
@@ -225,7 +240,9 @@ fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Re
     });
     match found {
         Ok(report) => {
-            if let Err(error) = keep(path, kept) {
+            if path != kept
+                && let Err(error) = keep(path, kept)
+            {
                 tracing::warn!(%error, list = %source.name, "a copy of the list cannot be kept");
             }
             (report, None)
@@ -257,11 +274,7 @@ fn parse(source: &Source, path: &Path, builder: &mut Builder) -> anyhow::Result<
         "{} has {size} octets, more than {LARGEST}; split it",
         path.display()
     );
-    let plain = match source.covers {
-        Plain::Name => Covers::Name,
-        Plain::Zone => Covers::Zone,
-    };
-    let mut reader = Reader::new(plain);
+    let mut reader = Reader::new(source.covers.into());
     let mut piece = vec![0; 1 << 16];
     loop {
         let length = file.read(&mut piece).with_context(what)?;
@@ -299,57 +312,4 @@ fn kept_name(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::filter::Lists as _;
-
-    struct Desk {
-        folder: tempfile::TempDir,
-        keeper: Keeper,
-    }
-
-    fn desk() -> Desk {
-        let folder = tempfile::tempdir().unwrap();
-        let source: Source = toml::from_str("name = 'ads'\ncategories = ['ads']\nfile = 'ads.txt'").unwrap();
-        let about = crate::ABOUT;
-        let keeper = Keeper {
-            sources: vec![source],
-            config: folder.path().to_owned(),
-            kept: folder.path().join("kept"),
-            status: Status::new(about),
-            seen: HashMap::new(),
-        };
-        Desk { folder, keeper }
-    }
-
-    fn has(lists: &Lists, name: &str) -> bool {
-        let mut any = false;
-        lists.find(&name.parse().unwrap(), &mut |_, category| {
-            any |= category == "ads"
-        });
-        any
-    }
-
-    #[test]
-    fn what_a_list_said_last_stays_in_force_when_its_file_is_broken() {
-        let mut desk = desk();
-        let file = desk.folder.path().join("ads.txt");
-        let health = |desk: &Desk| desk.keeper.status.snapshot().problems.len();
-        assert!(!has(&desk.keeper.load(), "a.test"));
-        assert_eq!(health(&desk), 1, "there is no file");
-        fs::write(&file, "||a.test^\n").unwrap();
-        assert!(desk.keeper.has_changed());
-        assert!(has(&desk.keeper.load(), "www.a.test"));
-        assert_eq!(health(&desk), 0);
-        for broken in ["", "<html>504 Gateway Time-out</html>\n"] {
-            fs::write(&file, broken).unwrap();
-            let lists = desk.keeper.load();
-            assert!(has(&lists, "www.a.test"), "{broken:?}");
-            assert_eq!(health(&desk), 1);
-        }
-        fs::write(&file, "b.test\n").unwrap();
-        let lists = desk.keeper.load();
-        assert!(has(&lists, "b.test") && !has(&lists, "a.test"));
-        assert!(!desk.keeper.has_changed());
-    }
-}
+mod tests;
