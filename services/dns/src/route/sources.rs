@@ -8,11 +8,11 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt, stream};
+use futures_util::{StreamExt, stream};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::{
     sync::{mpsc, watch},
-    task::JoinHandle,
+    task::{JoinHandle, JoinSet},
     time::{sleep, timeout},
 };
 use zbus::{Connection, MatchRule, MessageStream, fdo::DBusProxy, match_rule, message};
@@ -104,7 +104,7 @@ struct Reader {
 impl Reader {
     async fn run(self, system: watch::Sender<Option<System>>, connectivity: watch::Sender<Connectivity>) {
         let (_watcher, mut files) = watch_files(&self.files);
-        let mut signals = self.signals().await;
+        let (_drain, mut signals) = self.signals().await;
         loop {
             let read = Some(self.system().await);
             system.send_if_modified(|known| {
@@ -122,11 +122,11 @@ impl Reader {
             });
             tokio::select! {
                 Some(()) = files.recv() => {}
-                Some(()) = signals.next() => {}
+                Some(()) = signals.recv() => {}
                 () = sleep(LOOK_ANYWAY) => {}
             }
             sleep(SETTLE).await;
-            while files.try_recv().is_ok() {}
+            while files.try_recv().is_ok() || signals.try_recv().is_ok() {}
         }
     }
 
@@ -163,8 +163,9 @@ impl Reader {
         asked.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Whatever may mean that something changed.
-    async fn signals(&self) -> impl Stream<Item = ()> + Unpin + use<> {
+    /// Whatever may mean that something changed. A task takes the signals in at all times: a stream that nobody reads
+    /// stops the whole connection once it is full, and with it the answers to our own calls.
+    async fn signals(&self) -> (JoinSet<()>, mpsc::Receiver<()>) {
         const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
         const PATHS: [(&str, &str, bool); 4] = [
             (resolved::NAME, "/org/freedesktop/resolve1", false),
@@ -198,7 +199,14 @@ impl Reader {
                 all.extend(MessageStream::for_match_rule(rule, bus, NonZeroUsize::new(SIGNALS)).await);
             }
         }
-        Box::pin(all.map(|_| ()))
+        let (tell, changes) = mpsc::channel(1);
+        let mut drain = JoinSet::new();
+        drain.spawn(async move {
+            while all.next().await.is_some() {
+                let _ = tell.try_send(());
+            }
+        });
+        (drain, changes)
     }
 }
 

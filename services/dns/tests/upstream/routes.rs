@@ -208,6 +208,55 @@ async fn resolved_comes_first_and_is_followed_from_its_start_to_its_end() {
     next(&mut sources, |system| system.source == Some(Source::ResolvConf)).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_signals_holds_up_nothing() {
+    let bus = Bus::start().await;
+    let network_manager = bus
+        .client()
+        .serve_at("/org/freedesktop/NetworkManager", Reach(4))
+        .name("org.freedesktop.NetworkManager")
+        .build()
+        .await
+        .unwrap();
+    let manager = Manager {
+        servers: vec![entry(7, "192.0.2.7:53".parse().unwrap())],
+        domains: Vec::new(),
+    };
+    let service = resolved(&bus, manager).await;
+    let mut sources = Sources::start(files(&[]), Some(bus.client().build().await.unwrap()));
+    next(&mut sources, |system| system.source == Some(Source::Resolved)).await;
+    let reach = network_manager
+        .object_server()
+        .interface::<_, Reach>("/org/freedesktop/NetworkManager")
+        .await
+        .unwrap();
+    for _ in 0..2000 {
+        reach
+            .get()
+            .await
+            .connectivity_changed(reach.signal_emitter())
+            .await
+            .unwrap();
+    }
+    let manager = service
+        .object_server()
+        .interface::<_, Manager>("/org/freedesktop/resolve1")
+        .await
+        .unwrap();
+    manager.get_mut().await.servers = vec![entry(7, "192.0.2.8:53".parse().unwrap())];
+    manager
+        .get()
+        .await
+        .d_n_s_ex_changed(manager.signal_emitter())
+        .await
+        .unwrap();
+    next(&mut sources, |system| {
+        system.servers() == ["192.0.2.8:53".parse().unwrap()]
+    })
+    .await;
+    assert_eq!(sources.connectivity(), Connectivity::Full);
+}
+
 #[tokio::test]
 async fn names_go_to_the_system_and_to_zones_and_come_back_with_the_reason() {
     let network = Liar::over_udp(|query| vec![answer(query, [192, 0, 2, 1])]).await;
