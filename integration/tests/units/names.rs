@@ -56,12 +56,6 @@ fn names_are_answered_at_every_address_and_strays_are_caught() {
         1,
         "the upstream is asked by the service alone, and once"
     );
-    let events =
-        host.run("timeout 10 portmaster dns log --recent --json & sleep 2; kill %1 2>/dev/null; wait");
-    assert!(
-        events.contains("python3") && events.contains("fine.example"),
-        "{events}"
-    );
 }
 
 #[test]

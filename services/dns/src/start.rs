@@ -163,7 +163,7 @@ async fn follow_policy<L>(judge: &Judge<L>, mut policy: watch::Receiver<Arc<Comp
     while policy.changed().await.is_ok() {
         judge.policy.store(Arc::clone(&policy.borrow_and_update()));
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 /// The system's servers, from files at once, and from the bus as soon as there is one.
@@ -183,7 +183,7 @@ async fn follow_system(router: &Router, shutdown: &CancellationToken) {
             bus = bus => bus,
         };
         router.follow(Sources::start(Files::default(), Some(bus))).await;
-        std::future::pending().await
+        std::future::pending::<()>().await;
     };
     let _stopped: Option<()> = shutdown.run_until_cancelled(Box::pin(follow)).await;
 }

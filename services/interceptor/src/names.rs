@@ -125,7 +125,7 @@ fn hear(names: &Names, told: ToldName) {
         .filter_map(|octets| address(octets))
         .collect();
     let holds = Duration::from_secs(told.seconds.into()).min(LONGEST);
-    names.tell(hearer, &addresses, &told.name, holds);
+    names.tell(&hearer, &addresses, &told.name, holds);
 }
 
 fn origin(conntrack: &Mutex<Conntrack>, question: &OriginQuestion) -> OriginAnswer {

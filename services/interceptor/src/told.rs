@@ -164,7 +164,7 @@ impl Default for Names {
 
 impl Names {
     /// See [`Told::tell`]; `holds` from now on.
-    pub fn tell(&self, hearer: Hearer, addresses: &[IpAddr], name: &str, holds: Duration) {
+    pub fn tell(&self, hearer: &Hearer, addresses: &[IpAddr], name: &str, holds: Duration) {
         let (now, name) = (self.began.elapsed(), Arc::from(name));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for address in addresses {

@@ -7,7 +7,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn told(bench: &Bench, name: &str) {
     let app = App::of(&process("/usr/bin/app"));
-    bench.names.tell(Hearer::App(app), &[PEER.into()], name, HOUR);
+    bench.names.tell(&Hearer::App(app), &[PEER.into()], name, HOUR);
 }
 
 fn mark_of(bench: &mut Bench, port: u16) -> u32 {

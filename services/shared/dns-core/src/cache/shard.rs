@@ -148,10 +148,12 @@ impl Shard {
             return;
         }
         let (stale, worth) = (self.stale, is_worth(&answer));
-        if let Some((slot, old)) = self.find(hash, key) {
-            if !worth && is_worth(&old) && slot.expires + stale > now {
-                return;
-            }
+        if let Some((slot, old)) = self.find(hash, key)
+            && !worth
+            && is_worth(&old)
+            && slot.expires + stale > now
+        {
+            return;
         }
         self.statistics.inserted += 1;
         let fresh = Slot {
