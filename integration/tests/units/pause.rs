@@ -75,6 +75,25 @@ fn polkit_decides_about_who_calls() {
     assert!(is_paused(&host));
 }
 
+/// As docs/profiles.md shows it.
+const EXPLAIN: &str =
+    "Explain 'suuu(ayq)(ayq)sa{sv}' /usr/bin/curl 1000 1 6  0 0  4 192 0 2 7 443  example.org  0";
+
+#[test]
+fn the_group_is_told_what_would_happen_and_strangers_are_not() {
+    let host = booted("explain");
+    host.run("useradd member; usermod -aG portmaster member; useradd stranger");
+    for user in ["root", "member"] {
+        let told = host.run_as(user, &format!("{CALL} {EXPLAIN}"));
+        assert!(
+            told.contains("2 7 \"default-action\" \"curl#default_action\" \"curl\""),
+            "{told}"
+        );
+    }
+    let said = text(&host.attempt_as("stranger", &format!("{CALL} {EXPLAIN}")));
+    assert!(said.contains("Access denied"), "{said}");
+}
+
 /// Types the password where it is asked for.
 const TYPE: &str = r#"
 import os, pty, sys, termios, time

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use prost::Message as _;
 use prost_types::{
     DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorSet, ServiceDescriptorProto,
+    field_descriptor_proto::Type,
 };
 
 use crate::previous;
@@ -45,9 +46,7 @@ fn what_is_taken_away_renumbered_or_retyped_is_named() {
     let renumbered = change(&|set| flow(set, &|flow| flow.field[1].number = Some(77)));
     assert!(renumbered[0].contains("number 77"), "{renumbered:?}");
     let retyped = change(&|set| {
-        flow(set, &|flow| {
-            flow.field[1].set_type(prost_types::field_descriptor_proto::Type::Bytes)
-        })
+        flow(set, &|flow| flow.field[1].set_type(Type::Bytes));
     });
     assert!(retyped[0].contains("Bytes"), "{retyped:?}");
     let value = change(&|set| {

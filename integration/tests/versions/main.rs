@@ -2,10 +2,10 @@
 //! it; without the history of the repository (a source archive) nothing is compared, and each test says so.
 #![expect(
     clippy::unwrap_used,
-    clippy::panic,
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+mod bus;
 mod contracts;
 mod previous;
 mod services;

@@ -76,7 +76,7 @@ fn old_ones(world: &World) -> Vec<String> {
     let mut status = world.command(binary("portmaster"));
     let said = status.args(["status", "--json"]).output().unwrap().stdout;
     let said: Value = serde_json::from_slice(&said).unwrap();
-    let services = said["services"].as_array().unwrap().iter();
+    let services = said.get("services").unwrap().as_array().unwrap().iter();
     let old = services.filter(|service| {
         let version = service["version"].as_str();
         version.is_some_and(|version| version.ends_with(&previous::version()))

@@ -7,6 +7,7 @@ mod iptables;
 mod judge;
 mod nft;
 mod owner;
+mod ports;
 mod rules;
 
 use std::{

@@ -194,6 +194,7 @@ fn there_is_a_man_page_for_every_command() {
         .collect();
     names.sort();
     let commands = [
+        "check-host",
         "completions",
         "confirm",
         "connections",
