@@ -76,6 +76,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let sockets = listening::sockets(&config, &status)?;
     let kept_policy = policies::Kept::new(&paths.state);
     let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
+    // queries wait in the sockets meanwhile
+    policies::first(grpc::channel(&paths.socket("policy")), &kept_policy, &status, &in_force).await;
 
     let cache = Arc::new(Cache::new(&config.cache(), rand::random()));
     kept::load_cache(&cache, &paths.state);

@@ -116,6 +116,8 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         .map(|number| handover::queue(number, &options))
         .collect::<Result<Vec<_>, _>>()?;
     kernel::count_traffic(&status);
+    // packets wait in the queues meanwhile
+    policies::first(grpc::channel(&paths.socket("policy")), &kept, &status, &policies).await;
 
     let (events, events_out) = mpsc::channel(EVENTS);
     let (listed, listed_out) = mpsc::channel(4);

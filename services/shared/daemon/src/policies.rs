@@ -7,18 +7,22 @@ use std::{
     sync::Arc,
 };
 
-use crate::{grpc, status::Status};
 use anyhow::Context as _;
 use prost::Message as _;
-use proto::policy::v1::{Snapshot as WireSnapshot, WatchRequest, policy_client::PolicyClient};
+use proto::policy::v1::{GetRequest, Snapshot as WireSnapshot, WatchRequest, policy_client::PolicyClient};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 use verdict::policy::{CompiledPolicy, model::Snapshot};
 
+use crate::{grpc, status::Status};
+
 const UNREACHABLE: &str = "policy-unreachable";
 const REFUSED: &str = "policy-refused";
 const NOT_KEPT: &str = "policy-not-kept";
+
+/// Longest wait of [`first`].
+const FIRST: std::time::Duration = std::time::Duration::from_secs(3);
 
 /// The last good snapshot, on disk.
 #[derive(Clone, Debug)]
@@ -44,6 +48,11 @@ impl Kept {
         compile(verdict::policy::shipped()?)
     }
 
+    /// Whether an earlier process kept one.
+    pub fn exists(&self) -> bool {
+        self.path.exists()
+    }
+
     fn read(&self) -> anyhow::Result<Option<CompiledPolicy>> {
         let what = || format!("kept policy {}", self.path.display());
         let bytes = match fs::read(&self.path) {
@@ -56,6 +65,24 @@ impl Kept {
 
     fn write(&self, snapshot: &WireSnapshot) -> io::Result<()> {
         crate::files::replace(&self.path, &snapshot.encode_to_vec())
+    }
+}
+
+/// Where nothing was kept, the owner's word is waited for a moment before anything is decided: by nothing but the shipped
+/// defaults, the first connections of a new host would get what its owner never said. A policy service that is not there
+/// costs no time.
+pub async fn first(
+    channel: Channel,
+    kept: &Kept,
+    status: &Status,
+    in_force: &watch::Sender<Arc<CompiledPolicy>>,
+) {
+    if kept.exists() {
+        return;
+    }
+    let mut client = PolicyClient::new(channel).max_decoding_message_size(proto::MAX_SNAPSHOT);
+    if let Ok(Ok(snapshot)) = tokio::time::timeout(FIRST, client.get(GetRequest {})).await {
+        adopt(&snapshot.into_inner(), kept, status, in_force);
     }
 }
 
