@@ -75,7 +75,8 @@ impl Problems {
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 struct Known {
-    url: String,
+    /// From where, and who vouched for it: see [`identity`].
+    from: String,
     etag: Option<String>,
     last_modified: Option<String>,
     /// Seconds since 1970.
@@ -190,7 +191,7 @@ impl Downloads {
             resolver,
             ca_file: source.ca_file.as_ref().map(|file| self.config.join(file)),
         };
-        let known = known(path, text);
+        let known = known(path, source);
         let conditions = Conditions {
             etag: known.etag.clone(),
             last_modified: known.last_modified.clone(),
@@ -202,6 +203,10 @@ impl Downloads {
             .get(&url, &conditions, limit, |piece| offer.write(piece))
             .await?;
         let Got::Body(given) = got else {
+            anyhow::ensure!(
+                known.etag.is_some() || known.last_modified.is_some(),
+                "the server says that it is known, which it is not"
+            );
             remember(
                 path,
                 &Known {
@@ -240,7 +245,7 @@ impl Downloads {
         remember(
             path,
             &Known {
-                url: text.to_owned(),
+                from: known.from,
                 etag: given.etag,
                 last_modified: given.last_modified,
                 checked: now(),
@@ -293,16 +298,23 @@ fn sum_of(text: &str, path: &str) -> Option<String> {
 }
 
 /// What is known of the file, as far as there is one and it is from there.
-fn known(path: &Path, url: &str) -> Known {
+fn known(path: &Path, source: &Source) -> Known {
     let text = fs::read(path.with_extension("json")).unwrap_or_default();
     let known: Known = serde_json::from_slice(&text).unwrap_or_default();
-    if known.url == url && path.exists() {
+    let from = identity(source);
+    if known.from == from && path.exists() {
         return known;
     }
     Known {
-        url: url.to_owned(),
+        from,
         ..Known::default()
     }
+}
+
+/// Where another word of the owner changes this, the file has to be had and looked at anew.
+fn identity(source: &Source) -> String {
+    let of = |text: &Option<String>| text.clone().unwrap_or_default();
+    [of(&source.url), of(&source.sha256), of(&source.minisign_key)].join(" ")
 }
 
 fn remember(path: &Path, known: &Known) -> anyhow::Result<()> {
@@ -314,7 +326,7 @@ fn remember(path: &Path, known: &Known) -> anyhow::Result<()> {
 
 /// None of it where the clock says nonsense.
 fn due_in(source: &Source, path: &Path, interval: Duration) -> Duration {
-    let known = known(path, source.url.as_deref().unwrap_or_default());
+    let known = known(path, source);
     let passed = now().checked_sub(known.checked).map(Duration::from_secs);
     passed.map_or(Duration::ZERO, |passed| interval.saturating_sub(passed))
 }

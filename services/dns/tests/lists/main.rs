@@ -1,15 +1,25 @@
 //! Lists that are downloaded from a server on loopback, good and bad.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod publisher;
 
-use std::{fs, net::IpAddr, path::PathBuf};
+use std::{
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use daemon::status::Status;
 use dns::lists::{Downloads, Looked, Resolve, Source};
 use publisher::{NAME, Publisher};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
+use tokio_util::sync::CancellationToken;
 
 /// Knows one host, on loopback.
 struct Known;
@@ -197,12 +207,19 @@ async fn a_checksum_has_to_be_right() {
     assert_eq!(desk.look().await, Ok(Looked::New));
 }
 
-/// Made with minisign 0.12 for the octets `test`; from the documentation of the verifier.
-const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+/// Made with minisign 0.11, of [`SIGNED`]; the secret key was thrown away.
+const KEY: &str = "RWQ5oLt3iNDFeqe0AFJp1lRAbRHCoKkPNnm1ms2YQVpDCsS4AjpcsIl0";
+const SIGNED: &str = "a.test\n";
+const SIGNATURE: &str = concat!(
+    "untrusted comment: signature from minisign secret key\n",
+    "RUQ5oLt3iNDFeui2GkzhQJjY1SYiF5HrmsTY/Rp8yKC60ZdU4A/RKaVkOeUbA3eE6rL5GGFcxLLr2wwK6XZ1S6l1ybNqQCd4pQA=\n",
+    "trusted comment: a list\n",
+    "tQ4AstWgspHWAYY8jXj6y38eK4/EHvxO65wRsiRTAnhBPbhXy3nQknKfVGcK0ilyqDlxZF5Zxa9CUui1U53FAg==\n",
+);
 
 #[tokio::test]
 async fn a_list_that_is_not_signed_by_its_publisher_is_refused() {
-    let (publisher, desk) = served("a.test\n", &format!("minisign_key = '{KEY}'")).await;
+    let (publisher, desk) = served(SIGNED, &format!("minisign_key = '{KEY}'")).await;
     assert!(desk.look().await.unwrap_err().contains("get its signature"));
     publisher.publishes("/ads.txt.minisig", "one", "no signature");
     assert!(
@@ -211,7 +228,71 @@ async fn a_list_that_is_not_signed_by_its_publisher_is_refused() {
             .unwrap_err()
             .contains("its signature does not hold")
     );
+    publisher.publishes("/ads.txt.minisig", "one", SIGNATURE);
+    publisher.publishes("/ads.txt", "one", "b.test\n");
+    assert!(
+        desk.look()
+            .await
+            .unwrap_err()
+            .contains("its signature does not hold")
+    );
     assert!(!desk.file().exists());
+    publisher.publishes("/ads.txt", "one", SIGNED);
+    assert_eq!(desk.look().await, Ok(Looked::New));
+    assert_eq!(desk.kept(), SIGNED);
+}
+
+#[tokio::test]
+async fn who_has_to_vouch_for_a_list_is_asked_even_where_it_did_not_change() {
+    let (publisher, mut desk) = served("a.test\n", "").await;
+    assert_eq!(desk.look().await, Ok(Looked::New));
+    desk.source.minisign_key = Some(KEY.into());
+    publisher.publishes("/ads.txt.minisig", "one", SIGNATURE);
+    assert_eq!(desk.look().await, Ok(Looked::New));
+    let asked = publisher.requests();
+    assert!(
+        asked[1..]
+            .iter()
+            .all(|head| !head.to_lowercase().contains("if-none-match")),
+        "{asked:?}"
+    );
+    publisher.says("/ads.txt", "HTTP/1.1 304 Not Modified\r\n\r\n");
+    assert_eq!(desk.look().await, Ok(Looked::Same));
+    desk.source.minisign_key = None;
+    assert!(desk.look().await.unwrap_err().contains("which it is not"));
+}
+
+/// Waits for the condition, with all the patience that a busy machine needs.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "waited for: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn lists_look_after_themselves_and_a_restart_asks_nobody_again() {
+    let (publisher, desk) = served("a.test\n", "").await;
+    let shutdown = CancellationToken::new();
+    let file = desk.file();
+    let run = async {
+        until("the first download", || file.with_extension("json").exists()).await;
+        shutdown.cancel();
+    };
+    tokio::join!(desk.downloads.run(&Known, &shutdown), run);
+    assert_eq!(
+        (desk.kept().as_str(), publisher.requests().len()),
+        ("a.test\n", 1)
+    );
+
+    let again = CancellationToken::new();
+    let stop = async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        again.cancel();
+    };
+    tokio::join!(desk.downloads.run(&Known, &again), stop);
+    assert_eq!(publisher.requests().len(), 1, "it is due tomorrow");
 }
 
 #[tokio::test]

@@ -120,7 +120,12 @@ impl Publisher {
         );
     }
 
+    /// Heads of requests, in order.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        self.said.lock().unwrap().requests.clone()
+    }
+
     pub(crate) fn last_request(&self) -> String {
-        self.said.lock().unwrap().requests.last().unwrap().clone()
+        self.requests().pop().unwrap()
     }
 }

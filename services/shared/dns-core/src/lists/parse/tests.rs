@@ -132,6 +132,28 @@ fn garbage_is_counted_and_named() {
     assert_eq!(lines, [3, 4, 5, 7]);
 }
 
+/// What was found once stays found: every file of the fuzzer's corpus.
+#[test]
+fn the_corpus_is_read_in_any_pieces() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus/lists");
+    let mut files = 0;
+    for file in std::fs::read_dir(corpus).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        let read = |piece: usize| {
+            let (mut reader, mut names) = (Reader::new(Covers::Name), Vec::new());
+            let mut note = |name: &Name, covers, says| names.push((name.clone(), covers, says));
+            for piece in bytes.chunks(piece) {
+                reader.feed(piece, &mut note);
+            }
+            let report = reader.finish(&mut note);
+            (names, report)
+        };
+        assert_eq!(read(1 << 16), read(1));
+        files += 1;
+    }
+    assert!(files >= 7);
+}
+
 proptest! {
     #[test]
     fn any_bytes_are_read_and_pieces_make_no_difference(bytes in prop::collection::vec(any::<u8>(), 0..400), cut in 0_usize..400) {
