@@ -123,7 +123,8 @@ impl Clients {
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.
     pub async fn find(&self, client: &Client, hash: bool) -> Arc<Asker> {
         let (server, redirected) = match socket(client, client.server) {
-            Some(_) => (client.server, false),
+            // a redirected query keeps the address that it would have gone out by
+            Some(_) => (client.server, !client.address.ip().is_loopback()),
             None => {
                 let asked = self
                     .link

@@ -5,7 +5,6 @@
 //! without waiting, where everything is known already; [`Judge::slow`] finds out what is not.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -29,6 +28,7 @@ use crate::{
     link::Link,
     log::{self, Log, Origin},
     lookup::{Clock, Looked, Lookup},
+    memo::{self, Cleared},
     names::{Names, News},
     route,
     server::OwnAddresses,
@@ -95,7 +95,7 @@ struct Given {
     upstream: Option<Arc<str>>,
 }
 
-impl<L: filter::Lists> Judge<L> {
+impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
     /// Writes the answer, where nothing has to be waited for. False: [`Self::slow`] has to.
     pub fn quick(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
         if self.answered_to_anybody(arrived, out) {
@@ -104,8 +104,17 @@ impl<L: filter::Lists> Judge<L> {
         let Some(asker) = self.clients.quick(arrived.client) else {
             return false;
         };
-        let policy = self.policy.load();
-        let (who, name) = (self.who(&asker, &policy), arrived.query.to_question().name);
+        let given = self.at_hand(arrived.query);
+        let (policy, lists) = (self.policy.load(), self.lists.load());
+        if let Some(given) = &given
+            && let Some(cleared) = memo::look((&policy, &lists), &asker, &given.answer, arrived.at)
+        {
+            given.answer.write(arrived.query, given.age, arrived.reply, out);
+            self.write_down(arrived, &asker, cleared, (given.origin, None), out);
+            return true;
+        }
+        let who = self.who(&asker, &policy);
+        let name = Arc::new(arrived.query.to_question().name);
         let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => {
@@ -113,27 +122,30 @@ impl<L: filter::Lists> Judge<L> {
                 return true;
             }
         };
-        let given = match self.cache.get(arrived.query.key(), (self.clock)()) {
-            Found::Fresh { refresh: true, .. } | Found::Miss => return false,
-            Found::Fresh { answer, age, .. } => Given {
-                answer,
-                age: Age::Fresh(age),
-                origin: Origin::Cache,
-                upstream: None,
-            },
-            Found::Stale(answer) => Given {
-                answer,
-                age: Age::Stale,
-                origin: Origin::Stale,
-                upstream: None,
-            },
-        };
+        let Some(given) = given else { return false };
         let held = held(&given.answer, arrived.query);
         if self.news(&asker, &name, &held, &given).is_some() {
             return false;
         }
-        self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out);
+        if let Some(cleared) = self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out) {
+            memo::remember((&policy, &lists), &asker, &given.answer, cleared, arrived.at);
+        }
         true
+    }
+
+    /// What the cache has. Nothing, where it is to be asked for anew.
+    fn at_hand(&self, query: &Query) -> Option<Given> {
+        let (answer, age, origin) = match self.cache.get(query.key(), (self.clock)()) {
+            Found::Fresh { refresh: true, .. } | Found::Miss => return None,
+            Found::Fresh { answer, age, .. } => (answer, Age::Fresh(age), Origin::Cache),
+            Found::Stale(answer) => (answer, Age::Stale, Origin::Stale),
+        };
+        Some(Given {
+            answer,
+            age,
+            origin,
+            upstream: None,
+        })
     }
 
     /// Finds out whatever is missing, and writes the answer.
@@ -149,7 +161,10 @@ impl<L: filter::Lists> Judge<L> {
             }
         };
         let policy = self.policy.load_full();
-        let (who, name) = (self.who(&asker, &policy), arrived.query.to_question().name);
+        let (who, name) = (
+            self.who(&asker, &policy),
+            Arc::new(arrived.query.to_question().name),
+        );
         let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
@@ -281,7 +296,14 @@ impl<L: filter::Lists> Judge<L> {
     }
 
     /// Answers a query that needs nobody else.
-    fn finish(&self, arrived: &Arrived<'_>, asker: &Arc<Asker>, name: Name, plan: Plan, out: &mut Vec<u8>) {
+    fn finish(
+        &self,
+        arrived: &Arrived<'_>,
+        asker: &Arc<Asker>,
+        name: Arc<Name>,
+        plan: Plan,
+        out: &mut Vec<u8>,
+    ) {
         let (judged, origin) = match plan {
             Plan::Refuse(judged) => {
                 self.refuse(arrived, &judged, out);
@@ -294,10 +316,15 @@ impl<L: filter::Lists> Judge<L> {
             }
             Plan::Resolve { .. } => return,
         };
-        self.write_down(arrived, asker, name, (judged, origin, None), Vec::new(), out);
+        let told = Cleared {
+            name,
+            judged: Arc::new(judged),
+            addresses: Arc::default(),
+        };
+        self.write_down(arrived, asker, told, (origin, None), out);
     }
 
-    /// Judges the answer, and writes it, or a refusal.
+    /// Judges the answer, and writes it, or a refusal. What it was cleared by, where it was.
     #[expect(
         clippy::too_many_arguments,
         reason = "one step of the story, told in two places"
@@ -307,37 +334,31 @@ impl<L: filter::Lists> Judge<L> {
         arrived: &Arrived<'_>,
         asker: &Arc<Asker>,
         who: &Who<'_>,
-        name: Name,
+        name: Arc<Name>,
         (judged, is_local): (Judged, bool),
         given: &Given,
         held: Held,
         out: &mut Vec<u8>,
-    ) {
+    ) -> Option<Cleared> {
         let upstream = given.upstream.clone();
-        match self.refused(who, &name, (&judged, is_local), &held) {
-            Some(refused) => {
-                self.refuse(arrived, &refused, out);
-                self.write_down(
-                    arrived,
-                    asker,
-                    name,
-                    (refused, Origin::Refused, upstream),
-                    Vec::new(),
-                    out,
-                );
-            }
-            None => {
-                given.answer.write(arrived.query, given.age, arrived.reply, out);
-                self.write_down(
-                    arrived,
-                    asker,
-                    name,
-                    (judged, given.origin, upstream),
-                    held.addresses,
-                    out,
-                );
-            }
+        if let Some(refused) = self.refused(who, &name, (&judged, is_local), &held) {
+            self.refuse(arrived, &refused, out);
+            let told = Cleared {
+                name,
+                judged: Arc::new(refused),
+                addresses: Arc::default(),
+            };
+            self.write_down(arrived, asker, told, (Origin::Refused, upstream), out);
+            return None;
         }
+        given.answer.write(arrived.query, given.age, arrived.reply, out);
+        let cleared = Cleared {
+            name,
+            judged: Arc::new(judged),
+            addresses: held.addresses.into(),
+        };
+        self.write_down(arrived, asker, cleared.clone(), (given.origin, upstream), out);
+        Some(cleared)
     }
 
     fn refused(
@@ -359,7 +380,7 @@ impl<L: filter::Lists> Judge<L> {
         )
     }
 
-    fn news(&self, asker: &Asker, name: &Name, held: &Held, given: &Given) -> Option<News> {
+    fn news(&self, asker: &Asker, name: &Arc<Name>, held: &Held, given: &Given) -> Option<News> {
         let ttl = Duration::from_secs(given.answer.lifetime().into());
         self.names.news(asker, name, &held.addresses, ttl)
     }
@@ -389,21 +410,20 @@ impl<L: filter::Lists> Judge<L> {
         &self,
         arrived: &Arrived<'_>,
         asker: &Arc<Asker>,
-        name: Name,
-        (judged, origin, upstream): (Judged, Origin, Option<Arc<str>>),
-        addresses: Vec<IpAddr>,
+        told: Cleared,
+        (origin, upstream): (Origin, Option<Arc<str>>),
         out: &[u8],
     ) {
         self.log.write(log::Query {
             time: SystemTime::now(),
             asker: Arc::clone(asker),
-            name,
+            name: told.name,
             kind: arrived.query.kind(),
             code: out.get(3).map_or(code::SERVFAIL, |flags| u16::from(flags & 0x0f)),
-            addresses,
+            addresses: told.addresses,
             origin,
             upstream,
-            judged,
+            judged: told.judged,
             took: arrived.at.elapsed(),
             tcp: arrived.client.protocol == verdict::Protocol::TCP,
         });

@@ -15,6 +15,7 @@ pub mod listening;
 pub mod lists;
 pub mod log;
 pub mod lookup;
+pub mod memo;
 pub mod names;
 pub mod route;
 pub mod rpc;

@@ -50,19 +50,19 @@ pub struct Query {
     /// Who asked.
     pub asker: Arc<Asker>,
     /// For what.
-    pub name: Name,
+    pub name: Arc<Name>,
     /// Record type.
     pub kind: u16,
     /// Response code.
     pub code: u16,
     /// Told.
-    pub addresses: Vec<IpAddr>,
+    pub addresses: Arc<[IpAddr]>,
     /// Where the answer came from.
     pub origin: Origin,
     /// Who answered, where an upstream did.
     pub upstream: Option<Arc<str>>,
     /// Why.
-    pub judged: Judged,
+    pub judged: Arc<Judged>,
     /// From its arrival to its answer.
     pub took: Duration,
     /// It came by TCP.
@@ -192,13 +192,13 @@ mod tests {
         Query {
             time: SystemTime::UNIX_EPOCH,
             asker: Arc::default(),
-            name: name.parse().unwrap(),
+            name: Arc::new(name.parse().unwrap()),
             kind: 1,
             code: 0,
-            addresses: Vec::new(),
+            addresses: Arc::default(),
             origin: Origin::Cache,
             upstream: None,
-            judged: Judged {
+            judged: Arc::new(Judged {
                 decision: Decision {
                     verdict: Verdict::Allow,
                     why: Why::DefaultAction,
@@ -208,7 +208,7 @@ mod tests {
                 },
                 list: None,
                 by_rule: false,
-            },
+            }),
             took: Duration::ZERO,
             tcp: false,
         }

@@ -68,14 +68,14 @@ impl Names {
     }
 
     /// What is news of this answer; `ttl`: how long it holds.
-    pub fn news(&self, asker: &Asker, name: &Name, addresses: &[IpAddr], ttl: Duration) -> Option<News> {
+    pub fn news(&self, asker: &Asker, name: &Arc<Name>, addresses: &[IpAddr], ttl: Duration) -> Option<News> {
         if addresses.is_empty() {
             return None;
         }
         let hearer = self.hearer(asker);
         let holds = ttl.max(self.at_least);
         let now = self.began.elapsed();
-        let name = Arc::new(name.clone());
+        let name = Arc::clone(name);
         self.lock()
             .is_new(&hearer, &name, addresses, now, now + holds)
             .then(|| News {
@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn what_was_told_is_told_again_after_a_restart_and_is_no_news() {
         let names = Names::new(&["/usr/sbin/nscd".into()], Duration::from_secs(3600));
-        let (name, address) = ("www.test".parse().unwrap(), [IpAddr::from([198, 18, 17, 10])]);
+        let (name, address) = (
+            Arc::new("www.test".parse().unwrap()),
+            [IpAddr::from([198, 18, 17, 10])],
+        );
         for (path, for_others) in [("/usr/bin/app", false), ("/usr/sbin/nscd", true)] {
             let asker = asker(path);
             let news = names

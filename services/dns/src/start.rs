@@ -77,7 +77,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let kept_policy = policies::Kept::new(&paths.state);
     let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
     // queries wait in the sockets meanwhile
-    policies::first(grpc::channel(&paths.socket("policy")), &kept_policy, &status, &in_force).await;
+    policies::first(
+        grpc::channel(&paths.socket("policy")),
+        &kept_policy,
+        &status,
+        &in_force,
+    )
+    .await;
 
     let cache = Arc::new(Cache::new(&config.cache(), rand::random()));
     kept::load_cache(&cache, &paths.state);
@@ -230,7 +236,10 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
 }
 
 /// Proves by a query of our own that answers are being given.
-async fn feed<L: crate::filter::Lists>(judge: &Judge<L>, shutdown: &CancellationToken) {
+async fn feed<L: crate::filter::Lists + Send + Sync + 'static>(
+    judge: &Judge<L>,
+    shutdown: &CancellationToken,
+) {
     let mut watchdog = Watchdog::from_environment();
     let Some(pause) = watchdog.pause() else { return };
     while shutdown

@@ -57,7 +57,9 @@ struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if !self.answered && clock::now().saturating_sub(self.began) >= self.server.patience() {
+        // A little less than the patience after which the next one is asked: the two clocks do not start at once.
+        let patience = self.server.patience() * 3 / 4;
+        if !self.answered && clock::now().saturating_sub(self.began) >= patience {
             self.server.suspect();
         }
     }
