@@ -1,7 +1,7 @@
 //! The stream to the interceptor: it learns what a program is told before the program does, and says which server a
 //! redirected client had asked.
 //!
-//! Invariant: an answer waits for the interceptor's word at most [`PATIENCE`], and not at all while it cannot be reached:
+//! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all while it cannot be reached:
 //! connections are then decided without a name.
 
 use std::{

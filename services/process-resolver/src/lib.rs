@@ -1,6 +1,6 @@
 //! Answers which process a flow belongs to.
 //!
-//! A flow has a socket ([`diag`], [`tables`]), a socket has an inode and a cgroup ([`cgroups`]), some process holds it
+//! A flow has a socket ([`netlink::diag`], [`tables`]), a socket has an inode and a cgroup ([`cgroups`]), some process holds it
 //! ([`holders`]), and that process is read ([`details`]), named as the host names it ([`host`]) and remembered ([`known`]).
 //! [`ladder`] puts these together.
 
