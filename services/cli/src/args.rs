@@ -50,6 +50,9 @@ pub enum Command {
     Rules(RulesCommand),
     /// Say what would happen to a connection, and by which rule
     Explain(ExplainArgs),
+    /// See what the DNS server answers, and let the host use it
+    #[command(subcommand)]
+    Dns(crate::dns::DnsCommand),
     /// Show every service: version, health, problems, counters; and a pause
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.
@@ -238,7 +241,7 @@ pub struct ExplainArgs {
 }
 
 /// Who connects.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SubjectArgs {
     /// The running process with this id
     #[arg(long, value_name = "PID", conflicts_with_all = ["program", "script", "user", "unit", "cgroup", "flatpak", "snap", "container"])]

@@ -6,7 +6,7 @@ mod answer;
 mod subject;
 mod target;
 
-use std::{process::ExitCode, time::SystemTime};
+use std::{net::Ipv4Addr, path::PathBuf, process::ExitCode, time::SystemTime};
 
 use anyhow::{Context, Result};
 use proto::{
@@ -15,12 +15,12 @@ use proto::{
 };
 use tonic::transport::Channel;
 use verdict::{
-    Flow, Process,
+    Direction, Endpoint, Flow, Process, Protocol,
     policy::{CompiledPolicy, Facts},
 };
 
 use crate::{
-    args::ExplainArgs,
+    args::{ExplainArgs, SubjectArgs},
     files,
     output::print,
     paint::Paint,
@@ -50,6 +50,33 @@ pub(crate) async fn run(args: ExplainArgs, paint: Paint) -> Result<ExitCode> {
         };
     }
     print(&text)
+}
+
+/// Id of the profile that the running policy service gives to a program's processes; "" for the global defaults alone.
+pub(crate) async fn profile_of(program: PathBuf, place: &PlaceArgs) -> Result<String> {
+    let subject = SubjectArgs {
+        program: Some(program),
+        ..SubjectArgs::default()
+    };
+    let process = subject::process(&subject, place).await?;
+    // any flow: a profile depends on the program alone
+    let flow = Flow {
+        direction: Direction::Outgoing,
+        protocol: Protocol::UDP,
+        local: Endpoint::new(Ipv4Addr::LOCALHOST.into(), 0),
+        remote: Endpoint::new(Ipv4Addr::LOCALHOST.into(), 53),
+    };
+    let request = ExplainRequest {
+        process,
+        flow: Some(flow.into()),
+        domain: String::new(),
+    };
+    let mut client = PolicyClient::new(place.channel(Service::Policy));
+    let reply = place.answer(Service::Policy, client.explain(request).await)?;
+    let decision = reply
+        .decision
+        .context("the policy service answered without a decision")?;
+    Ok(decision.profile)
 }
 
 struct Question {

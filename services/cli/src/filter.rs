@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr};
 use clap::{Args, ValueEnum};
 use verdict::Protocol;
 
-use crate::event_json::EventJson;
+use crate::event_json::{EventJson, ProcessJson};
 
 /// Options that select connections.
 #[derive(Clone, Debug, Default, Args)]
@@ -53,7 +53,7 @@ pub enum VerdictArg {
 }
 
 impl VerdictArg {
-    const fn text(self) -> &'static str {
+    pub(crate) const fn text(self) -> &'static str {
         match self {
             Self::Allow => "allow",
             Self::Block => "block",
@@ -101,14 +101,19 @@ impl FilterArgs {
 }
 
 /// An option that was not given wants everything.
-fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
+pub(crate) fn any<T>(wanted: &[T], matches: impl FnMut(&T) -> bool) -> bool {
     wanted.is_empty() || wanted.iter().any(matches)
 }
 
 fn is_app(event: &EventJson, text: &str) -> bool {
-    let Some(process) = &event.process else {
-        return false;
-    };
+    event
+        .process
+        .as_ref()
+        .is_some_and(|process| is_process(process, text))
+}
+
+/// True where `text` is part of a path or name of the program or its script.
+pub(crate) fn is_process(process: &ProcessJson, text: &str) -> bool {
     let text = text.to_lowercase();
     let names = [
         &process.path,
@@ -209,7 +214,7 @@ pub struct DomainPattern {
 }
 
 impl DomainPattern {
-    fn matches(&self, domain: &str) -> bool {
+    pub(crate) fn matches(&self, domain: &str) -> bool {
         let domain = domain.to_lowercase();
         let below = || {
             domain

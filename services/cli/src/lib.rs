@@ -7,6 +7,7 @@ pub mod args;
 mod check_host;
 mod clock;
 mod connections;
+pub mod dns;
 pub mod event_json;
 mod explain;
 mod files;
@@ -84,6 +85,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules(RulesCommand::Check(args)) => rules::check(&args),
         Command::Rules(RulesCommand::Default) => rules::shipped(),
         Command::Explain(args) => explain::run(args, paint).await,
+        Command::Dns(command) => dns::run(command, paint).await,
         Command::Status(args) => status::run(args, paint).await,
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,

@@ -12,9 +12,12 @@ pub(crate) enum Service {
     Interceptor,
     ProcessResolver,
     Policy,
+    /// Not part of every installation: see [`PlaceArgs::services`].
+    Dns,
 }
 
 impl Service {
+    /// Those that a firewall cannot do without.
     pub(crate) const ALL: [Self; 3] = [Self::Interceptor, Self::ProcessResolver, Self::Policy];
 
     /// The word that its socket is called by.
@@ -23,6 +26,7 @@ impl Service {
             Self::Interceptor => "interceptor",
             Self::ProcessResolver => "process-resolver",
             Self::Policy => "policy",
+            Self::Dns => "dns",
         }
     }
 }
@@ -55,6 +59,12 @@ impl PlaceArgs {
         };
         let folder = self.runtime_dir.clone().unwrap_or_else(below_root);
         folder.join(format!("{}.sock", service.name()))
+    }
+
+    /// The services that are to run here: the DNS server only where its socket is.
+    pub(crate) fn services(&self) -> Vec<Service> {
+        let dns = self.socket(Service::Dns).exists().then_some(Service::Dns);
+        Service::ALL.into_iter().chain(dns).collect()
     }
 
     /// A channel that connects when it is used, and again after the service was away.
@@ -158,6 +168,18 @@ mod tests {
             socket(Some("/tmp/x"), Some("/tmp/y")),
             "/tmp/y/process-resolver.sock"
         );
+    }
+
+    #[test]
+    fn the_dns_server_counts_where_its_socket_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = PlaceArgs {
+            root: None,
+            runtime_dir: Some(folder.path().to_owned()),
+        };
+        assert_eq!(place.services(), Service::ALL);
+        std::fs::write(folder.path().join("dns.sock"), "").unwrap();
+        assert_eq!(place.services().last(), Some(&Service::Dns));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::Result;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
+    dns::v1::dns_client::DnsClient,
     interceptor::v1::interceptor_client::InterceptorClient,
     policy::v1::policy_client::PolicyClient,
     resolver::v1::process_resolver_client::ProcessResolverClient,
@@ -31,7 +32,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Prints the state of all services. Exit status: 0 healthy, 1 with a problem, 3 where one is down.
 pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
-    let reports = futures_util::future::join_all(Service::ALL.map(|service| ask(&args.place, service)));
+    let asked = args.place.services().into_iter();
+    let reports = futures_util::future::join_all(asked.map(|service| ask(&args.place, service)));
     let (reports, paused_until) = tokio::join!(reports, paused(&args.place));
     let worst = reports
         .iter()
@@ -98,5 +100,6 @@ async fn get_state(channel: Channel, service: Service) -> Result<Response<Servic
         Service::Interceptor => InterceptorClient::new(channel).get_state(request).await,
         Service::ProcessResolver => ProcessResolverClient::new(channel).get_state(request).await,
         Service::Policy => PolicyClient::new(channel).get_state(request).await,
+        Service::Dns => DnsClient::new(channel).get_state(request).await,
     }
 }

@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::{
     args::UpgradeCheckArgs,
     output::print,
-    place::Service,
     printable::{json_line, printable},
     status,
 };
@@ -40,7 +39,7 @@ enum State {
 }
 
 pub(crate) async fn run(args: UpgradeCheckArgs) -> Result<ExitCode> {
-    let asked = Service::ALL.map(|service| {
+    let asked = args.place.services().into_iter().map(|service| {
         let place = &args.place;
         async move {
             match status::state(place, service).await {
