@@ -282,7 +282,7 @@ fn parse(source: &Source, path: &Path, builder: &mut Builder) -> anyhow::Result<
             break;
         }
         reader.feed(piece.get(..length).unwrap_or_default(), |name, covers, says| {
-            builder.add(name, covers, says)
+            builder.add(name, covers, says);
         });
     }
     Ok(reader.finish(|name, covers, says| builder.add(name, covers, says)))

@@ -51,11 +51,11 @@ impl Problems {
     }
 
     /// Told when it begins and when it ends.
-    fn set(&self, list: &str, problem: Option<String>, status: &Status) {
+    fn set(&self, list: &str, problem: Option<&str>, status: &Status) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let others = all.keys().any(|other| other != list);
         let was = match &problem {
-            Some(text) => all.insert(list.to_owned(), text.clone()),
+            Some(text) => all.insert(list.to_owned(), (*text).to_owned()),
             None => all.remove(list),
         };
         match (&was, &problem) {
@@ -174,7 +174,7 @@ impl Downloads {
             };
             format!("list {name:?} from {url}: {error:#}; {stays}, and it is tried again")
         });
-        self.problems.set(&source.name, problem, &self.status);
+        self.problems.set(&source.name, problem.as_deref(), &self.status);
         looked
     }
 

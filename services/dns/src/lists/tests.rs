@@ -22,7 +22,7 @@ fn desk() -> Desk {
 fn has(lists: &Lists, name: &str) -> bool {
     let mut any = false;
     lists.find(&name.parse().unwrap(), &mut |_, category| {
-        any |= category == "ads"
+        any |= category == "ads";
     });
     any
 }
