@@ -204,7 +204,7 @@ fn receive(
     let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
     for (head, way) in heads.iter().zip(ways).take(count) {
         way.peer_length = head.msg_hdr.msg_namelen;
-        way.control_length = head.msg_hdr.msg_controllen as usize;
+        way.control_length = head.msg_hdr.msg_controllen;
         let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         lengths.push(if cut { 0 } else { head.msg_len as usize });
     }

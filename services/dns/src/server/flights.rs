@@ -13,7 +13,8 @@ use futures_util::{
 };
 
 type Flight<T> = Shared<BoxFuture<'static, T>>;
-type Map<T> = Mutex<HashMap<Key, (u64, WeakShared<BoxFuture<'static, T>>)>>;
+type Known<T> = HashMap<Key, (u64, WeakShared<BoxFuture<'static, T>>)>;
+type Map<T> = Mutex<Known<T>>;
 
 /// The questions under way. `T` is what those who wait get.
 #[derive(Debug)]
@@ -98,9 +99,7 @@ impl<T: Clone + Send + Sync + 'static> Drop for Landing<T> {
     }
 }
 
-fn lock<T: Clone + Send + Sync + 'static>(
-    map: &Map<T>,
-) -> MutexGuard<'_, HashMap<Key, (u64, WeakShared<BoxFuture<'static, T>>)>> {
+fn lock<T: Clone + Send + Sync + 'static>(map: &Map<T>) -> MutexGuard<'_, Known<T>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

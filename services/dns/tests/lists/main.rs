@@ -1,7 +1,6 @@
 //! Lists that are downloaded from a server on loopback, good and bad.
 #![expect(
     clippy::unwrap_used,
-    clippy::indexing_slicing,
     reason = "a test fails by panicking"
 )]
 
@@ -49,7 +48,7 @@ impl Desk {
         let status = Status::new(dns::ABOUT);
         let (config, kept) = (folder.path().to_owned(), folder.path().join("kept"));
         Self {
-            downloads: Downloads::new(&[source.clone()], config, kept, status.clone()),
+            downloads: Downloads::new(std::slice::from_ref(&source), config, kept, status.clone()),
             folder,
             status,
             source,

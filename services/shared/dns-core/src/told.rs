@@ -117,8 +117,6 @@ impl<K: Clone + Eq + Hash> Told<K> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
     use super::*;
 
     const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 17, 10));

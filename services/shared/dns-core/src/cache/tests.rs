@@ -177,7 +177,7 @@ fn names_and_zones_are_forgotten() {
     assert!(is_fresh(&cache, "notexample.org", 1));
     let mut seen = Vec::new();
     cache.visit(at(1), |entry| {
-        seen.push((entry.question.name.to_string(), entry.left))
+        seen.push((entry.question.name.to_string(), entry.left));
     });
     assert_eq!(seen, [("notexample.org".to_owned(), 99)]);
     assert_eq!(cache.clear(), 1);

@@ -140,7 +140,7 @@ fn what_is_no_query_gets_an_error_or_silence() {
     let mut two = good.clone();
     two[5] = 2;
     assert_eq!(code(&two), Some(code::FORMERR));
-    let mut pointer = good.clone();
+    let mut pointer = good;
     pointer[HEADER] = 0xc0;
     assert_eq!(code(&pointer), Some(code::FORMERR));
     let bad_cookie = opt(1232, false, 0, &[0, 10, 0, 3, 1, 2, 3]);
