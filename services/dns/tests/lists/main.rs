@@ -1,8 +1,5 @@
 //! Lists that are downloaded from a server on loopback, good and bad.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test fails by panicking"
-)]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod publisher;
 
