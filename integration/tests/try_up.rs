@@ -107,7 +107,7 @@ fn events_of_a_command_are_written_as_json_lines() {
     )
     .unwrap();
     let script =
-        "curl -4sS -m 20 http://allowed.example/; curl -4sS -m 20 http://blocked.example/ && exit 1; id -un";
+        "curl -4sS -m 20 http://allowed.example/; curl -4sS -m 20 http://203.0.113.20/ && exit 1; id -un";
     let mut command = portmaster();
     command
         .args(["try", "--name", &name, "--user", "nobody", "--config"])

@@ -92,7 +92,7 @@ fn explain_says_the_same_on_the_bus_and_over_grpc() {
             executable: "",
             uid: UNKNOWN,
             protocol: 17,
-            remote: (&[0x26, 6, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10], 53),
+            remote: (&[0x26, 6, 0, 0x17, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10], 54),
             rule: "lost#default_action",
             ..PLAIN
         },

@@ -109,10 +109,16 @@ class Count:
 
 
 def connection(address):
-    with socket.create_connection((address, ECHO), timeout=PATIENCE) as peer:
-        peer.sendall(b"17\n")
-        if peer.recv(16) != b"17\n":
-            raise OSError("closed without an answer")
+    step = "connect"
+    try:
+        with socket.create_connection((address, ECHO), timeout=PATIENCE) as peer:
+            step = f"send from {peer.getsockname()}"
+            peer.sendall(b"17\n")
+            step = f"receive at {peer.getsockname()}"
+            if peer.recv(16) != b"17\n":
+                raise OSError("closed without an answer")
+    except ConnectionResetError as error:
+        raise OSError(f"{step}: {error}") from error
 
 
 def datagram(address):

@@ -1,4 +1,4 @@
-//! The stream to the interceptor: it learns what a program is told before the program does, and says which server a
+//! The stream that the interceptor opens: it learns what a program is told before the program does, and says which server a
 //! redirected client had asked.
 //!
 //! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all while it cannot be reached:
@@ -7,18 +7,18 @@
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use daemon::{grpc, status::Status};
+use daemon::status::Status;
 use proto::interceptor::v1::{
-    FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_client::NamesClient, to_dns,
+    FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server, to_dns,
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::wrappers::UnboundedReceiverStream;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Channel;
+use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
+use tonic::{Request, Response, Status as Refusal, Streaming};
 use verdict::Protocol;
 
 const PROBLEM: &str = "interceptor-unreachable";
@@ -35,6 +35,8 @@ pub struct Link {
 
 #[derive(Debug, Default)]
 struct State {
+    /// How many there were.
+    streams: u64,
     /// Of the present stream.
     stream: Option<mpsc::UnboundedSender<FromDns>>,
     /// Of the last message; grows over all streams.
@@ -91,40 +93,6 @@ impl Link {
         answer.ok()?.ok()?
     }
 
-    /// Keeps the stream open until `shutdown`. `known`: all that holds still, told to each new stream.
-    pub async fn run(
-        self,
-        channel: Channel,
-        status: Status,
-        known: impl Fn() -> Vec<ToldName>,
-        shutdown: CancellationToken,
-    ) {
-        let known = &known;
-        let connect = || {
-            let (channel, this, status) = (channel.clone(), self.clone(), status.clone());
-            async move {
-                this.lock().lost();
-                let (sender, receiver) = mpsc::unbounded_channel();
-                let opened = NamesClient::new(channel)
-                    .exchange(UnboundedReceiverStream::new(receiver))
-                    .await;
-                match opened {
-                    Ok(replies) => {
-                        status.clear(PROBLEM);
-                        this.lock().begin(sender, known());
-                        Ok(replies.into_inner())
-                    }
-                    Err(refused) => {
-                        let text = "interceptor cannot be reached: connections are decided without the names of this service";
-                        status.raise(PROBLEM, text);
-                        Err(refused)
-                    }
-                }
-            }
-        };
-        grpc::follow("interceptor", shutdown, connect, |reply: ToDns| self.heard(reply)).await;
-    }
-
     fn heard(&self, reply: ToDns) {
         let mut state = self.lock();
         match reply.said {
@@ -171,12 +139,15 @@ impl State {
 
     /// Whoever waits for the old stream waits no longer.
     fn lost(&mut self) {
+        self.streams += 1;
         self.stream = None;
         self.unacknowledged.clear();
         self.asked.clear();
     }
 
-    fn begin(&mut self, stream: mpsc::UnboundedSender<FromDns>, known: Vec<ToldName>) {
+    /// The number of the stream.
+    fn begin(&mut self, stream: mpsc::UnboundedSender<FromDns>, known: Vec<ToldName>) -> u64 {
+        self.lost();
         self.stream = Some(stream);
         let mut known = known.into_iter().peekable();
         while known.peek().is_some() {
@@ -184,6 +155,67 @@ impl State {
             let sequence = self.next();
             self.send(Said::Told(Told { sequence, names }));
         }
+        self.streams
+    }
+}
+
+/// What the interceptor calls.
+pub struct Service<K> {
+    /// Its other end.
+    pub link: Link,
+    /// All that holds still, told to each new stream.
+    pub known: K,
+    /// Of the whole service.
+    pub status: Status,
+}
+
+impl<K> std::fmt::Debug for Service<K> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").finish_non_exhaustive()
+    }
+}
+
+impl<K> Service<K> {
+    /// Nobody has called yet.
+    pub fn new(link: Link, known: K, status: Status) -> Self {
+        alone(&status);
+        Self { link, known, status }
+    }
+}
+
+fn alone(status: &Status) {
+    let text = "the interceptor does not listen: connections are decided without the names of this service";
+    status.raise(PROBLEM, text);
+}
+
+#[tonic::async_trait]
+impl<K: Fn() -> Vec<ToldName> + Send + Sync + 'static> names_server::Names for Service<K> {
+    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<FromDns, Refusal>> + Send>>;
+
+    async fn exchange(
+        &self,
+        request: Request<Streaming<ToDns>>,
+    ) -> Result<Response<Self::ExchangeStream>, Refusal> {
+        let mut replies = request.into_inner();
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let number = self.link.lock().begin(sender, (self.known)());
+        self.status.clear(PROBLEM);
+        let (link, status) = (self.link.clone(), self.status.clone());
+        tokio::spawn(async move {
+            while let Ok(Some(reply)) = replies.message().await {
+                link.heard(reply);
+            }
+            let mut state = link.lock();
+            // a newer stream may have begun meanwhile
+            if state.streams == number {
+                state.lost();
+                drop(state);
+                alone(&status);
+            }
+        });
+        Ok(Response::new(Box::pin(
+            UnboundedReceiverStream::new(receiver).map(Ok),
+        )))
     }
 }
 

@@ -13,7 +13,7 @@ use daemon::{
     status::Status,
 };
 use dns_core::{Name, cache::Cache};
-use proto::dns::v1::dns_server::DnsServer;
+use proto::{dns::v1::dns_server::DnsServer, interceptor::v1::names_server::NamesServer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use verdict::policy::CompiledPolicy;
@@ -26,7 +26,7 @@ use crate::{
     front::Front,
     judge::Judge,
     kept,
-    link::Link,
+    link::{self, Link},
     listening,
     lists::Keeper,
     log::Log,
@@ -115,7 +115,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
-    let routes = tonic::service::Routes::new(DnsServer::new(service));
+    let told = link::Service::new(link.clone(), move || names.known(), status.clone());
+    let routes = tonic::service::Routes::new(DnsServer::new(service)).add_service(NamesServer::new(told));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     let publisher = Publisher::counting(status.counter("bus_events_dropped"));
     status.ready();
@@ -134,12 +135,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             attribution.run(
                 grpc::channel(&paths.socket("process-resolver")),
                 status.clone(),
-                shutdown.clone()
-            ),
-            link.run(
-                grpc::channel(&paths.socket("interceptor")),
-                status.clone(),
-                || names.known(),
                 shutdown.clone()
             ),
             follow_system(&router, &shutdown),

@@ -1,23 +1,24 @@
-//! The stream of the DNS service: what it told to whom comes in before its answer goes out, and it asks which server a
+//! The stream from the DNS service: what it told to whom comes in before its answer goes out, and it asks which server a
 //! redirected client had meant.
+//!
+//! The interceptor calls, and is not called: a socket of its own that others knock at would start it again when its owner
+//! has stopped it.
 
 use std::{
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
-    pin::Pin,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use daemon::status::Status as ServiceStatus;
+use daemon::{grpc, status::Status};
 use proto::interceptor::v1::{
-    FromDns, OriginAnswer, OriginQuestion, ToDns, ToldName, from_dns, names_server, to_dns::Said,
+    FromDns, OriginAnswer, OriginQuestion, ToDns, ToldName, from_dns, names_client::NamesClient, to_dns::Said,
 };
 use tokio::sync::mpsc;
-use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status, Streaming};
 use verdict::{Endpoint, Protocol};
 
 use crate::{
@@ -25,80 +26,95 @@ use crate::{
     told::{App, Hearer, Names},
 };
 
-/// Answers on their way to the DNS service.
-const ANSWERS: usize = 256;
 /// Names that are over are forgotten so often.
 const TIDY: Duration = Duration::from_secs(60);
+/// Between two looks whether there is a DNS service on this host.
+const LOOK: Duration = Duration::from_secs(1);
 /// No answer of a DNS server holds longer (RFC 8767 §4 advises a week).
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
-/// Serves [`Names`].
+/// Follows the DNS service.
 #[derive(Debug)]
-pub struct Service {
+pub struct Follower {
     names: Names,
-    conntrack: Arc<Mutex<Conntrack>>,
+    conntrack: Conntrack,
     mark: ServedMark,
-    status: ServiceStatus,
 }
 
-impl Service {
+impl Follower {
     /// `state`: the service's folder. Where a DNS server was there since this host was started, it is there still.
-    pub fn new(names: Names, conntrack: Conntrack, state: &Path, status: ServiceStatus) -> Self {
+    pub fn new(names: Names, conntrack: Conntrack, state: &Path) -> Self {
         let mark = ServedMark::new(state);
         if mark.is_of_this_boot() {
             names.serve();
         }
         Self {
             names,
-            conntrack: Arc::new(Mutex::new(conntrack)),
+            conntrack,
             mark,
-            status,
         }
+    }
+
+    /// Listens at `socket` until `shutdown`; as long as there is none, this host has no DNS service of ours.
+    pub async fn run(mut self, socket: &Path, status: Status, shutdown: CancellationToken) {
+        while !socket.exists() {
+            if shutdown
+                .run_until_cancelled(tokio::time::sleep(LOOK))
+                .await
+                .is_none()
+            {
+                return;
+            }
+        }
+        let channel = grpc::channel(socket);
+        let answers: Arc<Mutex<Option<mpsc::UnboundedSender<ToDns>>>> = Arc::default();
+        let (names, mark) = (&self.names, &self.mark);
+        let connect = || {
+            let (channel, answers) = (channel.clone(), Arc::clone(&answers));
+            async move {
+                let (sender, receiver) = mpsc::unbounded_channel();
+                let opened = NamesClient::new(channel)
+                    .exchange(UnboundedReceiverStream::new(receiver))
+                    .await?;
+                *answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
+                served(names, mark);
+                Ok(opened.into_inner())
+            }
+        };
+        let counter = status.counter("names_told");
+        let conntrack = &mut self.conntrack;
+        grpc::follow("dns", shutdown, connect, |message: FromDns| {
+            let answer = match message.said {
+                Some(from_dns::Said::Told(told)) => {
+                    counter.add(told.names.len().try_into().unwrap_or(u64::MAX));
+                    told.names.into_iter().for_each(|name| hear(names, name));
+                    Said::Acknowledged(told.sequence)
+                }
+                Some(from_dns::Said::Origin(question)) => Said::Origin(origin(conntrack, &question)),
+                // a newer DNS service says more
+                None => return,
+            };
+            if let Some(answers) = &*answers.lock().unwrap_or_else(PoisonError::into_inner) {
+                // whoever asked may be gone
+                let _ = answers.send(ToDns { said: Some(answer) });
+            }
+        })
+        .await;
     }
 }
 
-#[tonic::async_trait]
-impl names_server::Names for Service {
-    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<ToDns, Status>> + Send>>;
-
-    async fn exchange(
-        &self,
-        request: Request<Streaming<FromDns>>,
-    ) -> Result<Response<Self::ExchangeStream>, Status> {
-        let mut stream = request.into_inner();
-        if !self.names.is_served() {
-            tracing::info!("a local DNS server is there: queries to other servers are sent to it");
-            self.names.serve();
-        }
-        if let Err(error) = self.mark.set() {
-            tracing::warn!(%error, "after a restart, queries go to other servers until the DNS service calls again");
-        }
-        let (answers, replies) = mpsc::channel(ANSWERS);
-        let (names, conntrack) = (self.names.clone(), Arc::clone(&self.conntrack));
-        let counter = self.status.counter("names_told");
-        tokio::spawn(async move {
-            while let Ok(Some(message)) = stream.message().await {
-                let answer = match message.said {
-                    Some(from_dns::Said::Told(told)) => {
-                        counter.add(told.names.len().try_into().unwrap_or(u64::MAX));
-                        told.names.into_iter().for_each(|name| hear(&names, name));
-                        Said::Acknowledged(told.sequence)
-                    }
-                    Some(from_dns::Said::Origin(question)) => Said::Origin(origin(&conntrack, &question)),
-                    // a newer DNS service says more
-                    None => continue,
-                };
-                if answers.send(Ok(ToDns { said: Some(answer) })).await.is_err() {
-                    break;
-                }
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(replies))))
+fn served(names: &Names, mark: &ServedMark) {
+    if !names.is_served() {
+        tracing::info!("a local DNS server is there: queries to other servers are sent to it");
+        names.serve();
+    }
+    if let Err(error) = mark.set() {
+        tracing::warn!(%error, "after a restart, queries go to other servers until the DNS service is heard again");
     }
 }
 
 /// Forgets names that are over, until `shutdown`.
-pub async fn tidy(names: Names, status: ServiceStatus, shutdown: CancellationToken) {
+pub async fn tidy(names: Names, status: Status, shutdown: CancellationToken) {
     let now = status.counter("names_now");
     loop {
         tokio::select! {
@@ -128,11 +144,8 @@ fn hear(names: &Names, told: ToldName) {
     names.tell(&hearer, &addresses, &told.name, holds);
 }
 
-fn origin(conntrack: &Mutex<Conntrack>, question: &OriginQuestion) -> OriginAnswer {
-    let asked = tuple_of_reply(question).and_then(|reply| {
-        let mut conntrack = conntrack.lock().unwrap_or_else(PoisonError::into_inner);
-        conntrack.original(&reply)
-    });
+fn origin(conntrack: &mut Conntrack, question: &OriginQuestion) -> OriginAnswer {
+    let asked = tuple_of_reply(question).and_then(|reply| conntrack.original(&reply));
     let asked = asked.map(|original| original.destination);
     OriginAnswer {
         request_id: question.request_id,

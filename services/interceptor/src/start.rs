@@ -10,7 +10,7 @@ use daemon::{
     grpc, policies,
     status::Status,
 };
-use proto::interceptor::v1::{interceptor_server::InterceptorServer, names_server::NamesServer};
+use proto::interceptor::v1::interceptor_server::InterceptorServer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, policy::CompiledPolicy};
@@ -150,10 +150,9 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         hub: hub.clone(),
         status: status.clone(),
     };
-    let names = names::Service::new(told.clone(), Conntrack::open()?, &paths.state, status.clone());
-    let routes =
-        tonic::service::Routes::new(InterceptorServer::new(service)).add_service(NamesServer::new(names));
-    let policy = grpc::channel(&paths.socket("policy"));
+    let names = names::Follower::new(told.clone(), Conntrack::open()?, &paths.state);
+    let routes = tonic::service::Routes::new(InterceptorServer::new(service));
+    let (policy, dns) = (grpc::channel(&paths.socket("policy")), paths.socket("dns"));
     status.ready();
 
     let reports = status.clone();
@@ -170,6 +169,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
             policies::follow(policy, kept, status.clone(), policies, shutdown.clone()),
             kernel::watch_queues(status.clone(), shutdown.clone()),
             names::tidy(told, status.clone(), shutdown.clone()),
+            names.run(&dns, status.clone(), shutdown.clone()),
             firewall.watch(shutdown.clone(), move |report| tell(&reports, &report)),
         );
         // all of them end when the service does

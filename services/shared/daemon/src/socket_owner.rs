@@ -6,7 +6,12 @@
 
 use std::io;
 
-use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+use rustix::{
+    process::{
+        DumpableBehavior, parent_process_death_signal, set_dumpable_behavior, set_parent_process_death_signal,
+    },
+    thread::{CapabilitySet, capabilities, set_capabilities},
+};
 
 /// From now on, sockets that this thread and those that it starts make belong to `uid`; files as well. All else stays as it
 /// is. Call before any other thread is started.
@@ -15,7 +20,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 /// Where this process is not root.
 #[expect(unsafe_code, reason = "no safe wrapper of setfsuid(2) is to be had")]
 pub fn lend_sockets_to(uid: u32) -> io::Result<()> {
-    let before = capabilities(None)?;
+    let (before, ends_with) = (capabilities(None)?, parent_process_death_signal()?);
     // SAFETY: setfsuid changes a number of the calling thread in the kernel, and touches no memory.
     let now = unsafe {
         libc::setfsuid(uid);
@@ -32,5 +37,8 @@ pub fn lend_sockets_to(uid: u32) -> io::Result<()> {
         | CapabilitySet::FSETID;
     let mut sets = capabilities(None)?;
     sets.effective = before.effective | (files & before.permitted);
-    Ok(set_capabilities(None, sets)?)
+    set_capabilities(None, sets)?;
+    // with other credentials the kernel forgets by which signal this process ends with its parent, and hides it from others
+    set_parent_process_death_signal(ends_with)?;
+    Ok(set_dumpable_behavior(DumpableBehavior::Dumpable)?)
 }
