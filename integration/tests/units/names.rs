@@ -80,10 +80,13 @@ fn queries_wait_while_the_service_restarts_and_what_it_knew_is_known_still() {
 #[test]
 fn where_another_server_has_the_port_the_own_address_serves() {
     let (host, _server, _folder) = host("names-taken");
+    // somebody else is first
+    host.systemctl("mask --runtime portmaster-dns-v4.socket");
     host.systemctl("stop portmaster-dns-v4.socket portmaster-dns.service");
     let taken = "import socket, time\ns = [socket.socket(socket.AF_INET, k) for k in (socket.SOCK_DGRAM, socket.SOCK_STREAM)]\nfor x in s: x.bind(('127.0.0.1', 53))\ns[1].listen()\ntime.sleep(60)\n";
     host.file("/run/taken.py", taken);
     host.run("systemd-run --unit=taken python3 /run/taken.py; sleep 1; ss -Hlun | grep -q 127.0.0.1:53");
+    host.systemctl("unmask --runtime portmaster-dns-v4.socket");
     assert!(
         !host
             .attempt("systemctl start portmaster-dns-v4.socket")

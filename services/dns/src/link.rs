@@ -24,6 +24,9 @@ use verdict::Protocol;
 const PROBLEM: &str = "interceptor-unreachable";
 /// Longer, and the program had better get its answer.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// At the start, for the interceptor to call.
+const FIRST: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(10);
 /// Names in one message.
 const BATCH: usize = 512;
 
@@ -59,6 +62,17 @@ impl Link {
             sent
         };
         sent && matches!(tokio::time::timeout(PATIENCE, known).await, Ok(Ok(())))
+    }
+
+    /// Waits until the interceptor listens, but not for ever.
+    pub async fn listens(&self) {
+        let listens = async {
+            while self.lock().stream.is_none() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        // without it connections are decided without names, and names are answered all the same
+        let _late = tokio::time::timeout(FIRST, listens).await;
     }
 
     /// The server that `client` had asked when its query came in at `server`, where it was redirected.

@@ -105,11 +105,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         own: OwnAddresses::new(),
         clock: server::now,
     });
-    let secret = kept::secret(&paths.state);
-    let front = Front::new(Arc::clone(&judge));
-    let server = Server::start(sockets, front, Limits::default(), secret, shutdown.clone())
-        .context("serve queries")?;
-
     let service = rpc::Service {
         judge: Arc::clone(&judge),
         status: status.clone(),
@@ -119,6 +114,22 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let routes = tonic::service::Routes::new(DnsServer::new(service)).add_service(NamesServer::new(told));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     let publisher = Publisher::counting(status.counter("bus_events_dropped"));
+    let mut serving = tokio::spawn(grpc::serve(
+        listener,
+        routes,
+        Callers::default(),
+        status.clone(),
+        shutdown.clone(),
+    ));
+    if paths.socket("interceptor").exists() {
+        // queries wait in the sockets meanwhile: the first of them are to be known as well
+        link.listens().await;
+    }
+    let secret = kept::secret(&paths.state);
+    let front = Front::new(Arc::clone(&judge));
+    let server = Server::start(sockets, front, Limits::default(), secret, shutdown.clone())
+        .context("serve queries")?;
+
     status.ready();
 
     let beside = async {
@@ -144,15 +155,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         );
         std::future::pending().await
     };
-    let serving = grpc::serve(
-        listener,
-        routes,
-        Callers::default(),
-        status.clone(),
-        shutdown.clone(),
-    );
     let ended = tokio::select! {
-        served = serving => served,
+        served = &mut serving => served?,
         ended = beside => ended,
         () = bus::serve(&desktop, &judge.log, &cache, &publisher) => Ok(()),
     };

@@ -29,7 +29,7 @@ use crate::{
 /// Names that are over are forgotten so often.
 const TIDY: Duration = Duration::from_secs(60);
 /// Between two looks whether there is a DNS service on this host.
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(100);
 /// No answer of a DNS server holds longer (RFC 8767 §4 advises a week).
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
