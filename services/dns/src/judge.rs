@@ -87,14 +87,6 @@ enum Plan {
     Resolve { judged: Judged, is_local: bool },
 }
 
-/// An answer, and where it came from.
-struct Given {
-    answer: Arc<Answer>,
-    age: Age,
-    origin: Origin,
-    upstream: Option<Arc<str>>,
-}
-
 impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
     /// Writes the answer, where nothing has to be waited for. False: [`Self::slow`] has to.
     pub fn quick(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
@@ -127,20 +119,21 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         if self.news(&asker, &name, &held, &given).is_some() {
             return false;
         }
-        if let Some(cleared) = self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out) {
+        let refused = self.refused(&who, &name, (&judged, is_local), &held);
+        if let Some(cleared) = self.give(arrived, &asker, name, (judged, refused), &given, held, out) {
             memo::remember((&policy, &lists), &asker, &given.answer, cleared, arrived.at);
         }
         true
     }
 
     /// What the cache has. Nothing, where it is to be asked for anew.
-    fn at_hand(&self, query: &Query) -> Option<Given> {
+    fn at_hand(&self, query: &Query) -> Option<Looked> {
         let (answer, age, origin) = match self.cache.get(query.key(), (self.clock)()) {
             Found::Fresh { refresh: true, .. } | Found::Miss => return None,
             Found::Fresh { answer, age, .. } => (answer, Age::Fresh(age), Origin::Cache),
             Found::Stale(answer) => (answer, Age::Stale, Origin::Stale),
         };
-        Some(Given {
+        Some(Looked {
             answer,
             age,
             origin,
@@ -169,18 +162,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
         };
-        let Looked {
-            answer,
-            age,
-            origin,
-            upstream,
-        } = self.lookup.answer(arrived.query).await;
-        let given = Given {
-            answer,
-            age,
-            origin,
-            upstream,
-        };
+        let given = self.lookup.answer(arrived.query).await;
         let held = held(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
         // who is told nothing needs nothing to be known
@@ -190,7 +172,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         {
             self.names.told(news);
         }
-        self.give(arrived, &asker, &who, name, (judged, is_local), &given, held, out);
+        self.give(arrived, &asker, name, (judged, refused), &given, held, out);
     }
 
     /// What would become of a name, asked by nobody in particular; and how that comes about, line by line.
@@ -226,29 +208,17 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         (judged, steps)
     }
 
-    /// A query of our own is answered, as others are.
-    pub async fn is_well(&self) -> bool {
+    /// A query of our own is read, planned under the policy in force, and answered.
+    pub fn is_well(&self) -> bool {
         let Ok(query) = Query::parse(PROBE) else {
             return false;
         };
-        let nobody = Client {
-            protocol: verdict::Protocol::UDP,
-            address: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
-            server: (std::net::Ipv4Addr::LOCALHOST, 0).into(),
-        };
-        let mut out = Vec::new();
-        let arrived = Arrived {
-            query: &query,
-            client: &nobody,
-            reply: &Reply::datagram(&query, dns_core::wire::UDP_SIZE),
-            at: Instant::now(),
-        };
-        let asker = Arc::default();
-        let policy = self.policy.load();
+        let (asker, policy) = (Asker::default(), self.policy.load());
         let name = query.to_question().name;
-        let plan = self.plan(&self.who(&asker, &policy), &name, &query);
-        if let Plan::Special(answered) = plan {
-            answered.write(arrived.query, arrived.reply, &mut out);
+        let mut out = Vec::new();
+        if let Plan::Special(answered) = self.plan(&self.who(&asker, &policy), &name, &query) {
+            let reply = Reply::datagram(&query, dns_core::wire::UDP_SIZE);
+            answered.write(&query, &reply, &mut out);
         }
         out.get(3).is_some_and(|flags| flags & 0x0f == 0)
     }
@@ -324,7 +294,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         self.write_down(arrived, asker, told, (origin, None), out);
     }
 
-    /// Judges the answer, and writes it, or a refusal. What it was cleared by, where it was.
+    /// Writes the answer, or the refusal that it was judged to get. What it was cleared by, where it was.
     #[expect(
         clippy::too_many_arguments,
         reason = "one step of the story, told in two places"
@@ -333,15 +303,14 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         &self,
         arrived: &Arrived<'_>,
         asker: &Arc<Asker>,
-        who: &Who<'_>,
         name: Arc<Name>,
-        (judged, is_local): (Judged, bool),
-        given: &Given,
+        (judged, refused): (Judged, Option<Judged>),
+        given: &Looked,
         held: Held,
         out: &mut Vec<u8>,
     ) -> Option<Cleared> {
         let upstream = given.upstream.clone();
-        if let Some(refused) = self.refused(who, &name, (&judged, is_local), &held) {
+        if let Some(refused) = refused {
             self.refuse(arrived, &refused, out);
             let told = Cleared {
                 name,
@@ -380,7 +349,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         )
     }
 
-    fn news(&self, asker: &Asker, name: &Arc<Name>, held: &Held, given: &Given) -> Option<News> {
+    fn news(&self, asker: &Asker, name: &Arc<Name>, held: &Held, given: &Looked) -> Option<News> {
         let ttl = Duration::from_secs(given.answer.lifetime().into());
         self.names.news(asker, name, &held.addresses, ttl)
     }

@@ -246,7 +246,7 @@ async fn feed<L: crate::filter::Lists + Send + Sync + 'static>(
         .await
         .is_some()
     {
-        if judge.is_well().await {
+        if judge.is_well() {
             watchdog.feed();
         }
     }
