@@ -13,8 +13,9 @@ use std::{
 };
 
 use daemon::status::Status;
-use proto::interceptor::v1::{
-    FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server, to_dns,
+use proto::{
+    convert::octets,
+    interceptor::v1::{FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server, to_dns},
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
@@ -234,14 +235,6 @@ impl<K: Fn() -> Vec<ToldName> + Send + Sync + 'static> names_server::Names for S
 }
 
 /// 4 or 16 bytes in network order.
-pub fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
-}
-
-/// What [`octets`] gives.
 pub fn address(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(octets) {
         return Some(Ipv4Addr::from(v4).into());

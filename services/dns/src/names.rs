@@ -8,10 +8,13 @@ use std::{
 };
 
 use dns_core::{Name, told::Told};
-use proto::interceptor::v1::{App, ToldName};
+use proto::{
+    convert::octets,
+    interceptor::v1::{App, ToldName},
+};
 use verdict::Process;
 
-use crate::{clients::Asker, link::octets};
+use crate::clients::Asker;
 
 /// Pairs of hearers and names.
 const MOST: usize = 65_536;

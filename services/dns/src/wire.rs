@@ -2,12 +2,9 @@
 
 use std::time::SystemTime;
 
-use proto::{dns::v1 as wire, flow::v1 as flow};
+use proto::{convert::octets, dns::v1 as wire, flow::v1 as flow};
 
-use crate::{
-    link::octets,
-    log::{Origin, Query},
-};
+use crate::log::{Origin, Query};
 
 /// Addresses in one message.
 const MOST_ADDRESSES: usize = 16;

@@ -13,6 +13,7 @@ use std::{
 };
 
 use daemon::{grpc, status::Status};
+use proto::convert::octets;
 use proto::interceptor::v1::{
     FromDns, OriginAnswer, OriginQuestion, ToDns, ToldName, from_dns, names_client::NamesClient, to_dns::Said,
 };
@@ -180,13 +181,6 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     <[u8; 16]>::try_from(octets)
         .ok()
         .map(|v6| Ipv6Addr::from(v6).into())
-}
-
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(address) => address.octets().to_vec(),
-        IpAddr::V6(address) => address.octets().to_vec(),
-    }
 }
 
 /// Says that a DNS server was there since this host was started: a file with the boot's id.
