@@ -51,3 +51,7 @@ part!(
     /// Who asked for which name, and what became of it.
     dns, "portmaster.dns.v1"
 );
+part!(
+    /// What is carried through Gate17, and by which nodes.
+    gate17, "portmaster.gate17.v1"
+);

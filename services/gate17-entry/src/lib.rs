@@ -1,0 +1,1 @@
+//! Where tunnelled connections enter.

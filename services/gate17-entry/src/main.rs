@@ -1,0 +1,3 @@
+//! The binary of gate17-entry.
+
+fn main() {}
