@@ -4,7 +4,15 @@ use std::{env, fs, path::PathBuf};
 use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let parts = ["common", "flow", "resolver", "policy", "interceptor", "dns", "gate17"];
+    let parts = [
+        "common",
+        "flow",
+        "resolver",
+        "policy",
+        "interceptor",
+        "dns",
+        "gate17",
+    ];
     let files: Vec<String> = parts
         .iter()
         .map(|part| format!("portmaster/{part}/v1/{part}.proto"))

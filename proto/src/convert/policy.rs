@@ -1,8 +1,12 @@
 //! Profiles, rules, snapshots.
 
 mod rule;
+mod tunnel;
 
-use verdict::policy::model::{Action, Global, Matcher, Pause, Profile, Settings, Snapshot};
+use verdict::policy::{
+    model::{Action, Global, Matcher, Pause, Profile, Settings, Snapshot},
+    tunnel::Tunnel,
+};
 
 use super::{
     Error, each, optional_word,
@@ -136,6 +140,7 @@ impl From<&Settings> for v1::Settings {
                 .block_lists
                 .clone()
                 .map(|categories| v1::Categories { categories }),
+            tunnel: (settings.tunnel != Tunnel::default()).then(|| (&settings.tunnel).into()),
         }
     }
 }
@@ -161,6 +166,7 @@ impl TryFrom<v1::Settings> for Settings {
             block_internet: wire.block_internet,
             block_direct: wire.block_direct,
             block_lists: wire.block_lists.map(|lists| lists.categories),
+            tunnel: required("tunnel", Some(wire.tunnel.unwrap_or_default()))?,
         })
     }
 }

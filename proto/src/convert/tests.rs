@@ -11,7 +11,10 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use prost::Message;
 use verdict::{
     Cgroup, Decision, Direction, Endpoint, Executable, Flow, Parent, Process, Protocol, Scope, Verdict, Why,
-    policy::model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, Snapshot},
+    policy::{
+        model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, Snapshot},
+        tunnel::{ExitChoice, Hops, Isolation, Tunnel},
+    },
 };
 
 use super::*;
@@ -203,6 +206,19 @@ fn rule() -> impl Strategy<Value = Rule> {
         )
 }
 
+fn tunnel() -> impl Strategy<Value = Tunnel> {
+    let among = (vec("[a-z]{2}", 1..3), vec("[a-z0-9-]{1,32}", 0..3))
+        .prop_map(|(regions, nodes)| ExitChoice::Among { regions, nodes });
+    let exit = prop_oneof![Just(ExitChoice::Any), Just(ExitChoice::Near), among];
+    let hops = (1..=5_u32).prop_map(|hops| Hops::new(hops).unwrap());
+    (
+        option::of(hops),
+        option::of(exit),
+        option::of(select(Isolation::ALL.to_vec())),
+    )
+        .prop_map(|(hops, exit, isolate)| Tunnel { hops, exit, isolate })
+}
+
 fn settings() -> impl Strategy<Value = Settings> {
     let answer = action().prop_filter("an answer", |action| *action != Action::Ask);
     (
@@ -210,9 +226,10 @@ fn settings() -> impl Strategy<Value = Settings> {
         option::of(answer),
         any::<[Option<bool>; 4]>(),
         option::of(vec("[a-z]{1,5}", 0..3)),
+        tunnel(),
     )
         .prop_map(
-            |(default_action, ask_timeout_action, switches, block_lists)| Settings {
+            |(default_action, ask_timeout_action, switches, block_lists, tunnel)| Settings {
                 default_action,
                 ask_timeout_action,
                 block_incoming: switches[0],
@@ -220,6 +237,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 block_internet: switches[2],
                 block_direct: switches[3],
                 block_lists,
+                tunnel,
             },
         )
 }

@@ -40,8 +40,10 @@
 mod compiled;
 pub mod file;
 pub mod model;
+pub mod tunnel;
 
 pub use compiled::{CompileError, CompiledPolicy, Explanation, Facts, NameDecision, NameFacts, ProfileRef};
+pub use tunnel::TunnelOptions;
 
 /// The shipped defaults as text: what holds where there is no `global.toml`, with a comment for every rule.
 pub const SHIPPED_GLOBAL: &str = include_str!("policy/defaults/global.toml");

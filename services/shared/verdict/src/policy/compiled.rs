@@ -14,7 +14,10 @@ use std::time::SystemTime;
 
 pub use self::names::{NameDecision, NameFacts};
 use self::{index::Index, settings::Effective};
-use super::model::{Global, Pause, Profile, Rule, Snapshot};
+use super::{
+    model::{Global, Pause, Profile, Rule, Snapshot},
+    tunnel::TunnelOptions,
+};
 use crate::{Decision, Flow, Process, Scope, Source};
 
 /// A snapshot that contradicts itself.
@@ -184,6 +187,13 @@ impl CompiledPolicy {
     /// Its id; empty for the global defaults.
     pub fn profile_id(&self, profile: ProfileRef) -> Source {
         self.compiled(profile).id.clone()
+    }
+
+    /// How connections of this profile travel through Gate17. An id that is no profile's has the global settings: a profile
+    /// may be gone by the time that its connection is carried.
+    pub fn tunnel_options(&self, profile: &str) -> &TunnelOptions {
+        let profile = self.profile_named(profile).unwrap_or(ProfileRef::GLOBAL);
+        &self.compiled(profile).settings.tunnel
     }
 
     /// The pause that holds at this time.

@@ -18,6 +18,11 @@
 //! ask_timeout_action = "block"
 //! block_lan = true                 # block_incoming, block_internet, block_direct
 //!
+//! [tunnel]                         # how connections travel that are decided `tunnel`; inherited as [settings] is
+//! hops = 3                         # 1 to 5
+//! exit = ["de", "node:alpha"]      # regions and nodes; or "any", or "near"
+//! isolate = "app"                  # or "site", "none": what never shares a circuit
+//!
 //! [[rule]]                         # curl#1; the first that matches decides
 //! action = "allow"
 //! direction = "out"                # or "in"; left out: both
@@ -29,7 +34,7 @@
 //! note = "why"
 //! ```
 //!
-//! `global.toml` has the same `[settings]` and `[[rule]]`, and `redirect_dns`, `incoming_refusal`, `ask_timeout_seconds` and
+//! `global.toml` has the same `[settings]`, `[tunnel]` and `[[rule]]`, and `redirect_dns`, `incoming_refusal`, `ask_timeout_seconds` and
 //! `shipped_rules`: see [`SHIPPED_GLOBAL`](super::SHIPPED_GLOBAL).
 
 mod icmp;
@@ -38,11 +43,15 @@ mod reader;
 mod remote;
 mod rule;
 mod settings;
+mod tunnel;
 
 #[cfg(test)]
 mod tests;
 
-use super::model::{Action, Global, Profile, Settings};
+use super::{
+    model::{Action, Global, Profile, Settings},
+    tunnel::Tunnel,
+};
 use reader::{Reader, unknown_key};
 
 /// The id of the file that holds the global settings and rules; no profile can be called so.
@@ -104,8 +113,9 @@ pub fn shipped_global() -> Result<Global, FileError> {
     global(SHIPPED, &reader).map(|(global, _)| global)
 }
 
-const GLOBAL_KEYS: [&str; 6] = [
+const GLOBAL_KEYS: [&str; 7] = [
     "settings",
+    "tunnel",
     "rule",
     "redirect_dns",
     "incoming_refusal",
@@ -126,10 +136,12 @@ fn global(id: &str, reader: &Reader<'_>) -> Result<(Global, bool), FileError> {
         ask_timeout_seconds: 60,
     };
     let mut add_shipped = true;
+    let mut tunnel = Tunnel::default();
     let document = reader.document()?;
     for (key, value) in document.get_ref() {
         match key.get_ref().as_ref() {
             "settings" => global.settings = settings::parse(value, reader)?,
+            "tunnel" => tunnel = tunnel::parse(value, reader)?,
             "rule" => global.rules = rule::parse_all(id, value, reader)?,
             "redirect_dns" => global.redirect_dns = reader.boolean(key, value)?,
             "shipped_rules" => add_shipped = reader.boolean(key, value)?,
@@ -151,6 +163,7 @@ fn global(id: &str, reader: &Reader<'_>) -> Result<(Global, bool), FileError> {
             _ => return Err(unknown_key(reader, key, "global.toml", &GLOBAL_KEYS)),
         }
     }
+    global.settings.tunnel = tunnel;
     Ok((global, add_shipped))
 }
 

@@ -9,6 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 
+use super::tunnel::Tunnel;
 use crate::{Direction, Protocol, Scope, Source};
 
 /// What a rule or a default does.
@@ -134,6 +135,8 @@ pub struct Settings {
     /// Categories of the DNS server's lists whose names are refused; `*` stands for all of them, none for no list. As
     /// shipped: all.
     pub block_lists: Option<Vec<String>>,
+    /// How what is tunnelled travels; its settings are inherited one by one.
+    pub tunnel: Tunnel,
 }
 
 /// What one application, or group of them, may do.

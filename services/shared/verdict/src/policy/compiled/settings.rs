@@ -2,7 +2,10 @@
 
 use crate::{
     Source,
-    policy::model::{Action, Settings},
+    policy::{
+        model::{Action, Settings},
+        tunnel::TunnelOptions,
+    },
 };
 
 /// Stands for every category of lists.
@@ -24,6 +27,7 @@ pub(super) struct Effective {
     pub(super) block_internet: Set<bool>,
     pub(super) block_direct: Set<bool>,
     pub(super) block_lists: Set<Vec<String>>,
+    pub(super) tunnel: TunnelOptions,
 }
 
 impl Effective {
@@ -54,6 +58,7 @@ impl Effective {
             block_lists: self
                 .block_lists
                 .or(file, settings.block_lists.clone(), "block_lists"),
+            tunnel: self.tunnel.overridden(&settings.tunnel),
         }
     }
 
@@ -67,6 +72,7 @@ impl Effective {
             block_internet: Set::shipped(false, "block_internet"),
             block_direct: Set::shipped(false, "block_direct"),
             block_lists: Set::shipped(vec![ALL_LISTS.to_owned()], "block_lists"),
+            tunnel: TunnelOptions::default(),
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
     policy::{
         file,
         model::{Action, Matcher, Remote, Settings},
+        tunnel::Tunnel,
     },
 };
 
@@ -124,8 +125,40 @@ fn what_is_built_in_is_what_is_shipped() {
         block_internet: Some(effective.block_internet.value),
         block_direct: Some(effective.block_direct.value),
         block_lists: Some(effective.block_lists.value),
+        tunnel: Tunnel {
+            hops: Some(effective.tunnel.hops),
+            exit: Some(effective.tunnel.exit),
+            isolate: Some(effective.tunnel.isolate),
+        },
     };
     assert_eq!(built_in, shipped);
+}
+
+#[test]
+fn the_path_through_the_tunnel_is_inherited_setting_by_setting() {
+    let policy = policy(
+        "[tunnel]\nhops = 2\nexit = [\"de\", \"node:alpha\"]\n",
+        &[
+            (
+                "far",
+                "[[match]]\nuid = 1\n[tunnel]\nhops = 5\n[settings]\nblock_lan = true\n",
+            ),
+            (
+                "near",
+                "[[match]]\nuid = 2\n[tunnel]\nexit = \"near\"\nisolate = \"site\"\n",
+            ),
+        ],
+    );
+    let options = |profile| {
+        let TunnelOptions { hops, exit, isolate } = policy.tunnel_options(profile);
+        format!("{} {exit} {}", hops.get(), isolate.text())
+    };
+    assert_eq!(options("far"), "5 de, node:alpha app");
+    assert_eq!(options("near"), "2 near site");
+    assert_eq!(options(""), "2 de, node:alpha app");
+    assert_eq!(options("gone"), "2 de, node:alpha app");
+    let shipped = CompiledPolicy::new(crate::policy::shipped().unwrap()).unwrap();
+    assert_eq!(*shipped.tunnel_options(""), TunnelOptions::default());
 }
 
 #[test]
@@ -727,6 +760,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             block_internet: switches[2],
             block_direct: switches[3],
             block_lists: None,
+            tunnel: Tunnel::default(),
         })
 }
 

@@ -1,4 +1,4 @@
-//! A profile: `name`, `[[match]]`, `[settings]`, `[[rule]]`.
+//! A profile: `name`, `[[match]]`, `[settings]`, `[tunnel]`, `[[rule]]`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,14 +7,15 @@ use toml::de::DeTable;
 use super::{
     FileError,
     reader::{Key, Reader, Value, unknown_key},
-    rule, settings,
+    rule, settings, tunnel,
 };
 use crate::policy::{
     compiled,
     model::{Matcher, Profile},
+    tunnel::Tunnel,
 };
 
-const KEYS: [&str; 4] = ["name", "match", "settings", "rule"];
+const KEYS: [&str; 5] = ["name", "match", "settings", "tunnel", "rule"];
 
 const MATCH_KEYS: [&str; 11] = [
     "path",
@@ -39,6 +40,7 @@ pub(super) fn parse(id: &str, reader: &Reader<'_>) -> Result<Profile, FileError>
         name: id.to_owned(),
         ..Profile::default()
     };
+    let mut tunnel = Tunnel::default();
     let document = reader.document()?;
     for (key, value) in document.get_ref() {
         match key.get_ref().as_ref() {
@@ -51,10 +53,12 @@ pub(super) fn parse(id: &str, reader: &Reader<'_>) -> Result<Profile, FileError>
                 }
             }
             "settings" => profile.settings = settings::parse(value, reader)?,
+            "tunnel" => tunnel = tunnel::parse(value, reader)?,
             "rule" => profile.rules = rule::parse_all(id, value, reader)?,
             _ => return Err(unknown_key(reader, key, "a profile", &KEYS)),
         }
     }
+    profile.settings.tunnel = tunnel;
     if profile.matchers.is_empty() {
         let remedy = "add [[match]] and below it, say, path = \"/usr/bin/curl\"";
         return Err(reader.error(0..0, "the profile is for no program", remedy));

@@ -5,7 +5,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     Direction, Protocol, Scope,
-    policy::model::{Remote, Rule},
+    policy::{
+        model::{Remote, Rule},
+        tunnel::{ExitChoice, Hops, Isolation},
+    },
 };
 
 fn users(name: &str) -> Option<u32> {
@@ -194,6 +197,45 @@ fn the_tunnel_is_for_what_it_can_carry() {
         let error = profile(&text).unwrap_err().to_string();
         assert!(error.contains(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_path_through_the_tunnel_is_one_that_can_be_built() {
+    let tunnel = |text: &str| profile(&format!("[[match]]\nuid = 1\n[tunnel]\n{text}\n"));
+    let taken = |text: &str| tunnel(text).unwrap().settings.tunnel;
+    assert_eq!(taken("exit = \"fr\"").exit.unwrap().to_string(), "fr");
+    assert_eq!(taken("exit = [\"near\"]").exit, Some(ExitChoice::Near));
+    assert_eq!(taken("hops = 1").hops, Hops::new(1));
+    assert_eq!(taken("isolate = \"none\"").isolate, Some(Isolation::None));
+    assert_eq!(taken(""), Tunnel::default());
+    for (text, expected) in [
+        ("hops = 0", ":4: hops = 0; write a number from 1 to 5"),
+        ("hops = 6", "from 1 to 5"),
+        ("hops = \"3\"", "a whole number"),
+        (
+            "exit = []",
+            "empty list: no node could be the exit; write \"any\"",
+        ),
+        ("exit = [\"de\", \"any\"]", "\"any\" stands beside others"),
+        (
+            "exit = \"Germany\"",
+            "exit = \"Germany\"; write \"any\", \"near\", or a list",
+        ),
+        ("exit = \"DE\"", "regions (\"de\")"),
+        ("exit = \"node:\"", "exit = \"node:\""),
+        ("exit = \"node:Alpha\"", "nodes (\"node:alpha\")"),
+        ("exit = 3", "text in quotes"),
+        ("isolate = \"apps\"", "write app, site or none"),
+        ("hop = 3", "did you mean \"hops\"?"),
+    ] {
+        let error = tunnel(text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+    }
+    let error = profile("tunnel = 3\n[[match]]\nuid = 1\n").unwrap_err();
+    assert!(
+        error.to_string().contains("begin it with a line [tunnel]"),
+        "{error}"
+    );
 }
 
 #[test]
