@@ -19,6 +19,8 @@ pub enum Service {
     Interceptor,
     /// portmaster-dns; only where a test asks for it
     Dns,
+    /// portmaster-gate17-entry; only where a test asks for it
+    Gate17Entry,
 }
 
 impl Service {
@@ -32,6 +34,7 @@ impl Service {
             Self::Policy => "policy",
             Self::Interceptor => "interceptor",
             Self::Dns => "dns",
+            Self::Gate17Entry => "gate17-entry",
         }
     }
 
@@ -58,7 +61,7 @@ impl World {
         // all of them run as root here: the firewall knows the mesh's own traffic by this user
         match service {
             Service::Interceptor => command.args(["--mesh-uid", MESH_UID]),
-            Service::Dns => command.args(["--socket-uid", MESH_UID]),
+            Service::Dns | Service::Gate17Entry => command.args(["--socket-uid", MESH_UID]),
             Service::Resolver | Service::Policy => &mut command,
         };
         command
@@ -190,7 +193,10 @@ impl Drop for World {
     /// A failing test shows what the services said.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for service in Service::ALL.into_iter().chain([Service::Dns]) {
+            for service in Service::ALL
+                .into_iter()
+                .chain([Service::Dns, Service::Gate17Entry])
+            {
                 let output = self.output(service);
                 let tail: Vec<_> = output.lines().rev().take(60).collect();
                 let tail: String = tail.into_iter().rev().map(|line| format!("{line}\n")).collect();

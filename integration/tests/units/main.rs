@@ -17,7 +17,7 @@ mod unsound;
 use integration::Booted;
 
 /// Services that run for long, and the user of each.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 5] = [
     ("portmaster-interceptor.service", "portmaster-interceptor"),
     (
         "portmaster-process-resolver.service",
@@ -25,6 +25,7 @@ const SERVICES: [(&str, &str); 4] = [
     ),
     ("portmaster-policy.service", "portmaster-policy"),
     ("portmaster-dns.service", "portmaster-dns"),
+    ("portmaster-gate17-entry.service", "portmaster-gate17-entry"),
 ];
 const LOCKDOWN: &str = "portmaster-lockdown.service";
 

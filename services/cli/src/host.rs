@@ -12,7 +12,7 @@ use crate::{args::StartArgs, check_host, output::print};
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
-const ALL: [&str; 13] = [
+const ALL: [&str; 17] = [
     TARGET,
     "portmaster-interceptor.socket",
     "portmaster-interceptor.service",
@@ -25,6 +25,10 @@ const ALL: [&str; 13] = [
     "portmaster-dns-v4.socket",
     "portmaster-dns-v6.socket",
     "portmaster-dns.service",
+    "portmaster-gate17-entry.socket",
+    "portmaster-gate17-entry-v4.socket",
+    "portmaster-gate17-entry-v6.socket",
+    "portmaster-gate17-entry.service",
     "portmaster-lockdown.service",
 ];
 const UNCONFIRMED: &str = "portmaster-unconfirmed";
