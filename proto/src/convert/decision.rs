@@ -28,6 +28,9 @@ words!(
         DnsList,
         DnsRebinding,
         DnsSpecial,
+        TunnelRefused,
+        TunnelUnavailable,
+        TunnelLate,
     ]
 );
 

@@ -169,6 +169,23 @@ impl Conntrack {
         }
     }
 
+    /// The kernel forgets this connection, with its translation: its next packet begins it anew. One that is gone is no error.
+    pub fn forget(&mut self, tuple: &Tuple) -> Result<(), netlink::Error> {
+        let mut request = Builder::new();
+        request
+            .begin(MESSAGE_DELETE, flags::REQUEST | flags::ACK, 4)
+            .octets(&[tuple.family(), 0, 0, 0]);
+        tuple.write(&mut request, attribute::ORIGINAL);
+        request.end();
+        match self
+            .socket
+            .request("forget connection", &request, &mut self.buffer, |_| true)
+        {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+            other => other,
+        }
+    }
+
     /// Every connection of this network namespace, both families.
     pub fn dump(&mut self, mut on_entry: impl FnMut(Entry)) -> Result<(), netlink::Error> {
         let mut request = Builder::new();

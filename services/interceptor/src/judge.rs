@@ -9,6 +9,7 @@
 //! | pending | waits with the others of its flow; dropped, this once, where the resolver has too much to do |
 //! | waiting for the rest of a QUIC hello | waits with the others of its flow, and is looked into |
 //! | waiting for its name otherwise | passes, once, and is looked into |
+//! | to be tunnelled, by TCP | waits for the far end's answer |
 //! | decided | gets the decision's mark at once |
 
 use std::{sync::Arc, time::Duration};
@@ -26,20 +27,25 @@ mod effects;
 mod flows;
 mod limits;
 mod naming;
+mod opening;
 mod pending;
 mod said;
+mod tunnel;
 
 pub use attribution::{Answer, Attribution, Miss};
-pub use effects::{Connection, Effects, Event, EventKind, Question, Totals, VerdictFor};
+pub use effects::{Connection, Effects, Event, EventKind, Question, ToTunnel, Totals, VerdictFor};
 pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
+pub use tunnel::{OpenAnswer, Refusal, Through};
 
 use crate::told::Names;
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
 use naming::Domains;
+use opening::Openings;
 use pending::{Asked, Joined, Pending};
 use said::Said;
+use tunnel::Concluded;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -51,6 +57,7 @@ pub struct Judge {
     names: Names,
     processes: Processes,
     pending: Pending,
+    openings: Openings,
     flows: Flows,
     counts: Counts,
     /// When the resolver answered last, on its present stream.
@@ -79,6 +86,7 @@ impl Judge {
             names,
             processes: Processes::default(),
             pending: Pending::default(),
+            openings: Openings::default(),
             flows: Flows::default(),
             counts: Counts::default(),
             answered: None,
@@ -95,7 +103,7 @@ impl Judge {
 
     /// Flows remembered, and flows waiting.
     pub fn sizes(&self) -> (usize, usize) {
-        (self.flows.len(), self.pending.len())
+        (self.flows.len(), self.pending.len() + self.openings.len())
     }
 
     /// A packet came in. `opened_by` tells who opened an established connection (conntrack).
@@ -155,6 +163,9 @@ impl Judge {
             }
             return true;
         }
+        if self.join_opening(&key, packet, arrival, effects) {
+            return true;
+        }
         let Some((key, tracked)) = self.flows.find(key, seen.scope()) else {
             return false;
         };
@@ -166,13 +177,17 @@ impl Judge {
         if let State::NameWanted { .. } = tracked.state {
             return self.look_for_name(now, key, packet, arrival, effects);
         }
+        if tracked.decision.verdict == Verdict::Tunnel {
+            return self.tunnelled_again(now, key, packet, arrival, effects);
+        }
         if !tracked.decision.verdict.passes()
+            && !tunnel::is_undeliverable(&tracked.decision)
             && packet.tcp().is_none_or(|tcp| tcp.opens())
             && !tracked.retransmits(packet)
         {
             return false; // whoever sends this now may be somebody else
         }
-        let mark = Mark::of(&tracked.decision);
+        let mark = tunnel::mark_by(&tracked.decision, arrival.hook);
         effects.verdict(arrival.waiting, self.wire(mark, arrival.waiting.mark));
         true
     }
@@ -199,15 +214,14 @@ impl Judge {
                 uid: arrival.uid,
                 ..Attribution::default()
             };
-            let decision = decision_of_the_mesh();
-            return self.conclude(
-                now,
-                &asked,
-                Arc::new(who),
-                (decision, Domains::default()),
-                &[arrival.waiting],
-                effects,
-            );
+            let concluded = Concluded {
+                who: Arc::new(who),
+                decision: decision_of_the_mesh(),
+                domains: Domains::default(),
+                id: None,
+                through: None,
+            };
+            return self.conclude(now, &asked, concluded, &[arrival.waiting], effects);
         }
         let uid = arrival.uid;
         let crowded = self.pending.len() >= self.limits.pending_flows;
@@ -238,6 +252,7 @@ impl Judge {
     /// The resolver answered.
     pub fn on_answer(&mut self, now: Now, answer: Answer, effects: &mut Effects) {
         self.answered = Some(now.monotonic);
+        self.withdraw_ended(&answer.ended, effects);
         let (request, timeout) = (answer.request_id, answer.miss == Some(Miss::Timeout));
         let who = self.processes.learn(answer);
         match self.pending.take(request) {
@@ -272,6 +287,7 @@ impl Judge {
     pub fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
             self.pending.next_deadline(),
+            self.openings.next_deadline(),
             self.flows.next_deadline(),
             self.pause_ends,
         ];
@@ -303,6 +319,7 @@ impl Judge {
             };
             self.attributed(now, taken, Arc::new(who), effects);
         }
+        self.end_late_openings(now, effects);
         self.ask(effects);
         for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
             if was_waiting_for_name {
@@ -316,23 +333,28 @@ impl Judge {
         &mut self,
         now: Now,
         asked: &Asked,
-        who: Arc<Attribution>,
-        (decision, domains): (Decision, Domains),
+        concluded: Concluded,
         waiting: &[Waiting],
         effects: &mut Effects,
     ) {
-        let mark = Mark::of(&decision);
+        let Concluded {
+            who,
+            decision,
+            domains,
+            id,
+            through,
+        } = concluded;
         for packet in waiting {
+            let mark = tunnel::mark_by(&decision, packet.hook);
             effects.verdict(*packet, self.wire(mark, packet.mark));
         }
         self.counts.decided += 1;
         let key = Key::of(&asked.flow);
         let again = self.flows.repeats(&key, &who, &decision);
         let tracked = Tracked {
-            id: if again.is_some() {
-                again.unwrap_or_default()
-            } else {
-                self.number()
+            id: match again.or(id) {
+                Some(id) => id,
+                None => self.number(),
             },
             flow: asked.flow,
             started: now.wall,
@@ -343,6 +365,8 @@ impl Judge {
             who,
             domains,
             decision,
+            through,
+            carried: false,
         };
         if again.is_none() && tracked.decision.why != Why::NameWanted {
             effects.tell(EventKind::Decided, now, tracked.connection());

@@ -24,6 +24,7 @@ pub mod start;
 pub mod stopped;
 pub mod told;
 pub mod traces;
+pub mod tunnel;
 pub mod wire;
 
 pub use start::{ABOUT, Args, run};

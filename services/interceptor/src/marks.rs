@@ -14,6 +14,8 @@ use crate::conntrack::{Conntrack, Entry, Tuple};
 pub enum Job {
     /// Take this connection's mark away.
     Reset(Tuple),
+    /// Forget the connection.
+    Forget(Tuple),
     /// List the connections that have one of our marks.
     List(Purpose),
 }
@@ -41,6 +43,7 @@ pub fn start(
     thread::Builder::new().name("marks".into()).spawn(move || {
         for job in jobs {
             let done = match job {
+                Job::Forget(tuple) => conntrack.forget(&tuple),
                 Job::Reset(tuple) => conntrack.set_mark(&tuple, scheme.apply(Mark::NONE, 0), scheme.mask()),
                 Job::List(purpose) => list(&mut conntrack, scheme, purpose, &listed),
             };

@@ -146,7 +146,12 @@ fn hear(names: &Names, told: ToldName) {
 }
 
 fn origin(conntrack: &mut Conntrack, question: &OriginQuestion) -> OriginAnswer {
-    let asked = tuple_of_reply(question).and_then(|reply| conntrack.original(&reply));
+    let reply = tuple_of_reply(
+        question.protocol,
+        (&question.client_address, question.client_port),
+        (&question.server_address, question.server_port),
+    );
+    let asked = reply.and_then(|reply| conntrack.original(&reply));
     let asked = asked.map(|original| original.destination);
     OriginAnswer {
         request_id: question.request_id,
@@ -155,21 +160,13 @@ fn origin(conntrack: &mut Conntrack, question: &OriginQuestion) -> OriginAnswer 
     }
 }
 
-/// As the server's answer to that client travels.
-fn tuple_of_reply(question: &OriginQuestion) -> Option<Tuple> {
-    let OriginQuestion {
-        protocol,
-        client_address,
-        client_port,
-        server_address,
-        server_port,
-        ..
-    } = question;
-    let end = |octets: &[u8], port: u32| Some(Endpoint::new(address(octets)?, u16::try_from(port).ok()?));
+/// As the answer of a server, to which a client was redirected, travels to that client.
+pub(crate) fn tuple_of_reply(protocol: u32, client: (&[u8], u32), server: (&[u8], u32)) -> Option<Tuple> {
+    let end = |(octets, port): (&[u8], u32)| Some(Endpoint::new(address(octets)?, u16::try_from(port).ok()?));
     Some(Tuple {
-        protocol: Protocol(u8::try_from(*protocol).ok()?),
-        source: end(server_address, *server_port)?,
-        destination: end(client_address, *client_port)?,
+        protocol: Protocol(u8::try_from(protocol).ok()?),
+        source: end(server)?,
+        destination: end(client)?,
         icmp: None,
     })
 }

@@ -16,6 +16,7 @@ use daemon::{
     status::{Counter, Status},
 };
 use netlink::Builder;
+use proto::gate17::v1::ToEntry;
 use tokio::{
     io::unix::AsyncFd,
     sync::{Notify, mpsc},
@@ -30,6 +31,7 @@ use crate::{
     marks::{Job, Listed, Purpose},
     nfqueue::Queue,
     resolver,
+    tunnel::{self, Heard},
 };
 
 /// Packets read from one queue before the others get their turn.
@@ -67,6 +69,8 @@ pub struct Parts {
     pub listed: mpsc::Receiver<Listed>,
     /// To the process-resolver.
     pub resolver: std::path::PathBuf,
+    /// To the entry of Gate17.
+    pub entry: std::path::PathBuf,
     /// Of the whole service.
     pub status: Status,
     /// Of the whole service.
@@ -80,6 +84,8 @@ struct Core {
     conntrack: Conntrack,
     builder: Builder,
     questions: Option<mpsc::UnboundedSender<Question>>,
+    tunnel: Option<mpsc::UnboundedSender<ToEntry>>,
+    status: Status,
     events: mpsc::Sender<Event>,
     marks: blocking::Sender<Job>,
     started: Instant,
@@ -98,6 +104,7 @@ struct Counters {
     overload: Counter,
     unnamed: Counter,
     untracked: Counter,
+    tunnel_unavailable: Counter,
     flows: Counter,
     pending: Counter,
     events_dropped: Counter,
@@ -115,6 +122,7 @@ impl Counters {
             overload: status.counter("packets_overload"),
             unnamed: status.counter("packets_unnamed"),
             untracked: status.counter("connections_untracked"),
+            tunnel_unavailable: status.counter("connections_tunnel_unavailable"),
             flows: status.counter("connections_now"),
             pending: status.counter("pending_now"),
             events_dropped: status.counter("events_dropped"),
@@ -138,6 +146,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         policies,
         listed,
         resolver,
+        entry,
         status,
         shutdown,
     } = parts;
@@ -151,6 +160,8 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         conntrack,
         builder: Builder::new(),
         questions: None,
+        tunnel: None,
+        status: status.clone(),
         events,
         marks,
         started: Instant::now(),
@@ -168,6 +179,12 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     tasks.spawn_local(follow_policy(Rc::clone(&core), policies));
     tasks.spawn_local(take_lists(Rc::clone(&core), listed));
     tasks.spawn_local(reconcile(Rc::clone(&core)));
+    tasks.spawn_local(exchange_with_entry(
+        Rc::clone(&core),
+        entry,
+        status.clone(),
+        shutdown.clone(),
+    ));
     tasks.spawn_local(resolver::ask(
         // made here, so that its connection lives on this thread
         daemon::grpc::channel(&resolver),
@@ -191,6 +208,26 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended?,
     }
+}
+
+async fn exchange_with_entry(
+    core: Shared,
+    entry: std::path::PathBuf,
+    status: Status,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
+    let (lost, began) = (Rc::clone(&core), Rc::clone(&core));
+    tunnel::exchange(
+        entry,
+        status,
+        shutdown,
+        move || lost.borrow_mut().tunnel_lost(),
+        move |sender| began.borrow_mut().tunnel_began(sender),
+        move |heard| core.borrow_mut().tunnel_said(heard),
+    )
+    .await?;
+    // ended by shutdown
+    std::future::pending().await
 }
 
 #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
@@ -338,6 +375,7 @@ impl Core {
                 queue: index,
                 id: queued.id,
                 mark: queued.mark,
+                hook,
             };
             let arrival = Arrival {
                 waiting,
@@ -379,6 +417,41 @@ impl Core {
         self.questions = Some(questions);
         self.judge.on_resolver_restart(&mut self.effects);
         self.carry_out();
+    }
+
+    fn tunnel_lost(&mut self) {
+        self.tunnel = None;
+        let now = self.now();
+        self.judge.on_tunnel_lost(now, &mut self.effects);
+        self.carry_out();
+    }
+
+    fn tunnel_began(&mut self, sender: mpsc::UnboundedSender<ToEntry>) {
+        self.tunnel = Some(sender);
+        self.judge.on_tunnel_begin();
+    }
+
+    fn tunnel_said(&mut self, heard: Heard) {
+        match heard {
+            Heard::Answer(request_id, answer) => {
+                let now = self.now();
+                self.judge
+                    .on_tunnel_answer(now, request_id, answer, &mut self.effects);
+                self.carry_out();
+            }
+            Heard::Question(request_id, reply) => {
+                let original = reply.and_then(|reply| self.conntrack.original(&reply));
+                let connection = original.and_then(|original| self.judge.tunnelled(&original));
+                self.tell_entry(tunnel::flow_answer(request_id, connection.as_ref()));
+            }
+        }
+    }
+
+    /// Where the stream has just ended, the judge will hear of it.
+    fn tell_entry(&self, message: ToEntry) {
+        if let Some(tunnel) = &self.tunnel {
+            let _ = tunnel.send(message);
+        }
     }
 
     fn ended(&mut self, entry: &Entry) {
@@ -427,6 +500,12 @@ impl Core {
                 let _ = questions.send(question);
             }
         }
+        for wanted in std::mem::take(&mut self.effects.tunnel) {
+            self.tell_entry(tunnel::to_entry(wanted));
+        }
+        for flow in std::mem::take(&mut self.effects.anew) {
+            self.send_job(Job::Forget(Tuple::of(&flow)));
+        }
         let resets = std::mem::take(&mut self.effects.resets);
         for flow in &resets {
             self.send_job(Job::Reset(Tuple::of(flow)));
@@ -467,6 +546,10 @@ impl Core {
         self.counters.overload.set(counts.overload);
         self.counters.unnamed.set(counts.unnamed);
         self.counters.untracked.set(counts.untracked);
+        if self.counters.tunnel_unavailable.get() != counts.tunnel_unavailable {
+            self.counters.tunnel_unavailable.set(counts.tunnel_unavailable);
+            tunnel::is_missing(&self.status);
+        }
         self.counters.flows.set(u64::try_from(flows).unwrap_or(u64::MAX));
         self.counters
             .pending

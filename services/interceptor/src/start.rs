@@ -30,7 +30,7 @@ use crate::{
     nfqueue::QueueNumber,
     plane, rpc,
     told::Names,
-    wire,
+    tunnel, wire,
 };
 
 /// What this service is.
@@ -135,6 +135,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
         policies: in_force,
         listed: listed_out,
         resolver: paths.socket("process-resolver"),
+        entry: paths.socket(tunnel::ENTRY),
         status: status.clone(),
         shutdown: shutdown.clone(),
     };

@@ -1,6 +1,6 @@
 //! Domain to wire: what gRPC subscribers and the desktop bus read.
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use proto::{
     convert,
@@ -8,8 +8,9 @@ use proto::{
     interceptor::v1::{self as v1, ConnectionEvent},
     resolver::v1::Miss as WireMiss,
 };
+use zbus::{OwnedVariant, Variant};
 
-use crate::judge::{Attribution, Connection, Event, EventKind, Miss, Totals};
+use crate::judge::{Attribution, Connection, Event, EventKind, Miss, Through, Totals};
 
 /// An event.
 pub fn event(event: &Event) -> ConnectionEvent {
@@ -42,6 +43,16 @@ pub fn connection(connection: &Connection) -> v1::Connection {
         domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
         decision: Some((&connection.decision).into()),
         totals: connection.totals.map(totals),
+        hops: connection
+            .through
+            .as_deref()
+            .map(|through| through.hops.clone())
+            .unwrap_or_default(),
+        tunnel_problem: connection
+            .through
+            .as_deref()
+            .map(|through| through.problem.clone())
+            .unwrap_or_default(),
     }
 }
 
@@ -49,6 +60,11 @@ pub fn connection(connection: &Connection) -> v1::Connection {
 pub fn restored(wire: v1::Connection) -> Result<Connection, convert::Error> {
     let miss = missed(wire.miss());
     let uid = wire.uid;
+    let through = Through {
+        hops: wire.hops,
+        problem: wire.tunnel_problem,
+    };
+    let through = (through != Through::default()).then(|| Arc::new(through));
     let flow: verdict::Flow = wire.flow.unwrap_or_default().try_into()?;
     let process: Option<verdict::Process> = wire.process.map(TryInto::try_into).transpose()?;
     Ok(Connection {
@@ -70,6 +86,7 @@ pub fn restored(wire: v1::Connection) -> Result<Connection, convert::Error> {
         domain: (!wire.domain.is_empty()).then(|| wire.domain.into()),
         decision: wire.decision.unwrap_or_default().try_into()?,
         totals: None,
+        through,
     })
 }
 
@@ -149,8 +166,29 @@ pub fn bus_event(event: &Event) -> dbus::ConnectionEvent {
         received_bytes: totals.received.bytes,
         received_packets: totals.received.packets,
         duration: u64::try_from(totals.duration.as_micros()).unwrap_or(u64::MAX),
-        extra: std::collections::HashMap::new(),
+        extra: extra(connection),
     }
+}
+
+/// What not every connection has: `hops` (as), `tunnel_problem` (s).
+fn extra(connection: &Connection) -> HashMap<String, OwnedVariant> {
+    let Some(through) = connection.through.as_deref() else {
+        return HashMap::new();
+    };
+    let mut extra = HashMap::new();
+    let mut add = |key: &str, value: Variant<'_>| {
+        // only descriptors cannot be copied
+        if let Ok(value) = value.try_into_owned() {
+            extra.insert(key.to_owned(), value);
+        }
+    };
+    if !through.hops.is_empty() {
+        add("hops", through.hops.clone().into());
+    }
+    if !through.problem.is_empty() {
+        add("tunnel_problem", through.problem.as_str().into());
+    }
+    extra
 }
 
 fn number(value: impl Into<i32>) -> u32 {

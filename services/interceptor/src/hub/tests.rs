@@ -27,6 +27,7 @@ fn event(id: u64, kind: EventKind) -> Event {
             profile: "".into(),
             permanent: true,
         },
+        through: None,
         totals: None,
     };
     Event {

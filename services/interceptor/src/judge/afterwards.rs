@@ -2,12 +2,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use verdict::{Direction, Mark, Why, policy::CompiledPolicy};
+use verdict::{Direction, Mark, Verdict, Why, policy::CompiledPolicy};
 
 use super::{
     Connection, Effects, EventKind, Judge, Now, Totals,
     flows::{Key, State, Tracked},
     limits::CONFIRMED_BY_THEN,
+    tunnel,
 };
 use crate::conntrack::Entry;
 
@@ -18,6 +19,7 @@ impl Judge {
         self.policy = policy;
         self.processes.forget_profiles();
         self.arm_pause(now);
+        self.redecide_openings(now, effects);
         for key in self.flows.forget_refusals() {
             self.redecide(now, key, effects);
         }
@@ -68,7 +70,9 @@ impl Judge {
                 state: State::Settled,
                 who: connection.who,
                 domains: connection.domain.into_iter().collect(),
+                carried: connection.decision.verdict == Verdict::Tunnel,
                 decision: connection.decision,
+                through: connection.through,
             };
             self.flows.insert(key, tracked);
             self.redecide(now, key, effects);
@@ -83,16 +87,23 @@ impl Judge {
             return;
         }
         let decision = self.decide(now, &tracked.flow, &tracked.who, &tracked.domains, false);
+        let (decision, through) = tunnel::for_live(tracked, decision);
         if decision == tracked.decision {
             return;
         }
         let fate_changed = Mark::of(&decision) != Mark::of(&tracked.decision);
+        let anew = tunnel::begins_anew(tracked.flow.protocol, &tracked.decision, &decision);
         let state = State::Settled;
         let Some(tracked) = self.flows.set(&key, decision, state) else {
             return;
         };
+        tracked.through = through;
         if fate_changed {
-            effects.resets.push(tracked.flow);
+            if anew {
+                effects.anew.push(tracked.flow);
+            } else {
+                effects.resets.push(tracked.flow);
+            }
             effects.tell(EventKind::Redecided, now, tracked.connection());
         }
     }

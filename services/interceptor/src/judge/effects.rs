@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use verdict::{Decision, Flow, Scope};
 
-use super::{Attribution, Now, Waiting};
+use super::{Attribution, Now, Through, Waiting};
 use crate::conntrack::Counter;
 
 /// A packet's mark: it is sent on with it.
@@ -70,6 +70,8 @@ pub struct Connection {
     pub decision: Decision,
     /// At its end.
     pub totals: Option<Totals>,
+    /// How it travels through Gate17, or why it does not.
+    pub through: Option<Arc<Through>>,
 }
 
 /// Something to tell.
@@ -83,6 +85,20 @@ pub struct Event {
     pub connection: Connection,
 }
 
+/// What the entry of Gate17 is to hear.
+#[derive(Clone, Debug)]
+pub enum ToTunnel {
+    /// Let the far end of this one answer.
+    Open {
+        /// Names the answer.
+        request_id: u64,
+        /// The connection.
+        connection: Box<Connection>,
+    },
+    /// Nobody waits for this answer any more.
+    Withdrawn(u64),
+}
+
 /// Collected by the judge, carried out by the plane. Kept between packets, so that nothing is allocated for them.
 #[derive(Debug, Default)]
 pub struct Effects {
@@ -92,6 +108,10 @@ pub struct Effects {
     pub questions: Vec<Question>,
     /// Take these flows' marks away.
     pub resets: Vec<Flow>,
+    /// Forget that the kernel has these: their next packet begins them anew.
+    pub anew: Vec<Flow>,
+    /// Say this to the entry of Gate17.
+    pub tunnel: Vec<ToTunnel>,
     /// Tell these.
     pub events: Vec<Event>,
 }

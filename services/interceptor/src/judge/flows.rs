@@ -13,7 +13,7 @@ use verdict::{
     sniff::{self, Sniffed},
 };
 
-use super::{Attribution, Connection, Limits, naming::Domains};
+use super::{Attribution, Connection, Limits, Through, naming::Domains};
 use crate::conntrack::{Entry, flow_of};
 
 /// What makes a flow this flow, whoever opened it.
@@ -93,6 +93,10 @@ pub(super) struct Tracked {
     /// What its other end may be called; the likeliest first.
     pub(super) domains: Domains,
     pub(super) decision: Decision,
+    /// How it travels through Gate17, or why it does not.
+    pub(super) through: Option<Arc<Through>>,
+    /// The entry of Gate17 has seen it.
+    pub(super) carried: bool,
 }
 
 impl Tracked {
@@ -116,6 +120,7 @@ impl Tracked {
             domain: self.domains.first().cloned(),
             decision: self.decision.clone(),
             totals: None,
+            through: self.through.clone(),
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Limits {
     pub tracked_flows: usize,
     /// How long a refused flow is remembered, so that its retransmissions are one event.
     pub refusal_memory: Duration,
+    /// How long a SYN waits for the far end of the tunnel.
+    pub tunnel_deadline: Duration,
     /// How long a flow may pass while its name is not known.
     pub name_deadline: Duration,
 }
@@ -34,6 +36,7 @@ impl Default for Limits {
             pending_packets: 64,
             tracked_flows: 262_144,
             refusal_memory: Duration::from_secs(10),
+            tunnel_deadline: Duration::from_secs(30),
             name_deadline: Duration::from_secs(10),
         }
     }
@@ -41,6 +44,11 @@ impl Default for Limits {
 
 /// A connection whose first packet was let through so long ago is in conntrack, if it ever will be.
 pub(super) const CONFIRMED_BY_THEN: Duration = Duration::from_secs(60);
+
+/// A SYN that was let go so long ago and comes again is one that the kernel dropped: it is sent again after a second.
+pub(super) const DELIVERED_BY_THEN: Duration = Duration::from_millis(500);
+/// A datagram of a flow that was let go so long ago would not be asked for if its flow had got anywhere.
+pub(super) const UNDELIVERED_DATAGRAMS_BY_THEN: Duration = Duration::from_secs(1);
 
 /// The present, twice.
 #[derive(Clone, Copy, Debug)]
@@ -81,6 +89,8 @@ pub struct Counts {
     pub unattributed: u64,
     /// Questions whose answer took too long.
     pub late: u64,
+    /// Flows refused since the entry of Gate17 is not there.
+    pub tunnel_unavailable: u64,
     /// Flows decided but not remembered, since there are too many.
     pub untracked: u64,
 }

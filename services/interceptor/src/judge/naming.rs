@@ -15,6 +15,7 @@ use super::{
     Arrival, Attribution, Effects, EventKind, Judge, Now, Waiting,
     flows::{Key, State},
     pending::Taken,
+    tunnel::{self, Concluded},
 };
 
 /// Names of a remote end, the likeliest first; empty where none is known.
@@ -52,7 +53,14 @@ impl Judge {
             decision = self.decide(now, &asked.flow, &who, &domains, false);
         }
         self.counts.unattributed += u64::from(who.process.is_none());
-        self.conclude(now, &asked, who, (decision, domains), &taken.waiting, effects);
+        let concluded = Concluded {
+            who,
+            decision,
+            domains,
+            id: None,
+            through: None,
+        };
+        self.conclude_or_open(now, &asked, concluded, &taken.waiting, effects);
     }
 
     /// What the DNS service told this program of the other end; nobody asks for names of those that come to us.
@@ -87,6 +95,11 @@ impl Judge {
         };
         let may_wait = may_wait && flow.scope() != Scope::Localhost;
         if may_wait && domains.is_empty() && self.policy.wants_name(profile, &facts) {
+            let nameless = self.policy.decide(profile, &facts);
+            if flow.protocol == Protocol::TCP && nameless.verdict == Verdict::Tunnel {
+                // nothing of it is sent in the clear to learn a name
+                return nameless;
+            }
             let profile = self.policy.profile_id(profile);
             return Decision {
                 verdict: Verdict::Allow,
@@ -149,7 +162,9 @@ impl Judge {
                     Sniffed::None | Sniffed::NeedMore => None,
                 };
                 let decision = self.settle_name(now, key, name, effects);
-                let mark = decision.map_or(Mark::DROP_ONCE, |decision| Mark::of(&decision));
+                let mark = decision.map_or(Mark::DROP_ONCE, |decision| {
+                    tunnel::mark_by(&decision, arrival.hook)
+                });
                 effects.verdict(arrival.waiting, self.wire(mark, arrival.waiting.mark));
                 true
             }
@@ -167,9 +182,11 @@ impl Judge {
         let tracked = self.flows.get(&key)?;
         let domains: Domains = name.map(Arc::from).into_iter().collect();
         let decision = self.decide(now, &tracked.flow, &tracked.who, &domains, false);
+        let (decision, through) = tunnel::for_live(tracked, decision);
         let state = State::after(&decision, now.monotonic, &self.limits);
         let tracked = self.flows.set(&key, decision.clone(), state)?;
         tracked.domains = domains;
+        tracked.through = through;
         effects.tell(EventKind::Decided, now, tracked.connection());
         Some(decision)
     }

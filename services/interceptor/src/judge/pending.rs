@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use verdict::{Flow, sniff::Sniffed};
+use verdict::{Flow, packet::Hook, sniff::Sniffed};
 
 use super::{Attribution, Question, flows::Key, said::Said};
 
@@ -20,6 +20,8 @@ pub struct Waiting {
     pub id: u32,
     /// The mark that it came with.
     pub mark: u32,
+    /// Which chain queued it.
+    pub hook: Hook,
 }
 
 /// A flow that is asked for.

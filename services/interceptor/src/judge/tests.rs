@@ -13,6 +13,7 @@ use verdict::{
 
 mod quic;
 mod told;
+mod tunnel;
 
 const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const PEER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
@@ -158,6 +159,7 @@ impl Bench {
             queue: usize::from(hook == Hook::Input),
             id: self.next_packet,
             mark: 0,
+            hook,
         };
         let arrival = Arrival {
             waiting,
@@ -660,7 +662,13 @@ enum Step {
         known: bool,
     },
     Time(u64),
-    Policy(bool),
+    Policy(Action),
+    Entry(bool),
+    /// To the newest request that is not answered, or to one that nobody made.
+    Tunnel {
+        known: bool,
+        opened: bool,
+    },
     Rubbish(Vec<u8>),
     Datagram {
         port: u16,
@@ -680,7 +688,9 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(input, port, flags, sequence, payload)| Step::Packet { input, port, flags, sequence, payload }),
         2 => any::<bool>().prop_map(|known| Step::Answer { known }),
         1 => (0..12_000_u64).prop_map(Step::Time),
-        1 => any::<bool>().prop_map(Step::Policy),
+        1 => prop_oneof![Just(Action::Allow), Just(Action::Block), Just(Action::Tunnel)].prop_map(Step::Policy),
+        1 => any::<bool>().prop_map(Step::Entry),
+        2 => any::<(bool, bool)>().prop_map(|(known, opened)| Step::Tunnel { known, opened }),
         1 => any::<Vec<u8>>().prop_map(Step::Rubbish),
         4 => (1..4_u16, prop_oneof![Just("rfc9001"), Just("shuffled"), Just("early-data"), Just("cut")], 0..2_usize)
             .prop_map(|(port, file, which)| Step::Datagram { port, file, which }),
@@ -691,8 +701,9 @@ proptest! {
     /// Whatever happens in whatever order, no packet is forgotten and none is answered twice.
     #[test]
     fn every_packet_gets_exactly_one_verdict(steps in proptest::collection::vec(step(), 0..60)) {
-        let app = || profile("/usr/bin/app", Action::Block, vec![allow_domain("a.example")]);
-        let mut bench = Bench::new(snapshot(vec![app()]));
+        let app = |action| profile("/usr/bin/app", action, vec![allow_domain("a.example")]);
+        let mut bench = Bench::new(snapshot(vec![app(Action::Tunnel)]));
+        let mut requests = Vec::new();
         let mut answered = Vec::new();
         for step in steps {
             match step {
@@ -709,9 +720,20 @@ proptest! {
                     bench.time += Duration::from_millis(milliseconds);
                     bench.judge.on_time(bench.now(), &mut bench.effects);
                 }
-                Step::Policy(blocks) => {
-                    let policy = snapshot(if blocks { vec![app()] } else { vec![] });
+                Step::Policy(action) => {
+                    let policy = snapshot(vec![app(action)]);
                     bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
+                }
+                Step::Entry(true) => bench.judge.on_tunnel_begin(),
+                Step::Entry(false) => bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects),
+                Step::Tunnel { known, opened } => {
+                    let request_id = if known { requests.pop().unwrap_or(0) } else { 4711 };
+                    let answer = if opened {
+                        OpenAnswer::Opened { hops: Vec::new() }
+                    } else {
+                        OpenAnswer::Refused { refusal: Refusal::Said, text: String::new() }
+                    };
+                    bench.judge.on_tunnel_answer(bench.now(), request_id, answer, &mut bench.effects);
                 }
                 Step::Rubbish(bytes) => { bench.out(&bytes); }
                 Step::Datagram { port, file, which } => {
@@ -720,6 +742,16 @@ proptest! {
                 }
             }
             answered.extend(bench.marks().into_iter().map(|(id, _)| id));
+            for said in bench.effects.tunnel.drain(..) {
+                match said {
+                    ToTunnel::Open { request_id, .. } => requests.push(request_id),
+                    ToTunnel::Withdrawn(request_id) => {
+                        // whoever is told that nobody waits was asked before
+                        prop_assert!(requests.contains(&request_id));
+                        requests.retain(|request| *request != request_id);
+                    }
+                }
+            }
         }
         // first nobody is known, then no name
         for _ in 0..2 {

@@ -54,7 +54,8 @@ pub enum Why {
     DefaultAction,
     /// The owner was to be asked and nobody answered.
     AskTimeout,
-    /// It was to be tunnelled, and Gate17 carries TCP and UDP only: refused, never sent in the clear.
+    /// It was to be tunnelled, and cannot be (neither TCP nor UDP, or a socket bound to a device): refused, never sent in the
+    /// clear.
     TunnelUnsupported,
     /// The packet is malformed.
     Unparsable,
@@ -74,11 +75,17 @@ pub enum Why {
     DnsRebinding,
     /// A registry or the owner's settings say what this name means.
     DnsSpecial,
+    /// It was to be tunnelled: the destination or the exit refused it, or did not answer.
+    TunnelRefused,
+    /// It was to be tunnelled, and there is no way: no entry, no map, no nodes. Refused, never sent in the clear.
+    TunnelUnavailable,
+    /// It was open directly before it was to be tunnelled: refused, never carried on in the clear.
+    TunnelLate,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Rule,
         Self::GlobalRule,
         Self::BlockIncoming,
@@ -97,6 +104,9 @@ impl Why {
         Self::DnsList,
         Self::DnsRebinding,
         Self::DnsSpecial,
+        Self::TunnelRefused,
+        Self::TunnelUnavailable,
+        Self::TunnelLate,
     ];
 
     /// Stable text.
@@ -120,6 +130,9 @@ impl Why {
             Self::DnsList => "dns-list",
             Self::DnsRebinding => "dns-rebinding",
             Self::DnsSpecial => "dns-special",
+            Self::TunnelRefused => "tunnel-refused",
+            Self::TunnelUnavailable => "tunnel-unavailable",
+            Self::TunnelLate => "tunnel-late",
         }
     }
 }

@@ -1,0 +1,381 @@
+//! What goes through Gate17. A TCP connection's SYN waits until the far end has answered, so that the program sees what became
+//! of it; datagrams go at once.
+//!
+//! | while a SYN waits | it gets |
+//! |---|---|
+//! | the far end answered | its mark: it enters the tunnel |
+//! | it was refused, or the entry is lost | an error, this once: the next try may succeed |
+//! | it timed out, here or there | nothing, this once, as from an end that does not answer |
+//! | a new policy wants something else | what that wants |
+//! | another SYN has the same ends, or the program ended | nothing, and the entry hears that nobody waits |
+//!
+//! Invariant: what is to be tunnelled and cannot be is refused; nothing here ever lets it pass in the clear.
+
+use std::sync::Arc;
+
+use verdict::{
+    Decision, Mark, Protocol, Verdict, Why,
+    packet::{Hook, Packet},
+};
+
+use super::{
+    Arrival, Attribution, Connection, Effects, EventKind, Judge, Now, ToTunnel, Waiting,
+    flows::{Key, State, Tracked},
+    limits::{DELIVERED_BY_THEN, UNDELIVERED_DATAGRAMS_BY_THEN},
+    naming::Domains,
+    opening::Opening,
+    pending::Asked,
+};
+use crate::conntrack::{Tuple, flow_of};
+
+/// How a connection travels, or why it does not.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Through {
+    /// Ids of the nodes, first to last.
+    pub hops: Vec<String>,
+    /// In words; empty where it is carried.
+    pub problem: String,
+}
+
+/// What the entry says to an opening.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpenAnswer {
+    /// The far end answered.
+    Opened {
+        /// Ids of the nodes.
+        hops: Vec<String>,
+    },
+    /// It is not carried.
+    Refused {
+        /// How.
+        refusal: Refusal,
+        /// In words.
+        text: String,
+    },
+}
+
+/// Kinds of refusals, by what the program is to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The destination or the exit said no.
+    Said,
+    /// The destination did not answer.
+    Silent,
+    /// There is no way to it.
+    NoWay,
+}
+
+/// All that makes a flow a decided one.
+#[derive(Clone, Debug)]
+pub(super) struct Concluded {
+    pub(super) who: Arc<Attribution>,
+    pub(super) decision: Decision,
+    pub(super) domains: Domains,
+    /// Where it has one already.
+    pub(super) id: Option<u64>,
+    pub(super) through: Option<Arc<Through>>,
+}
+
+const NO_ENTRY: &str = "the entry of Gate17 is not there";
+const NO_ANSWER: &str = "the entry of Gate17 did not answer in time";
+const NOT_DELIVERED: &str = "its packets do not get into the tunnel: is its socket bound to a device?";
+const LATE: &str = "it was open directly before it was to be tunnelled";
+
+impl Judge {
+    /// It is known what is to become of a flow: concludes it, or lets it wait for the far end.
+    pub(super) fn conclude_or_open(
+        &mut self,
+        now: Now,
+        asked: &Asked,
+        concluded: Concluded,
+        waiting: &[Waiting],
+        effects: &mut Effects,
+    ) {
+        if concluded.decision.verdict != Verdict::Tunnel {
+            return self.conclude(now, asked, concluded, waiting, effects);
+        }
+        let is_tcp = asked.flow.protocol == Protocol::TCP;
+        if is_tcp && asked.initial_sequence.is_none() {
+            let late = refused(concluded, late, LATE);
+            return self.conclude(now, asked, late, waiting, effects);
+        }
+        if !self.openings.is_up() {
+            self.counts.tunnel_unavailable += 1;
+            let refused = refused(concluded, unavailable, NO_ENTRY);
+            return self.conclude(now, asked, refused, waiting, effects);
+        }
+        if !is_tcp {
+            return self.conclude(now, asked, concluded, waiting, effects);
+        }
+        let most = self.limits.pending_flows;
+        if self.openings.len() >= most || self.openings.of_uid(asked.uid) >= most / 2 {
+            return self.give_up(waiting, effects);
+        }
+        let id = self.number();
+        let deadline = now.monotonic + self.limits.tunnel_deadline;
+        let concluded = Concluded {
+            id: Some(id),
+            ..concluded
+        };
+        let opening = Opening::new(*asked, concluded, waiting.to_vec());
+        let connection = Box::new(opening.connection(now));
+        let request_id = self.openings.insert(opening, deadline);
+        effects.tunnel.push(ToTunnel::Open {
+            request_id,
+            connection,
+        });
+    }
+
+    /// A packet of a flow whose SYN waits; false where there is none.
+    pub(super) fn join_opening(
+        &mut self,
+        key: &Key,
+        packet: &Packet<'_>,
+        arrival: &Arrival<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(asked) = self.openings.asked(key) else {
+            return false;
+        };
+        let opens = packet.tcp().filter(|tcp| tcp.opens()).map(|tcp| tcp.sequence);
+        if arrival.hook == Hook::Input || opens.is_none() {
+            // nothing of this connection is on its way yet: this is of another one
+            effects.verdict(arrival.waiting, self.wire(Mark::DROP_ONCE, arrival.waiting.mark));
+            return true;
+        }
+        if opens != asked.initial_sequence || arrival.uid != asked.uid {
+            self.withdraw(key, effects);
+            return false;
+        }
+        if !self
+            .openings
+            .join(key, arrival.waiting, self.limits.pending_packets)
+        {
+            self.give_up(&[arrival.waiting], effects);
+        }
+        true
+    }
+
+    /// A packet of a flow that is in the tunnel already, and whose packets should not come here any more; false where it is to
+    /// be asked for anew.
+    pub(super) fn tunnelled_again(
+        &mut self,
+        now: Now,
+        key: Key,
+        packet: &Packet<'_>,
+        arrival: &Arrival<'_>,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(tracked) = self.flows.get(&key) else {
+            return false;
+        };
+        let since = now.monotonic.saturating_sub(tracked.began);
+        let undelivered = match packet.tcp() {
+            // the kernel knows no connection of this SYN although it was let go: it did not get to the entry
+            Some(tcp) => tcp.opens() && since >= DELIVERED_BY_THEN,
+            None if !self.openings.is_up() || (tracked.carried && since >= UNDELIVERED_DATAGRAMS_BY_THEN) => {
+                return false;
+            }
+            None => since >= UNDELIVERED_DATAGRAMS_BY_THEN,
+        };
+        if undelivered {
+            let decision = unsupported(&tracked.decision);
+            let state = State::after(&decision, now.monotonic, &self.limits);
+            if let Some(tracked) = self.flows.set(&key, decision, state) {
+                tracked.through = problem(NOT_DELIVERED);
+                effects.tell(EventKind::Redecided, now, tracked.connection());
+            }
+        }
+        let mark = if undelivered {
+            Mark::BLOCK_ONCE
+        } else {
+            Mark::TUNNEL
+        };
+        effects.verdict(arrival.waiting, self.wire(mark, arrival.waiting.mark));
+        true
+    }
+
+    /// The entry answered.
+    pub fn on_tunnel_answer(&mut self, now: Now, request_id: u64, answer: OpenAnswer, effects: &mut Effects) {
+        let Some(opening) = self.openings.take(request_id) else {
+            return;
+        };
+        let Opening {
+            asked,
+            concluded,
+            waiting,
+        } = opening;
+        let concluded = match answer {
+            OpenAnswer::Opened { hops } => Concluded {
+                through: Some(Arc::new(Through {
+                    hops,
+                    problem: String::new(),
+                })),
+                ..concluded
+            },
+            OpenAnswer::Refused { refusal, text } => {
+                let how = match refusal {
+                    Refusal::Said => said,
+                    Refusal::Silent => silent,
+                    Refusal::NoWay => unavailable,
+                };
+                refused(concluded, how, &text)
+            }
+        };
+        self.conclude(now, &asked, concluded, &waiting, effects);
+    }
+
+    /// The entry's stream began: what is to be tunnelled can be sent there.
+    pub const fn on_tunnel_begin(&mut self) {
+        self.openings.set_up(true);
+    }
+
+    /// The entry's stream ended, or there is none: who waits for it gets an error at once.
+    pub fn on_tunnel_lost(&mut self, now: Now, effects: &mut Effects) {
+        self.openings.set_up(false);
+        for request_id in self.openings.requests() {
+            self.counts.tunnel_unavailable += 1;
+            let text = NO_ENTRY.to_owned();
+            let refusal = Refusal::NoWay;
+            self.on_tunnel_answer(now, request_id, OpenAnswer::Refused { refusal, text }, effects);
+        }
+    }
+
+    /// The time of some openings is over.
+    pub(super) fn end_late_openings(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(request_id) = self.openings.next_late(now.monotonic) {
+            effects.tunnel.push(ToTunnel::Withdrawn(request_id));
+            let text = NO_ANSWER.to_owned();
+            let refusal = Refusal::Silent;
+            self.on_tunnel_answer(now, request_id, OpenAnswer::Refused { refusal, text }, effects);
+        }
+    }
+
+    /// By a new policy. What is not to be tunnelled any more has not left this host, and gets what it wants now.
+    pub(super) fn redecide_openings(&mut self, now: Now, effects: &mut Effects) {
+        for request_id in self.openings.requests() {
+            let Some(Opening { asked, concluded, .. }) = self.openings.get(request_id) else {
+                continue;
+            };
+            let decision = self.decide(now, &asked.flow, &concluded.who, &concluded.domains, false);
+            if decision.verdict == Verdict::Tunnel {
+                self.openings.set_decision(request_id, decision);
+                continue;
+            }
+            let Some(opening) = self.openings.take(request_id) else {
+                continue;
+            };
+            effects.tunnel.push(ToTunnel::Withdrawn(request_id));
+            let concluded = Concluded {
+                decision,
+                ..opening.concluded
+            };
+            self.conclude(now, &opening.asked, concluded, &opening.waiting, effects);
+        }
+    }
+
+    /// Programs that ended wait for nothing.
+    pub(super) fn withdraw_ended(&mut self, ended: &[u64], effects: &mut Effects) {
+        for key in self.openings.of_processes(ended) {
+            self.withdraw(&key, effects);
+        }
+    }
+
+    fn withdraw(&mut self, key: &Key, effects: &mut Effects) {
+        let Some((request_id, opening)) = self.openings.take_key(key) else {
+            return;
+        };
+        effects.tunnel.push(ToTunnel::Withdrawn(request_id));
+        for packet in opening.waiting {
+            effects.verdict(packet, self.wire(Mark::DROP_ONCE, packet.mark));
+        }
+    }
+
+    /// The connection that the program began with `original`, where it is one that goes through the tunnel. Who asks has seen
+    /// it there.
+    pub fn tunnelled(&mut self, original: &Tuple) -> Option<Connection> {
+        let key = Key::of(&flow_of(original, verdict::Direction::Outgoing));
+        let tracked = self.flows.get_mut(&key)?;
+        if tracked.decision.verdict != Verdict::Tunnel {
+            return None;
+        }
+        tracked.carried = true;
+        Some(tracked.connection())
+    }
+}
+
+/// What a new decision means for a flow that lives: a TCP connection that was opened directly stays what it is, and so is
+/// refused where it is to be tunnelled.
+pub(super) fn for_live(tracked: &Tracked, decision: Decision) -> (Decision, Option<Arc<Through>>) {
+    let enters = decision.verdict == Verdict::Tunnel && tracked.decision.verdict != Verdict::Tunnel;
+    if enters && tracked.flow.protocol == Protocol::TCP {
+        (late(&decision), problem(LATE))
+    } else {
+        (decision, tracked.through.clone())
+    }
+}
+
+/// The kernel's translation of a datagram's flow is for its life: where it is to go another way, it has to begin anew.
+pub(super) fn begins_anew(protocol: Protocol, before: &Decision, after: &Decision) -> bool {
+    let redirected = |decision: &Decision| matches!(decision.verdict, Verdict::Tunnel | Verdict::RedirectDns);
+    protocol == Protocol::UDP && (redirected(before) || redirected(after))
+}
+
+/// The mark for a packet that came by this hook.
+pub(super) const fn mark_by(decision: &Decision, hook: Hook) -> Mark {
+    match (decision.why, hook) {
+        // our side answers what the other end sends, and that answer is refused with an error, which the program hears
+        (Why::TunnelLate, Hook::Input) => Mark::ACCEPT_ONCE,
+        _ => Mark::of(decision),
+    }
+}
+
+/// Refused since its packets do not get into the tunnel.
+pub(super) const fn is_undeliverable(decision: &Decision) -> bool {
+    matches!(decision.why, Why::TunnelUnsupported) && !decision.permanent
+}
+
+fn refused(concluded: Concluded, how: fn(&Decision) -> Decision, text: &str) -> Concluded {
+    Concluded {
+        decision: how(&concluded.decision),
+        through: problem(text),
+        ..concluded
+    }
+}
+
+fn problem(text: &str) -> Option<Arc<Through>> {
+    Some(Arc::new(Through {
+        hops: Vec::new(),
+        problem: text.to_owned(),
+    }))
+}
+
+/// Never for good: the next try may succeed.
+fn once(decision: &Decision, verdict: Verdict, why: Why) -> Decision {
+    Decision {
+        verdict,
+        why,
+        permanent: false,
+        ..decision.clone()
+    }
+}
+
+fn late(decision: &Decision) -> Decision {
+    once(decision, Verdict::Block, Why::TunnelLate)
+}
+
+fn unavailable(decision: &Decision) -> Decision {
+    once(decision, Verdict::Block, Why::TunnelUnavailable)
+}
+
+fn unsupported(decision: &Decision) -> Decision {
+    once(decision, Verdict::Block, Why::TunnelUnsupported)
+}
+
+fn said(decision: &Decision) -> Decision {
+    once(decision, Verdict::Block, Why::TunnelRefused)
+}
+
+fn silent(decision: &Decision) -> Decision {
+    once(decision, Verdict::Drop, Why::TunnelRefused)
+}

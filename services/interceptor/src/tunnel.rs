@@ -1,0 +1,204 @@
+//! The stream to the entry of Gate17: what is to be opened goes out, answers come in; and it asks whose a redirected
+//! connection is.
+//!
+//! The interceptor calls, and is not called: the entry can stop and start as it likes, and what is to be tunnelled is refused
+//! meanwhile.
+
+use std::{path::PathBuf, rc::Rc, time::Duration};
+
+use daemon::{grpc, status::Status};
+use proto::gate17::v1::{
+    App, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, Withdrawn,
+    from_entry::Said, to_entry, tunnel_client::TunnelClient,
+};
+use tokio::sync::mpsc;
+use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::Status as Refusal;
+
+use crate::{
+    conntrack::Tuple,
+    judge::{self, Connection, OpenAnswer, ToTunnel},
+    names,
+};
+
+/// Where the entry serves, in the folder of sockets.
+pub const ENTRY: &str = "gate17-entry";
+
+const PROBLEM: &str = "tunnel-unavailable";
+/// Between two looks whether there is an entry on this host.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// What the entry said, for the packet path.
+#[derive(Debug)]
+pub enum Heard {
+    /// To a request.
+    Answer(u64, OpenAnswer),
+    /// Whose is this connection?
+    Question(u64, Option<Tuple>),
+}
+
+/// Keeps a stream open until `shutdown`. `on_lost` hears at once when there is none any more; `on_begin` gets the way to speak,
+/// for each new stream; `on_heard` all that the entry says.
+pub async fn exchange(
+    socket: PathBuf,
+    status: Status,
+    shutdown: CancellationToken,
+    on_lost: impl Fn() + 'static,
+    on_begin: impl Fn(mpsc::UnboundedSender<ToEntry>) + 'static,
+    on_heard: impl Fn(Heard) + 'static,
+) -> anyhow::Result<()> {
+    while !socket.exists() {
+        if shutdown
+            .run_until_cancelled(tokio::time::sleep(LOOK))
+            .await
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
+    let channel = grpc::channel(&socket);
+    let (on_lost, on_begin) = (Rc::new(on_lost), Rc::new(on_begin));
+    let connect = || {
+        let (channel, status) = (channel.clone(), status.clone());
+        let (on_lost, on_begin) = (Rc::clone(&on_lost), Rc::clone(&on_begin));
+        async move {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let opened = TunnelClient::new(channel)
+                .exchange(UnboundedReceiverStream::new(receiver))
+                .await?;
+            status.clear(PROBLEM);
+            on_begin(sender);
+            let end = tokio_stream::once(Err(Refusal::unavailable("the stream ended")));
+            let said = opened.into_inner().chain(end);
+            Ok(Box::pin(said.map(move |item| {
+                // before the next attempt: somebody waits
+                if item.is_err() {
+                    on_lost();
+                }
+                item
+            })))
+        }
+    };
+    grpc::follow(ENTRY, shutdown, connect, |message: FromEntry| {
+        if let Some(heard) = message.said.map(heard) {
+            on_heard(heard);
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// Something was refused since there is no entry: said once, until there is one.
+pub fn is_missing(status: &Status) {
+    status.raise(
+        PROBLEM,
+        "connections that are to be tunnelled are refused: gate17-entry is not there (systemctl status portmaster-gate17-entry)",
+    );
+}
+
+fn heard(said: Said) -> Heard {
+    match said {
+        Said::Opened(Opened { request_id, hops, .. }) => {
+            Heard::Answer(request_id, OpenAnswer::Opened { hops })
+        }
+        Said::Refused(refused) => {
+            let refusal = refusal(refused.cause());
+            let Refused { request_id, text, .. } = refused;
+            Heard::Answer(request_id, OpenAnswer::Refused { refusal, text })
+        }
+        Said::Flow(question) => Heard::Question(question.request_id, tuple(&question)),
+    }
+}
+
+/// As the entry's answer to that client travels.
+fn tuple(question: &FlowQuestion) -> Option<Tuple> {
+    names::tuple_of_reply(
+        question.protocol,
+        (&question.client_address, question.client_port),
+        (&question.server_address, question.server_port),
+    )
+}
+
+const fn refusal(cause: Cause) -> judge::Refusal {
+    match cause {
+        Cause::Refused | Cause::Unreachable | Cause::Policy => judge::Refusal::Said,
+        Cause::Timeout => judge::Refusal::Silent,
+        Cause::Unspecified | Cause::NoPath | Cause::Node | Cause::Limit => judge::Refusal::NoWay,
+    }
+}
+
+/// What the judge wants the entry to hear.
+pub fn to_entry(wanted: ToTunnel) -> ToEntry {
+    let said = match wanted {
+        ToTunnel::Open {
+            request_id,
+            connection,
+        } => to_entry::Said::Open(Open {
+            request_id,
+            connection: Some(tunnelled(&connection)),
+        }),
+        ToTunnel::Withdrawn(request_id) => to_entry::Said::Withdrawn(Withdrawn { request_id }),
+    };
+    ToEntry { said: Some(said) }
+}
+
+/// The answer to [`Heard::Question`].
+pub fn flow_answer(request_id: u64, connection: Option<&Connection>) -> ToEntry {
+    let answer = proto::gate17::v1::FlowAnswer {
+        request_id,
+        connection: connection.map(tunnelled),
+    };
+    ToEntry {
+        said: Some(to_entry::Said::Flow(answer)),
+    }
+}
+
+fn tunnelled(connection: &Connection) -> Tunnelled {
+    let process = connection.who.process.as_deref();
+    let text = |path: Option<&std::path::Path>| {
+        path.map(|path| path.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    let app = App {
+        device: process.map_or(0, |process| process.executable.device),
+        inode: process.map_or(0, |process| process.executable.inode),
+        script: text(process.and_then(|process| process.script.as_deref())),
+        uid: connection.who.uid.unwrap_or(u32::MAX),
+        path: text(process.and_then(|process| process.executable.path.as_deref())),
+    };
+    Tunnelled {
+        flow: Some(connection.flow.into()),
+        app: Some(app),
+        profile: connection.decision.profile.to_string(),
+        domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
+        connection: connection.id,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_entry_cannot_carry_is_a_refusal_of_its_kind() {
+        let kinds = |cause| refusal(cause);
+        assert_eq!(kinds(Cause::Refused), judge::Refusal::Said);
+        assert_eq!(kinds(Cause::Timeout), judge::Refusal::Silent);
+        assert_eq!(
+            kinds(Cause::Unspecified),
+            judge::Refusal::NoWay,
+            "a newer entry's word"
+        );
+    }
+
+    #[test]
+    fn a_question_with_half_an_address_is_about_nothing() {
+        let question = FlowQuestion {
+            protocol: 17,
+            client_address: vec![127, 0, 0],
+            ..FlowQuestion::default()
+        };
+        assert!(tuple(&question).is_none());
+    }
+}
