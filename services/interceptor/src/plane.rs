@@ -11,10 +11,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use daemon::{
-    ready::Watchdog,
-    status::{Counter, Status},
-};
+use daemon::{ready::Watchdog, status::Status};
 use netlink::Builder;
 use proto::gate17::v1::ToEntry;
 use tokio::{
@@ -25,13 +22,17 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use verdict::policy::CompiledPolicy;
 
+mod counters;
+mod entry;
+
+use counters::Counters;
+
 use crate::{
     conntrack::{Conntrack, Endings, Entry, Tuple},
     judge::{Answer, Arrival, Connection, Effects, Event, Judge, Now, Question, Waiting},
     marks::{Job, Listed, Purpose},
     nfqueue::Queue,
-    resolver,
-    tunnel::{self, Heard},
+    resolver, tunnel,
 };
 
 /// Packets read from one queue before the others get their turn.
@@ -95,42 +96,6 @@ struct Core {
     counters: Counters,
 }
 
-struct Counters {
-    packets: Counter,
-    decided: Counter,
-    unattributed: Counter,
-    late: Counter,
-    unparsable: Counter,
-    overload: Counter,
-    unnamed: Counter,
-    untracked: Counter,
-    tunnel_unavailable: Counter,
-    flows: Counter,
-    pending: Counter,
-    events_dropped: Counter,
-    verdict_errors: Counter,
-}
-
-impl Counters {
-    fn new(status: &Status) -> Self {
-        Self {
-            packets: status.counter("packets"),
-            decided: status.counter("connections_decided"),
-            unattributed: status.counter("connections_unattributed"),
-            late: status.counter("attribution_late"),
-            unparsable: status.counter("packets_unparsable"),
-            overload: status.counter("packets_overload"),
-            unnamed: status.counter("packets_unnamed"),
-            untracked: status.counter("connections_untracked"),
-            tunnel_unavailable: status.counter("connections_tunnel_unavailable"),
-            flows: status.counter("connections_now"),
-            pending: status.counter("pending_now"),
-            events_dropped: status.counter("events_dropped"),
-            verdict_errors: status.counter("verdict_errors"),
-        }
-    }
-}
-
 type Shared = Rc<RefCell<Core>>;
 
 /// Runs until `shutdown`; must be polled inside a [`tokio::task::LocalSet`] on a current-thread runtime.
@@ -146,7 +111,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         policies,
         listed,
         resolver,
-        entry,
+        entry: entry_socket,
         status,
         shutdown,
     } = parts;
@@ -179,9 +144,9 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
     tasks.spawn_local(follow_policy(Rc::clone(&core), policies));
     tasks.spawn_local(take_lists(Rc::clone(&core), listed));
     tasks.spawn_local(reconcile(Rc::clone(&core)));
-    tasks.spawn_local(exchange_with_entry(
+    tasks.spawn_local(entry::exchange(
         Rc::clone(&core),
-        entry,
+        entry_socket,
         status.clone(),
         shutdown.clone(),
     ));
@@ -208,26 +173,6 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         () = shutdown.cancelled() => Ok(()),
         Some(ended) = tasks.join_next() => ended?,
     }
-}
-
-async fn exchange_with_entry(
-    core: Shared,
-    entry: std::path::PathBuf,
-    status: Status,
-    shutdown: CancellationToken,
-) -> anyhow::Result<()> {
-    let (lost, began) = (Rc::clone(&core), Rc::clone(&core));
-    tunnel::exchange(
-        entry,
-        status,
-        shutdown,
-        move || lost.borrow_mut().tunnel_lost(),
-        move |sender| began.borrow_mut().tunnel_began(sender),
-        move |heard| core.borrow_mut().tunnel_said(heard),
-    )
-    .await?;
-    // ended by shutdown
-    std::future::pending().await
 }
 
 #[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
@@ -419,41 +364,6 @@ impl Core {
         self.carry_out();
     }
 
-    fn tunnel_lost(&mut self) {
-        self.tunnel = None;
-        let now = self.now();
-        self.judge.on_tunnel_lost(now, &mut self.effects);
-        self.carry_out();
-    }
-
-    fn tunnel_began(&mut self, sender: mpsc::UnboundedSender<ToEntry>) {
-        self.tunnel = Some(sender);
-        self.judge.on_tunnel_begin();
-    }
-
-    fn tunnel_said(&mut self, heard: Heard) {
-        match heard {
-            Heard::Answer(request_id, answer) => {
-                let now = self.now();
-                self.judge
-                    .on_tunnel_answer(now, request_id, answer, &mut self.effects);
-                self.carry_out();
-            }
-            Heard::Question(request_id, reply) => {
-                let original = reply.and_then(|reply| self.conntrack.original(&reply));
-                let connection = original.and_then(|original| self.judge.tunnelled(&original));
-                self.tell_entry(tunnel::flow_answer(request_id, connection.as_ref()));
-            }
-        }
-    }
-
-    /// Where the stream has just ended, the judge will hear of it.
-    fn tell_entry(&self, message: ToEntry) {
-        if let Some(tunnel) = &self.tunnel {
-            let _ = tunnel.send(message);
-        }
-    }
-
     fn ended(&mut self, entry: &Entry) {
         let now = self.now();
         self.judge.on_end(now, entry, &mut self.effects);
@@ -515,7 +425,7 @@ impl Core {
                 self.counters.events_dropped.add(1);
             }
         }
-        self.count();
+        self.counters.show(&self.judge, &self.status);
         if self
             .judge
             .next_deadline()
@@ -534,25 +444,5 @@ impl Core {
     fn arm(&mut self) -> Option<Instant> {
         self.armed = self.judge.next_deadline();
         self.armed.map(|at| self.started + at)
-    }
-
-    fn count(&self) {
-        let (counts, (flows, pending)) = (self.judge.counts(), self.judge.sizes());
-        self.counters.packets.set(counts.packets);
-        self.counters.decided.set(counts.decided);
-        self.counters.unattributed.set(counts.unattributed);
-        self.counters.late.set(counts.late);
-        self.counters.unparsable.set(counts.unparsable);
-        self.counters.overload.set(counts.overload);
-        self.counters.unnamed.set(counts.unnamed);
-        self.counters.untracked.set(counts.untracked);
-        if self.counters.tunnel_unavailable.get() != counts.tunnel_unavailable {
-            self.counters.tunnel_unavailable.set(counts.tunnel_unavailable);
-            tunnel::is_missing(&self.status);
-        }
-        self.counters.flows.set(u64::try_from(flows).unwrap_or(u64::MAX));
-        self.counters
-            .pending
-            .set(u64::try_from(pending).unwrap_or(u64::MAX));
     }
 }
