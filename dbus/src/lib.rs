@@ -3,9 +3,11 @@
 mod dns_query;
 mod event;
 mod explanation;
+mod gate17;
 mod proxies;
 
 pub use dns_query::DnsQuery;
 pub use event::ConnectionEvent;
 pub use explanation::Explanation;
-pub use proxies::{Dns1Proxy, Interceptor1Proxy, Policy1Proxy, Service1Proxy};
+pub use gate17::Gate17Circuit;
+pub use proxies::{Dns1Proxy, Gate17Entry1Proxy, Interceptor1Proxy, Policy1Proxy, Service1Proxy};

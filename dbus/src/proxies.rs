@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use zbus::OwnedVariant;
 
-use crate::{ConnectionEvent, DnsQuery, Explanation};
+use crate::{ConnectionEvent, DnsQuery, Explanation, Gate17Circuit};
 
 /// What every service says of itself. The destination is the service's own name.
 #[zbus::proxy(interface = "org.portmaster.Service1", assume_defaults = false)]
@@ -101,4 +101,20 @@ pub trait Dns1 {
     /// What was answered since the last signal; `dropped` queries were lost before these.
     #[zbus(signal)]
     fn queries_answered(&self, queries: Vec<DnsQuery>, dropped: u64) -> zbus::Result<()>;
+}
+
+/// Circuits through Gate17; for root and group `portmaster`.
+#[zbus::proxy(
+    interface = "org.portmaster.Gate17Entry1",
+    default_service = "org.portmaster.Gate17Entry1",
+    default_path = "/org/portmaster/Gate17Entry1"
+)]
+pub trait Gate17Entry1 {
+    /// Those that are there.
+    fn circuits(&self) -> zbus::Result<Vec<Gate17Circuit>>;
+    /// Closes one, and its streams.
+    fn close_circuit(&self, id: u64) -> zbus::Result<()>;
+    /// What became of circuits since the last signal; `dropped` changes were lost before these.
+    #[zbus(signal)]
+    fn circuits_changed(&self, circuits: Vec<Gate17Circuit>, dropped: u64) -> zbus::Result<()>;
 }

@@ -245,6 +245,8 @@ fn the_interfaces_are_those_that_are_committed() {
         ("org.portmaster.Service1", "ProcessResolver1"),
         ("org.portmaster.Dns1", "Dns1"),
         ("org.portmaster.Service1", "Dns1"),
+        ("org.portmaster.Gate17Entry1", "Gate17Entry1"),
+        ("org.portmaster.Service1", "Gate17Entry1"),
     ] {
         let live = eventually(&format!("{of} is on the bus"), || {
             let xml = runtime.block_on(introspect(&address, of))?;

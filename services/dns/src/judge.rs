@@ -32,6 +32,7 @@ use crate::{
     names::{Names, News},
     route,
     server::OwnAddresses,
+    tunnel::Tunnel,
 };
 
 /// `localhost`, A: answered here whatever the network is like.
@@ -53,6 +54,8 @@ pub struct Judge<L> {
     pub cache: Arc<Cache>,
     /// What was not.
     pub lookup: Lookup,
+    /// The same for programs that are tunnelled.
+    pub tunnel: Tunnel,
     /// What was told to whom.
     pub names: Names,
     /// To the interceptor.
@@ -114,6 +117,9 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
                 return true;
             }
         };
+        if is_tunnelled(&judged, is_local) {
+            return false;
+        }
         let Some(given) = given else { return false };
         let held = held(&given.answer, arrived.query);
         if self.news(&asker, &name, &held, &given).is_some() {
@@ -162,7 +168,12 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
         };
-        let given = self.lookup.answer(arrived.query).await;
+        let given = if is_tunnelled(&judged, is_local) {
+            let profile = &judged.decision.profile;
+            self.tunnel.answer(arrived.query, &asker, profile).await
+        } else {
+            self.lookup.answer(arrived.query).await
+        };
         let held = held(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
         // who is told nothing needs nothing to be known
@@ -397,6 +408,11 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             tcp: arrived.client.protocol == verdict::Protocol::TCP,
         });
     }
+}
+
+/// What the name stands for would be tunnelled, so the question is: whoever carries it out must not see it either.
+fn is_tunnelled(judged: &Judged, is_local: bool) -> bool {
+    judged.decision.verdict == Verdict::Tunnel && !is_local
 }
 
 /// The name means something on this host or in its networks alone.

@@ -21,6 +21,7 @@ pub mod route;
 pub mod rpc;
 pub mod server;
 pub mod start;
+pub mod tunnel;
 pub mod upstream;
 pub mod wire;
 

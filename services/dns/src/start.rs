@@ -35,6 +35,7 @@ use crate::{
     route::{Files, Router, Sources},
     rpc,
     server::{self, Limits, OwnAddresses, Server},
+    tunnel::Tunnel,
 };
 
 /// What this service is.
@@ -98,6 +99,11 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         lists: ArcSwap::from_pointee(lists.load()),
         cache: Arc::clone(&cache),
         lookup: Lookup::new(Arc::clone(&cache), router.clone(), config.bounds(), server::now),
+        tunnel: Tunnel::new(
+            grpc::channel(&paths.socket("gate17-entry")),
+            config.bounds(),
+            server::now,
+        ),
         names: names.clone(),
         link: link.clone(),
         log: Log::default(),

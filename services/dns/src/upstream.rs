@@ -17,7 +17,7 @@ mod error;
 mod health;
 mod link;
 mod manners;
-mod message;
+pub(crate) mod message;
 mod pool;
 mod server;
 mod settings;
