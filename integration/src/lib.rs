@@ -12,6 +12,7 @@
 pub mod app;
 pub mod booted;
 pub mod bus;
+pub mod capture;
 pub mod echo;
 pub mod events;
 pub mod link;
@@ -26,6 +27,7 @@ use std::path::PathBuf;
 pub use app::{App, Attempt, Call, profile};
 pub use booted::Booted;
 pub use bus::PrivateBus;
+pub use capture::Capture;
 pub use events::Events;
 pub use link::Link;
 pub use nameserver::NameServer;

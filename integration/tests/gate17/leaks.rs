@@ -1,0 +1,389 @@
+//! A program that is to be tunnelled: not one packet of it leaves in the clear, whatever is missing, and it hears of it.
+
+use std::{
+    net::SocketAddr,
+    process::{Command, Output},
+    time::{Duration, Instant},
+};
+
+use integration::{App, Call, World, app::ATTEMPT, eventually, profile, world::INTERNET_V4};
+use interceptor::conntrack::{Conntrack, Entry};
+use proto::{
+    flow::v1::{Verdict, Why},
+    gate17::v1::Cause,
+    interceptor::v1::ConnectionEvent,
+};
+
+use verdict::{Endpoint, Mark};
+
+use crate::stand_in::{Says, StandIn};
+
+const PORT: u16 = 7000;
+/// An error that comes by then is one that somebody can live with.
+const SOON: Duration = Duration::from_secs(4);
+
+/// With servers on the internet that would answer whatever leaks.
+fn world(label: &str) -> World {
+    let world = World::start(label);
+    for address in world.internet_addresses() {
+        world.internet.echo(address, PORT);
+        world.internet.datagrams(address, PORT);
+    }
+    world
+}
+
+fn targets(world: &World) -> [SocketAddr; 2] {
+    world
+        .internet_addresses()
+        .map(|address| SocketAddr::new(address, PORT))
+}
+
+/// The profile is in force.
+fn wait_until_tunnelled(world: &World, app: &App, entry: &StandIn) {
+    eventually("the entry is asked", || {
+        app.connect(world, targets(world)[0]);
+        (!entry.opens().is_empty()).then_some(())
+    });
+}
+
+/// It tells of a decision for this reason.
+fn is_of(event: &ConnectionEvent, why: Why) -> bool {
+    let decision = event
+        .connection
+        .as_ref()
+        .and_then(|connection| connection.decision.as_ref());
+    decision.is_some_and(|decision| decision.why() == why)
+}
+
+/// A program that does what a script of Python says.
+struct Script {
+    path: std::path::PathBuf,
+}
+
+impl Script {
+    fn new(world: &World, name: &str) -> Self {
+        let folder = world.root().join("apps");
+        std::fs::create_dir_all(&folder).unwrap();
+        let path = folder.join(name);
+        std::fs::copy(std::fs::canonicalize("/usr/bin/python3").unwrap(), &path).unwrap();
+        Self { path }
+    }
+
+    fn profile(&self, default_action: &str) -> String {
+        profile(&self.path, default_action, "")
+    }
+
+    fn command(&self, world: &World, script: &str) -> Command {
+        let mut command = world.host.command(&self.path);
+        command.env("PYTHONHOME", "/usr").args(["-c", script]);
+        command
+    }
+
+    fn run(&self, world: &World, script: &str) -> String {
+        let Output { stdout, stderr, .. } = self.command(world, script).output().unwrap();
+        String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr)
+    }
+}
+
+/// Prints `ok`, or the error and the seconds that it took to come.
+fn attempt(kind: &str, to: SocketAddr, before: &str) -> String {
+    let family = if to.is_ipv4() { "AF_INET" } else { "AF_INET6" };
+    format!(
+        "
+import socket, time, errno
+start = time.monotonic()
+s = socket.socket(socket.{family}, socket.{kind})
+s.settimeout(8)
+try:
+    {before}
+    s.connect(('{ip}', {port}))
+    for _ in range(4 if '{kind}' == 'SOCK_DGRAM' else 1):
+        s.send(b'SECRET')
+        if '{kind}' == 'SOCK_DGRAM': time.sleep(0.5)
+    print('got', s.recv(100).decode(), flush=True)
+except OSError as e:
+    print('failed', errno.errorcode.get(e.errno, repr(e)), round(time.monotonic() - start, 1), flush=True)
+",
+        ip = to.ip(),
+        port = to.port()
+    )
+}
+
+fn failed_soon(said: &str) -> bool {
+    let mut words = said.split_whitespace();
+    words.next() == Some("failed")
+        && words
+            .next()
+            .is_some_and(|error| error.starts_with('E') && error != "ETIMEDOUT")
+        && words
+            .next()
+            .and_then(|seconds| seconds.parse::<f64>().ok())
+            .is_some_and(|seconds| seconds < SOON.as_secs_f64())
+}
+
+#[test]
+fn a_program_is_let_go_when_the_far_end_has_answered_and_hears_what_it_said() {
+    let world = world("g17-open");
+    let app = world.app("app");
+    world.profile("app", &app.profile("tunnel", ""));
+    let entry = StandIn::start(&world, Says::Opened);
+    wait_until_tunnelled(&world, &app, &entry);
+    let (wire, events) = (world.internet.capture(), world.events());
+    for to in targets(&world) {
+        let mut call = app.call(&world, to);
+        assert!(call.echoes("hello", ATTEMPT), "{to}");
+    }
+    let event = events.wait_for("it is tunnelled, and how", |event| {
+        event.connection.as_ref().is_some_and(|connection| {
+            connection.hops == ["alpha", "beta", "gamma"]
+                && connection
+                    .decision
+                    .as_ref()
+                    .is_some_and(|decision| decision.verdict() == Verdict::Tunnel)
+        })
+    });
+    let open = entry.opens().into_iter().find_map(|open| {
+        let opened = open.connection?;
+        (Some(opened.connection) == event.connection.as_ref().map(|connection| connection.id))
+            .then_some(opened)
+    });
+    let open = open.expect("the entry was asked for this connection");
+    assert_eq!(
+        (open.profile.as_str(), open.app.unwrap().path),
+        ("app", app.path().display().to_string())
+    );
+
+    for cause in [
+        Cause::Refused,
+        Cause::Unreachable,
+        Cause::Policy,
+        Cause::NoPath,
+        Cause::Node,
+        Cause::Limit,
+    ] {
+        entry.says(Says::Refused(cause));
+        let attempt = app.connect(&world, targets(&world)[0]);
+        assert!(
+            !attempt.connected && attempt.took < SOON,
+            "{cause:?}: {attempt:?}"
+        );
+    }
+    events.wait_for("the destination refused it", |event| {
+        is_of(event, Why::TunnelRefused)
+    });
+    let event = events.wait_for("there was no way", |event| is_of(event, Why::TunnelUnavailable));
+    assert_eq!(event.connection.unwrap().tunnel_problem, "gamma: said no");
+    assert_eq!(
+        wire.with(&world.internet_addresses()).len(),
+        0,
+        "all of it stayed in the tunnel"
+    );
+}
+
+#[test]
+fn without_an_entry_everything_fails_at_once_and_nothing_leaves() {
+    let world = world("g17-none");
+    let program = Script::new(&world, "python-app");
+    let wire = world.internet.capture();
+    world.profile("app", &program.profile("tunnel"));
+    let targets = targets(&world);
+    eventually("the profile is in force", || {
+        wire.clear();
+        failed_soon(&program.run(&world, &attempt("SOCK_STREAM", targets[0], "pass"))).then_some(())
+    });
+    wire.clear();
+    for to in targets {
+        for kind in ["SOCK_STREAM", "SOCK_DGRAM"] {
+            let said = program.run(&world, &attempt(kind, to, "pass"));
+            assert!(failed_soon(&said), "{kind} {to}: {said}");
+        }
+    }
+    assert_eq!(wire.with(&world.internet_addresses()).len(), 0);
+    // for both, it is said once
+    let status = world
+        .command(integration::binary("portmaster"))
+        .arg("status")
+        .output()
+        .unwrap();
+    let status = String::from_utf8_lossy(&status.stdout).into_owned();
+    assert!(status.contains("gate17-entry is not there"), "{status}");
+}
+
+#[test]
+fn an_entry_that_ends_while_it_is_waited_for_is_an_error_at_once() {
+    let world = world("g17-lost");
+    let app = world.app("app");
+    world.profile("app", &app.profile("tunnel", ""));
+    let entry = StandIn::start(&world, Says::Opened);
+    let to = targets(&world)[0];
+    wait_until_tunnelled(&world, &app, &entry);
+    let before = entry.opens().len();
+    entry.says(Says::Nothing);
+    let wire = world.internet.capture();
+    let mut waiting = app.command(&world);
+    waiting.args(["-v", "-w", "30", &to.ip().to_string(), &to.port().to_string()]);
+    let mut waiting = waiting
+        .stdin(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    eventually("the entry is asked", || {
+        (entry.opens().len() > before).then_some(())
+    });
+    let begin = Instant::now();
+    drop(entry);
+    assert!(!waiting.wait().unwrap().success());
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    let attempt = app.connect(&world, to);
+    assert!(!attempt.connected && attempt.took < SOON, "{attempt:?}");
+    // one that comes back is found
+    let entry = StandIn::start(&world, Says::Opened);
+    assert!(app.connect(&world, to).connected);
+    assert_eq!(wire.with(&world.internet_addresses()).len(), 0);
+    assert!(entry.withdrawn().is_empty());
+}
+
+#[test]
+fn a_connection_that_was_open_before_ends_and_says_no_more() {
+    let world = world("g17-late");
+    let app = world.app("app");
+    let _entry = StandIn::start(&world, Says::Opened);
+    let (wire, events) = (world.internet.capture(), world.events());
+    for to in targets(&world) {
+        world.profile("app", &app.profile("allow", ""));
+        let mut call = eventually("it passes directly", || {
+            let mut call = app.call(&world, to);
+            wire.clear();
+            (call.echoes("open", ATTEMPT) && !wire.with(&[to.ip()]).is_empty()).then_some(call)
+        });
+        events.clear();
+        world.profile("app", &app.profile("tunnel", ""));
+        events.wait_for("it is refused", |event| is_of(event, Why::TunnelLate));
+        // the mark is taken away by another thread
+        eventually("the kernel asks again", || (!passes(&world, to)).then_some(()));
+        assert!(!call.echoes("SECRET", Duration::from_secs(1)), "{to}");
+        eventually("the program hears of it", || {
+            let _end = call.echoes("more", Duration::from_millis(10));
+            has_ended(&call).then_some(())
+        });
+        let said = wire.seen(|packet| packet.bytes.windows(6).any(|octets| octets == b"SECRET"));
+        assert_eq!(said.len(), 0, "{to}");
+    }
+}
+
+/// The kernel has a connection to there that passes without a question.
+fn passes(world: &World, to: SocketAddr) -> bool {
+    world.host.enter(|| {
+        let mut passes = false;
+        let mut conntrack = Conntrack::open().unwrap();
+        let look = |entry: Entry| {
+            let there = entry.original.destination == Endpoint::new(to.ip(), to.port());
+            passes |= there && entry.mark == Mark::ACCEPT.0;
+        };
+        conntrack.dump(look).unwrap();
+        passes
+    })
+}
+
+fn has_ended(call: &Call) -> bool {
+    let pid = call.running().pid().as_raw_nonzero();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.is_empty() || stat.contains(") Z ")
+}
+
+#[test]
+fn a_socket_bound_to_a_device_is_refused_since_it_cannot_get_in() {
+    let world = world("g17-bound");
+    let program = Script::new(&world, "python-app");
+    let wire = world.internet.capture();
+    world.profile("app", &program.profile("tunnel"));
+    let _entry = StandIn::start(&world, Says::Opened);
+    let targets = targets(&world);
+    eventually("the profile is in force", || {
+        let said = program.run(&world, &attempt("SOCK_STREAM", targets[0], "pass"));
+        wire.clear();
+        said.contains("SECRET")
+            .then_some(())
+            .or_else(|| said.contains("failed").then_some(()))
+    });
+    wire.clear();
+    let device = device_of(&world);
+    let bind = format!("s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'{device}')");
+    for to in targets {
+        let said = program.run(&world, &attempt("SOCK_STREAM", to, &bind));
+        assert!(failed_soon(&said), "{to}: {said}");
+        // an ICMP error comes by the loopback device, where a datagram socket that is bound to another one hears nothing
+        let said = program.run(&world, &attempt("SOCK_DGRAM", to, &bind));
+        assert!(said.starts_with("failed"), "{to}: {said}");
+    }
+    let leaked = wire.seen(|packet| packet.bytes.windows(6).any(|octets| octets == b"SECRET"));
+    assert_eq!(
+        (leaked.len(), wire.with(&world.internet_addresses()).len()),
+        (0, 0)
+    );
+    let redirected = wire.with(&["127.0.0.17".parse().unwrap(), "::1".parse().unwrap()]);
+    assert_eq!(redirected.len(), 0);
+}
+
+fn device_of(world: &World) -> String {
+    let route = world.host.sh(&format!("ip route get {INTERNET_V4}"));
+    let device = route
+        .split_once("dev ")
+        .and_then(|(_, rest)| rest.split_whitespace().next());
+    device.expect("there is a route").to_owned()
+}
+
+#[test]
+fn datagrams_are_carried_and_the_entry_learns_whose_they_are() {
+    let world = world("g17-udp");
+    let program = Script::new(&world, "python-app");
+    let wire = world.internet.capture();
+    world.profile("app", &program.profile("tunnel"));
+    let _entry = StandIn::start(&world, Says::Opened);
+    for to in targets(&world) {
+        eventually("a datagram comes back by the tunnel", || {
+            wire.clear();
+            let said = program.run(&world, &attempt("SOCK_DGRAM", to, "pass"));
+            said.contains("got app").then_some(())
+        });
+        assert_eq!(wire.with(&[to.ip()]).len(), 0, "{to}");
+    }
+}
+
+#[test]
+fn a_ping_is_refused_with_an_error() {
+    let world = world("g17-ping");
+    let program = Script::new(&world, "python-app");
+    let wire = world.internet.capture();
+    world.profile("app", &program.profile("tunnel"));
+    let _entry = StandIn::start(&world, Says::Opened);
+    for to in world.internet_addresses() {
+        let (family, protocol, kind) = if to.is_ipv4() {
+            ("AF_INET", 1, 8)
+        } else {
+            ("AF_INET6", 58, 128)
+        };
+        let ping = format!(
+            "
+import socket, errno
+s = socket.socket(socket.{family}, socket.SOCK_DGRAM, {protocol})
+s.settimeout(3)
+s.connect(('{to}', 0))
+for _ in range(3):
+    try:
+        s.send(bytes([{kind}, 0, 0, 0, 0, 1, 0, 1]) + b'SECRET')
+        s.recv(100)
+        print('answered', flush=True)
+    except OSError as e:
+        print('failed', errno.errorcode.get(e.errno, repr(e)), 0, flush=True)
+"
+        );
+        world.host.sh("echo '0 100' >/proc/sys/net/ipv4/ping_group_range");
+        eventually("the profile is in force", || {
+            wire.clear();
+            let said = program.run(&world, &ping);
+            said.lines().all(failed_soon).then_some(())
+        });
+        assert_eq!(wire.with(&[to]).len(), 0, "{to}");
+    }
+}
