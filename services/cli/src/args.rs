@@ -53,6 +53,9 @@ pub enum Command {
     /// See what the DNS server answers, and let the host use it
     #[command(subcommand)]
     Dns(crate::dns::DnsCommand),
+    /// See what is carried through the tunnel, and by which nodes
+    #[command(subcommand)]
+    Gate17(crate::gate17::Gate17Command),
     /// Show every service: version, health, problems, counters; and a pause
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.

@@ -82,6 +82,12 @@ pub struct EventJson {
     pub rule: String,
     /// Holds for the whole connection.
     pub permanent: bool,
+    /// Where it is tunnelled: ids of the nodes, first to last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hops: Vec<String>,
+    /// Why Gate17 does not carry it, in words.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub tunnel_problem: String,
     /// At the end: octets that this host sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sent_bytes: Option<u64>,
@@ -130,6 +136,8 @@ impl EventJson {
                 .uid
                 .or(connection.process.as_ref().map(|process| process.uid)),
             domain: connection.domain,
+            hops: connection.hops,
+            tunnel_problem: connection.tunnel_problem,
             process: connection.process.map(ProcessJson::from),
             ..Self::default()
         };

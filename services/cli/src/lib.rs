@@ -12,6 +12,7 @@ pub mod event_json;
 mod explain;
 mod files;
 pub mod filter;
+pub mod gate17;
 mod host;
 mod manual;
 mod monitor;
@@ -86,6 +87,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rules(RulesCommand::Default) => rules::shipped(),
         Command::Explain(args) => explain::run(args, paint).await,
         Command::Dns(command) => dns::run(command, paint).await,
+        Command::Gate17(command) => gate17::run(command, paint).await,
         Command::Status(args) => status::run(args, paint).await,
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,

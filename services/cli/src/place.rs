@@ -14,6 +14,8 @@ pub(crate) enum Service {
     Policy,
     /// Not part of every installation: see [`PlaceArgs::services`].
     Dns,
+    /// The same.
+    Gate17Entry,
 }
 
 impl Service {
@@ -27,6 +29,7 @@ impl Service {
             Self::ProcessResolver => "process-resolver",
             Self::Policy => "policy",
             Self::Dns => "dns",
+            Self::Gate17Entry => "gate17-entry",
         }
     }
 }
@@ -63,8 +66,9 @@ impl PlaceArgs {
 
     /// The services that are to run here: the DNS server only where its socket is.
     pub(crate) fn services(&self) -> Vec<Service> {
-        let dns = self.socket(Service::Dns).exists().then_some(Service::Dns);
-        Service::ALL.into_iter().chain(dns).collect()
+        let others = [Service::Dns, Service::Gate17Entry].into_iter();
+        let present = others.filter(|other| self.socket(*other).exists());
+        Service::ALL.into_iter().chain(present).collect()
     }
 
     /// A channel that connects when it is used, and again after the service was away.

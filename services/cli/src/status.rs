@@ -8,6 +8,7 @@ use anyhow::Result;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     dns::v1::dns_client::DnsClient,
+    gate17::v1::gate17_entry_client::Gate17EntryClient,
     interceptor::v1::interceptor_client::InterceptorClient,
     policy::v1::policy_client::PolicyClient,
     resolver::v1::process_resolver_client::ProcessResolverClient,
@@ -101,5 +102,6 @@ async fn get_state(channel: Channel, service: Service) -> Result<Response<Servic
         Service::ProcessResolver => ProcessResolverClient::new(channel).get_state(request).await,
         Service::Policy => PolicyClient::new(channel).get_state(request).await,
         Service::Dns => DnsClient::new(channel).get_state(request).await,
+        Service::Gate17Entry => Gate17EntryClient::new(channel).get_state(request).await,
     }
 }

@@ -59,14 +59,22 @@ pub(crate) fn remote(event: &EventJson) -> String {
     format!("{arrow} {}{detail} ({})", printable(&event.domain), event.remote)
 }
 
-/// `default-action global#default_action`; at the end what went through.
+/// `default-action global#default_action`; where it goes through Gate17, by which nodes, or why it does not; at the end what
+/// went through.
 pub(crate) fn reason(event: &EventJson) -> String {
     let rule = printable(&event.rule);
-    match event.kind {
-        Kind::Ended => totals(event),
+    let mut reason = match event.kind {
+        Kind::Ended => return totals(event),
         Kind::Redecided => format!("changed: {} {rule}", event.why).trim_end().to_owned(),
         _ => format!("{} {rule}", event.why).trim_end().to_owned(),
+    };
+    if !event.hops.is_empty() {
+        reason += &format!(" by {}", printable(&event.hops.join(", ")));
     }
+    if !event.tunnel_problem.is_empty() {
+        reason += &format!(" ({})", printable(&event.tunnel_problem));
+    }
+    reason
 }
 
 fn totals(event: &EventJson) -> String {
@@ -141,6 +149,16 @@ mod tests {
             ..event()
         };
         assert_eq!(remote(&named), "→ a.example\\n:443 (2001:db8::7)");
+        let tunnelled = EventJson {
+            hops: vec!["alpha".to_owned(), "beta".to_owned()],
+            ..event()
+        };
+        assert_eq!(reason(&tunnelled), "rule curl#2 by alpha, beta");
+        let refused = EventJson {
+            tunnel_problem: "beta: no\n".to_owned(),
+            ..event()
+        };
+        assert_eq!(reason(&refused), "rule curl#2 (beta: no\\n)");
     }
 
     #[test]

@@ -1,0 +1,74 @@
+//! `portmaster gate17`: what is carried through the tunnel and by whom, and the networks that carry it.
+
+mod entry;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use crate::{dns::PlainArgs, paint::Paint};
+
+/// `portmaster gate17`
+#[derive(Debug, Subcommand)]
+pub enum Gate17Command {
+    /// Say whether connections can be carried, and by which map
+    Status(PlainArgs),
+    /// List the ways that are open through the network
+    Circuits(PlainArgs),
+    /// List the map's nodes, and how they do
+    Nodes(PlainArgs),
+    /// Say by which nodes a destination would be reached, and why
+    Route(RouteArgs),
+    /// Measure how far a node is
+    Ping(PingArgs),
+    /// Close a circuit, and what it carries
+    Close(CloseArgs),
+}
+
+/// `portmaster gate17 route`
+#[derive(Debug, Args)]
+pub struct RouteArgs {
+    /// HOST:PORT, the host a name or an address
+    #[arg(value_name = "DEST")]
+    pub destination: String,
+    /// Profile of who connects, by id [default: the settings for all programs]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub profile: String,
+    /// What is common
+    #[command(flatten)]
+    pub plain: PlainArgs,
+}
+
+/// `portmaster gate17 ping`
+#[derive(Debug, Args)]
+pub struct PingArgs {
+    /// Its id in the map
+    #[arg(value_name = "NODE")]
+    pub node: String,
+    /// What is common
+    #[command(flatten)]
+    pub plain: PlainArgs,
+}
+
+/// `portmaster gate17 close`
+#[derive(Debug, Args)]
+pub struct CloseArgs {
+    /// Its number
+    #[arg(value_name = "CIRCUIT")]
+    pub circuit: u64,
+    /// What is common
+    #[command(flatten)]
+    pub plain: PlainArgs,
+}
+
+pub(crate) async fn run(command: Gate17Command, paint: Paint) -> Result<ExitCode> {
+    match command {
+        Gate17Command::Status(args) => entry::status(args, paint).await,
+        Gate17Command::Circuits(args) => entry::circuits(args, paint).await,
+        Gate17Command::Nodes(args) => entry::nodes(args, paint).await,
+        Gate17Command::Route(args) => entry::route(args, paint).await,
+        Gate17Command::Ping(args) => entry::ping(args).await,
+        Gate17Command::Close(args) => entry::close(args).await,
+    }
+}
