@@ -48,6 +48,9 @@ pub async fn exchange(
     on_begin: impl Fn(mpsc::UnboundedSender<ToEntry>) + 'static,
     on_heard: impl Fn(Heard) + 'static,
 ) -> anyhow::Result<()> {
+    if !socket.exists() {
+        on_lost();
+    }
     while !socket.exists() {
         if shutdown
             .run_until_cancelled(tokio::time::sleep(LOOK))
@@ -66,7 +69,8 @@ pub async fn exchange(
             let (sender, receiver) = mpsc::unbounded_channel();
             let opened = TunnelClient::new(channel)
                 .exchange(UnboundedReceiverStream::new(receiver))
-                .await?;
+                .await
+                .inspect_err(|_| on_lost())?;
             status.clear(PROBLEM);
             on_begin(sender);
             let end = tokio_stream::once(Err(Refusal::unavailable("the stream ended")));

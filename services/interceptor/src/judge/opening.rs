@@ -50,12 +50,23 @@ impl Opening {
     }
 }
 
+/// The entry of Gate17, as far as known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Entry {
+    /// This process has just begun: nobody knows yet.
+    #[default]
+    Unknown,
+    /// Its stream is open.
+    There,
+    /// It cannot be reached.
+    Gone,
+}
+
 /// By request, and by flow. All get the same time, so that `deadlines` is sorted by itself; what is answered stays in it until
 /// it is come across.
 #[derive(Debug, Default)]
 pub(super) struct Openings {
-    /// The entry is there.
-    up: bool,
+    entry: Entry,
     openings: HashMap<u64, Opening>,
     requests: HashMap<Key, u64>,
     by_uid: HashMap<Option<u32>, usize>,
@@ -64,12 +75,12 @@ pub(super) struct Openings {
 }
 
 impl Openings {
-    pub(super) const fn is_up(&self) -> bool {
-        self.up
+    pub(super) const fn entry(&self) -> Entry {
+        self.entry
     }
 
-    pub(super) const fn set_up(&mut self, up: bool) {
-        self.up = up;
+    pub(super) const fn set_entry(&mut self, entry: Entry) {
+        self.entry = entry;
     }
 
     pub(super) fn len(&self) -> usize {

@@ -697,70 +697,110 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// What became of each packet (by its id), and whether it came from this host, after all steps and all the time that it takes.
+fn play(global: Action, steps: Vec<Step>) -> Result<(u32, Vec<(u32, u32)>, Vec<u32>), TestCaseError> {
+    let app = |action| profile("/usr/bin/app", action, vec![allow_domain("a.example")]);
+    let policy = |action| {
+        let mut snapshot = policy(vec![app(action)]);
+        snapshot.global.settings.default_action = Some(global);
+        Arc::new(CompiledPolicy::new(snapshot).unwrap())
+    };
+    let mut bench = Bench::new(policy(Action::Tunnel));
+    let (mut requests, mut answered, mut outgoing) = (Vec::new(), Vec::new(), Vec::new());
+    for step in steps {
+        match step {
+            Step::Packet {
+                input,
+                port,
+                flags,
+                sequence,
+                payload,
+            } => {
+                let (hook, from, to) = if input {
+                    (Hook::Input, (PEER, 443), (HOST, port))
+                } else {
+                    (Hook::Output, (HOST, port), (PEER, 443))
+                };
+                let bytes = tcp(from, to, sequence, flags, &payload);
+                let id = bench.packet_of(hook, Some(1000), &bytes, None);
+                outgoing.extend((!input).then_some(id));
+            }
+            Step::Answer { known } => bench.answer_all(|_| known.then(|| process("/usr/bin/app"))),
+            Step::Time(milliseconds) => {
+                bench.time += Duration::from_millis(milliseconds);
+                bench.judge.on_time(bench.now(), &mut bench.effects);
+            }
+            Step::Policy(action) => {
+                let policy = policy(action);
+                bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
+            }
+            Step::Entry(true) => bench.judge.on_tunnel_begin(bench.now(), &mut bench.effects),
+            Step::Entry(false) => bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects),
+            Step::Tunnel { known, opened } => {
+                let request_id = if known { requests.pop().unwrap_or(0) } else { 4711 };
+                let answer = if opened {
+                    OpenAnswer::Opened { hops: Vec::new() }
+                } else {
+                    OpenAnswer::Refused {
+                        refusal: Refusal::Said,
+                        text: String::new(),
+                    }
+                };
+                bench
+                    .judge
+                    .on_tunnel_answer(bench.now(), request_id, answer, &mut bench.effects);
+            }
+            Step::Rubbish(bytes) => {
+                bench.out(&bytes);
+            }
+            Step::Datagram { port, file, which } => {
+                let datagrams = quic::datagrams(file);
+                let id = bench.out(&quic::datagram(port, &datagrams[which % datagrams.len()]));
+                outgoing.push(id);
+            }
+        }
+        answered.extend(bench.marks());
+        for said in bench.effects.tunnel.drain(..) {
+            match said {
+                ToTunnel::Open { request_id, .. } => requests.push(request_id),
+                ToTunnel::Withdrawn(request_id) => requests.retain(|request| *request != request_id),
+            }
+        }
+    }
+    // first nobody is known, then no name, then nobody answers
+    for _ in 0..3 {
+        bench.time += Duration::from_secs(3600);
+        bench.judge.on_time(bench.now(), &mut bench.effects);
+    }
+    prop_assert_eq!(bench.judge.sizes().1, 0);
+    answered.extend(bench.marks());
+    answered.sort_unstable();
+    Ok((bench.next_packet, answered, outgoing))
+}
+
 proptest! {
     /// Whatever happens in whatever order, no packet is forgotten and none is answered twice.
     #[test]
     fn every_packet_gets_exactly_one_verdict(steps in proptest::collection::vec(step(), 0..60)) {
-        let app = |action| profile("/usr/bin/app", action, vec![allow_domain("a.example")]);
-        let mut bench = Bench::new(snapshot(vec![app(Action::Tunnel)]));
-        let mut requests = Vec::new();
-        let mut answered = Vec::new();
-        for step in steps {
-            match step {
-                Step::Packet { input, port, flags, sequence, payload } => {
-                    let (hook, from, to) = if input {
-                        (Hook::Input, (PEER, 443), (HOST, port))
-                    } else {
-                        (Hook::Output, (HOST, port), (PEER, 443))
-                    };
-                    bench.packet_of(hook, Some(1000), &tcp(from, to, sequence, flags, &payload), None);
-                }
-                Step::Answer { known } => bench.answer_all(|_| known.then(|| process("/usr/bin/app"))),
-                Step::Time(milliseconds) => {
-                    bench.time += Duration::from_millis(milliseconds);
-                    bench.judge.on_time(bench.now(), &mut bench.effects);
-                }
-                Step::Policy(action) => {
-                    let policy = snapshot(vec![app(action)]);
-                    bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
-                }
-                Step::Entry(true) => bench.judge.on_tunnel_begin(),
-                Step::Entry(false) => bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects),
-                Step::Tunnel { known, opened } => {
-                    let request_id = if known { requests.pop().unwrap_or(0) } else { 4711 };
-                    let answer = if opened {
-                        OpenAnswer::Opened { hops: Vec::new() }
-                    } else {
-                        OpenAnswer::Refused { refusal: Refusal::Said, text: String::new() }
-                    };
-                    bench.judge.on_tunnel_answer(bench.now(), request_id, answer, &mut bench.effects);
-                }
-                Step::Rubbish(bytes) => { bench.out(&bytes); }
-                Step::Datagram { port, file, which } => {
-                    let datagrams = quic::datagrams(file);
-                    bench.out(&quic::datagram(port, &datagrams[which % datagrams.len()]));
-                }
-            }
-            answered.extend(bench.marks().into_iter().map(|(id, _)| id));
-            for said in bench.effects.tunnel.drain(..) {
-                match said {
-                    ToTunnel::Open { request_id, .. } => requests.push(request_id),
-                    ToTunnel::Withdrawn(request_id) => {
-                        // whoever is told that nobody waits was asked before
-                        prop_assert!(requests.contains(&request_id));
-                        requests.retain(|request| *request != request_id);
-                    }
-                }
-            }
+        let (packets, answered, _) = play(Action::Allow, steps)?;
+        let answered: Vec<u32> = answered.into_iter().map(|(id, _)| id).collect();
+        prop_assert_eq!(answered, (1..=packets).collect::<Vec<_>>());
+    }
+
+    /// Whatever happens in whatever order, nothing leaves in the clear that is to be tunnelled.
+    #[test]
+    fn what_is_to_be_tunnelled_never_passes(steps in proptest::collection::vec(step(), 0..60)) {
+        let may_pass = |step: &Step| match step {
+            // what is refused for want of a name passes until it says one
+            Step::Policy(action) => *action != Action::Tunnel,
+            // a name that is allowed
+            Step::Packet { payload, .. } => payload.starts_with(b"GET"),
+            _ => false,
+        };
+        let steps = steps.into_iter().filter(|step| !may_pass(step)).collect();
+        let (_, answered, outgoing) = play(Action::Tunnel, steps)?;
+        for (id, mark) in answered {
+            prop_assert!(!outgoing.contains(&id) || ![1700, 1710].contains(&mark), "{} {}", id, mark);
         }
-        // first nobody is known, then no name
-        for _ in 0..2 {
-            bench.time += Duration::from_secs(3600);
-            bench.judge.on_time(bench.now(), &mut bench.effects);
-        }
-        prop_assert_eq!(bench.judge.sizes().1, 0);
-        answered.extend(bench.marks().into_iter().map(|(id, _)| id));
-        answered.sort_unstable();
-        prop_assert_eq!(answered, (1..=bench.next_packet).collect::<Vec<_>>());
     }
 }

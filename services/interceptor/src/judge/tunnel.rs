@@ -23,7 +23,7 @@ use super::{
     flows::{Key, State, Tracked},
     limits::{DELIVERED_BY_THEN, UNDELIVERED_DATAGRAMS_BY_THEN},
     naming::Domains,
-    opening::Opening,
+    opening::{Entry, Opening},
     pending::Asked,
 };
 use crate::conntrack::{Tuple, flow_of};
@@ -99,7 +99,7 @@ impl Judge {
             let late = refused(concluded, late, LATE);
             return self.conclude(now, asked, late, waiting, effects);
         }
-        if !self.openings.is_up() {
+        if self.openings.entry() == Entry::Gone {
             self.counts.tunnel_unavailable += 1;
             let refused = refused(concluded, unavailable, NO_ENTRY);
             return self.conclude(now, asked, refused, waiting, effects);
@@ -118,12 +118,20 @@ impl Judge {
             ..concluded
         };
         let opening = Opening::new(*asked, concluded, waiting.to_vec());
-        let connection = Box::new(opening.connection(now));
         let request_id = self.openings.insert(opening, deadline);
-        effects.tunnel.push(ToTunnel::Open {
-            request_id,
-            connection,
-        });
+        if self.openings.entry() == Entry::There {
+            self.ask_entry(now, request_id, effects);
+        }
+    }
+
+    fn ask_entry(&self, now: Now, request_id: u64, effects: &mut Effects) {
+        if let Some(opening) = self.openings.get(request_id) {
+            let connection = Box::new(opening.connection(now));
+            effects.tunnel.push(ToTunnel::Open {
+                request_id,
+                connection,
+            });
+        }
     }
 
     /// A packet of a flow whose SYN waits; false where there is none.
@@ -173,7 +181,9 @@ impl Judge {
         let undelivered = match packet.tcp() {
             // the kernel knows no connection of this SYN although it was let go: it did not get to the entry
             Some(tcp) => tcp.opens() && since >= DELIVERED_BY_THEN,
-            None if !self.openings.is_up() || (tracked.carried && since >= UNDELIVERED_DATAGRAMS_BY_THEN) => {
+            None if self.openings.entry() == Entry::Gone
+                || (tracked.carried && since >= UNDELIVERED_DATAGRAMS_BY_THEN) =>
+            {
                 return false;
             }
             None => since >= UNDELIVERED_DATAGRAMS_BY_THEN,
@@ -225,14 +235,17 @@ impl Judge {
         self.conclude(now, &asked, concluded, &waiting, effects);
     }
 
-    /// The entry's stream began: what is to be tunnelled can be sent there.
-    pub const fn on_tunnel_begin(&mut self) {
-        self.openings.set_up(true);
+    /// The entry's stream began: what is to be tunnelled can be sent there. What came before this process knew is asked now.
+    pub fn on_tunnel_begin(&mut self, now: Now, effects: &mut Effects) {
+        self.openings.set_entry(Entry::There);
+        for request_id in self.openings.requests() {
+            self.ask_entry(now, request_id, effects);
+        }
     }
 
     /// The entry's stream ended, or there is none: who waits for it gets an error at once.
     pub fn on_tunnel_lost(&mut self, now: Now, effects: &mut Effects) {
-        self.openings.set_up(false);
+        self.openings.set_entry(Entry::Gone);
         for request_id in self.openings.requests() {
             self.counts.tunnel_unavailable += 1;
             let text = NO_ENTRY.to_owned();

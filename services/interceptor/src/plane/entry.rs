@@ -40,7 +40,9 @@ impl Core {
 
     fn tunnel_began(&mut self, sender: mpsc::UnboundedSender<ToEntry>) {
         self.tunnel = Some(sender);
-        self.judge.on_tunnel_begin();
+        let now = self.now();
+        self.judge.on_tunnel_begin(now, &mut self.effects);
+        self.carry_out();
     }
 
     fn tunnel_said(&mut self, heard: Heard) {

@@ -10,8 +10,16 @@ fn tunnelling() -> Arc<CompiledPolicy> {
 /// With an entry.
 fn bench() -> Bench {
     let mut bench = Bench::new(tunnelling());
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     bench
+}
+
+fn entry_comes(bench: &mut Bench) {
+    bench.judge.on_tunnel_begin(bench.now(), &mut bench.effects);
+}
+
+fn entry_goes(bench: &mut Bench) {
+    bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects);
 }
 
 /// The number of the request that this packet's flow led to.
@@ -121,6 +129,7 @@ fn the_program_sees_what_became_of_it_and_may_try_again() {
 #[test]
 fn without_an_entry_everything_is_refused_at_once() {
     let mut bench = Bench::new(tunnelling());
+    entry_goes(&mut bench);
     for bytes in [syn(4000, 1), udp((HOST, 4001), (PEER, 9))] {
         bench.out(&bytes);
         bench.answer_all(|_| Some(process("/usr/bin/app")));
@@ -131,7 +140,7 @@ fn without_an_entry_everything_is_refused_at_once() {
     assert!(bench.effects.tunnel.is_empty());
     assert_eq!(bench.judge.counts().tunnel_unavailable, 2);
     // and as soon as there is one, it is not
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     bench.out(&udp((HOST, 4001), (PEER, 9)));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     assert_eq!(bench.marks(), [(3, 1717)]);
@@ -145,6 +154,26 @@ fn an_entry_that_goes_away_is_an_error_for_who_waits() {
     assert_eq!(bench.marks(), [(1, 1701)]);
     answer(&mut bench, request, opened());
     assert_eq!(bench.marks(), [], "too late");
+}
+
+#[test]
+fn what_comes_before_it_is_known_whether_there_is_an_entry_waits_for_that() {
+    let mut bench = Bench::new(tunnelling());
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert!(bench.effects.tunnel.is_empty() && bench.marks().is_empty());
+    entry_comes(&mut bench);
+    let Some(ToTunnel::Open { request_id, .. }) = bench.effects.tunnel.pop() else {
+        panic!("it is asked as soon as there is one");
+    };
+    answer(&mut bench, request_id, opened());
+    assert_eq!(bench.marks(), [(1, 1717)]);
+
+    let mut bench = Bench::new(tunnelling());
+    bench.out(&syn(4000, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    entry_goes(&mut bench);
+    assert_eq!(bench.marks(), [(1, 1701)]);
 }
 
 #[test]
@@ -225,7 +254,7 @@ fn nothing_else_with_the_same_ends_passes_while_a_syn_waits() {
 #[test]
 fn a_connection_that_was_open_before_is_never_carried_on() {
     let mut bench = Bench::new(snapshot(vec![]));
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     bench.out(&syn(4000, 1));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     bench.marks();
@@ -255,7 +284,7 @@ fn a_connection_that_was_open_before_is_never_carried_on() {
 #[test]
 fn datagrams_that_change_their_way_begin_anew() {
     let mut bench = Bench::new(snapshot(vec![]));
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     bench.out(&udp((HOST, 4000), (PEER, 9)));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     policy_becomes(&mut bench, Action::Tunnel);
@@ -301,7 +330,7 @@ fn a_quiet_flow_of_datagrams_is_taken_up_again() {
 fn no_syn_is_sent_in_the_clear_to_learn_a_name() {
     let rules = vec![allow_domain("good.example")];
     let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Tunnel, rules)]));
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     opening(&mut bench, &syn(4000, 1));
     assert_eq!(bench.marks(), []);
 }
@@ -313,7 +342,7 @@ fn a_name_that_is_to_be_tunnelled_ends_a_direct_connection() {
         ..allow_domain("secret.example")
     };
     let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Allow, vec![rule])]));
-    bench.judge.on_tunnel_begin();
+    entry_comes(&mut bench);
     bench.out(&syn(4000, 1));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     let hello = b"GET / HTTP/1.1\r\nHost: secret.example\r\n\r\n";
