@@ -112,14 +112,6 @@ impl Openings {
         self.get(*request_id).map(|opening| opening.asked)
     }
 
-    /// Lets one more packet wait; false where too many do.
-    pub(super) fn join(&mut self, key: &Key, waiting: Waiting, most: usize) -> bool {
-        let request_id = self.requests.get(key);
-        let opening = request_id.and_then(|request_id| self.openings.get_mut(request_id));
-        let room = opening.filter(|opening| opening.waiting.len() < most);
-        room.map(|opening| opening.waiting.push(waiting)).is_some()
-    }
-
     pub(super) fn set_decision(&mut self, request_id: u64, decision: Decision) {
         if let Some(opening) = self.openings.get_mut(&request_id) {
             opening.concluded.decision = decision;

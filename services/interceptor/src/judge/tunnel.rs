@@ -107,8 +107,9 @@ impl Judge {
         if !is_tcp {
             return self.conclude(now, asked, concluded, waiting, effects);
         }
-        let most = self.limits.pending_flows;
-        if self.openings.len() >= most || self.openings.of_uid(asked.uid) >= most / 2 {
+        // they wait far longer than for their process: most of the queue stays free for others
+        let most = self.limits.pending_flows.div_ceil(4);
+        if self.openings.len() >= most || self.openings.of_uid(asked.uid) >= most.div_ceil(2) {
             return self.give_up(waiting, effects);
         }
         let id = self.number();
@@ -155,12 +156,8 @@ impl Judge {
             self.withdraw(key, effects);
             return false;
         }
-        if !self
-            .openings
-            .join(key, arrival.waiting, self.limits.pending_packets)
-        {
-            self.give_up(&[arrival.waiting], effects);
-        }
+        // the first one waits already, and the kernel has not room for ever so many
+        effects.verdict(arrival.waiting, self.wire(Mark::DROP_ONCE, arrival.waiting.mark));
         true
     }
 

@@ -80,13 +80,14 @@ fn original(port: u16, protocol: Protocol, remote: u16) -> Tuple {
 }
 
 #[test]
-fn a_syn_waits_for_the_far_end_and_its_copies_with_it() {
+fn a_syn_waits_for_the_far_end_and_its_copies_do_not() {
     let mut bench = bench();
     let request = opening(&mut bench, &syn(4000, 1));
     bench.out(&syn(4000, 1));
-    assert_eq!((bench.marks(), bench.judge.sizes()), (vec![], (0, 1)));
+    assert_eq!((bench.marks(), bench.judge.sizes()), (vec![(2, 1702)], (0, 1)));
+    assert!(bench.effects.tunnel.is_empty(), "asked once");
     answer(&mut bench, request, opened());
-    assert_eq!(bench.marks(), [(1, 1717), (2, 1717)]);
+    assert_eq!(bench.marks(), [(1, 1717)]);
     let event = bench.effects.events.pop().unwrap();
     let connection = event.connection;
     assert_eq!(connection.decision.verdict, Verdict::Tunnel);
@@ -324,6 +325,22 @@ fn a_quiet_flow_of_datagrams_is_taken_up_again() {
     bench.out(&udp((HOST, 4001), (PEER, 9)));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     assert_eq!(bench.marks(), [(1, 1717), (2, 1717)]);
+}
+
+#[test]
+fn one_users_silent_destinations_leave_room_for_others() {
+    let mut bench = bench();
+    for port in 1..10_000 {
+        bench.out(&syn(port, 1));
+        bench.answer_all(|_| Some(process("/usr/bin/app")));
+    }
+    let most = Limits::default().pending_flows / 8;
+    assert_eq!((bench.judge.sizes().1, bench.effects.tunnel.len()), (most, most));
+    assert_eq!(bench.marks().len(), 9_999 - most);
+    bench.effects.tunnel.clear();
+    bench.packet_of(Hook::Output, Some(1001), &syn(20_000, 1), None);
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert_eq!((bench.marks().len(), bench.effects.tunnel.len()), (0, 1));
 }
 
 #[test]
