@@ -697,8 +697,16 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What became of each packet (by its id), and whether it came from this host, after all steps and all the time that it takes.
-fn play(global: Action, steps: Vec<Step>) -> Result<(u32, Vec<(u32, u32)>, Vec<u32>), TestCaseError> {
+struct Played {
+    packets: u32,
+    /// Packets and their marks.
+    answered: Vec<(u32, u32)>,
+    /// Packets of this host.
+    outgoing: Vec<u32>,
+}
+
+/// All steps, and all the time that it takes.
+fn play(global: Action, steps: Vec<Step>) -> Result<Played, TestCaseError> {
     let app = |action| profile("/usr/bin/app", action, vec![allow_domain("a.example")]);
     let policy = |action| {
         let mut snapshot = policy(vec![app(action)]);
@@ -775,14 +783,18 @@ fn play(global: Action, steps: Vec<Step>) -> Result<(u32, Vec<(u32, u32)>, Vec<u
     prop_assert_eq!(bench.judge.sizes().1, 0);
     answered.extend(bench.marks());
     answered.sort_unstable();
-    Ok((bench.next_packet, answered, outgoing))
+    Ok(Played {
+        packets: bench.next_packet,
+        answered,
+        outgoing,
+    })
 }
 
 proptest! {
     /// Whatever happens in whatever order, no packet is forgotten and none is answered twice.
     #[test]
     fn every_packet_gets_exactly_one_verdict(steps in proptest::collection::vec(step(), 0..60)) {
-        let (packets, answered, _) = play(Action::Allow, steps)?;
+        let Played { packets, answered, .. } = play(Action::Allow, steps)?;
         let answered: Vec<u32> = answered.into_iter().map(|(id, _)| id).collect();
         prop_assert_eq!(answered, (1..=packets).collect::<Vec<_>>());
     }
@@ -798,7 +810,7 @@ proptest! {
             _ => false,
         };
         let steps = steps.into_iter().filter(|step| !may_pass(step)).collect();
-        let (_, answered, outgoing) = play(Action::Tunnel, steps)?;
+        let Played { answered, outgoing, .. } = play(Action::Tunnel, steps)?;
         for (id, mark) in answered {
             prop_assert!(!outgoing.contains(&id) || ![1700, 1710].contains(&mark), "{} {}", id, mark);
         }
