@@ -53,6 +53,6 @@ pub struct ConnectionEvent {
     pub received_packets: u64,
     /// At the end, in microseconds.
     pub duration: u64,
-    /// For what comes later.
+    /// What not every connection has: `hops` (`as`, ids of Gate17's nodes), `tunnel_problem` (`s`, why Gate17 does not carry it).
     pub extra: HashMap<String, OwnedVariant>,
 }

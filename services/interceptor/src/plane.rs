@@ -372,6 +372,7 @@ impl Core {
 
     fn policy_changed(&mut self, policy: Arc<CompiledPolicy>) {
         let now = self.now();
+        tunnel::is_forgotten(&self.status);
         self.judge.on_policy(now, policy, &mut self.effects);
         self.carry_out();
         self.send_job(Job::List(Purpose::AskAgain));

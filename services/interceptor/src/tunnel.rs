@@ -101,6 +101,11 @@ pub fn is_missing(status: &Status) {
     );
 }
 
+/// By a new policy nothing may be meant for the tunnel any more; else it is said again.
+pub fn is_forgotten(status: &Status) {
+    status.clear(PROBLEM);
+}
+
 fn heard(said: Said) -> Heard {
     match said {
         Said::Opened(Opened { request_id, hops, .. }) => {
