@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use integration::{App, Call, World, app::ATTEMPT, eventually, profile, world::INTERNET_V4};
+use integration::{App, Call, Service, World, app::ATTEMPT, eventually, profile, world::INTERNET_V4};
 use interceptor::conntrack::{Conntrack, Entry};
 use proto::{
     flow::v1::{Verdict, Why},
@@ -269,6 +269,35 @@ fn a_connection_that_was_open_before_ends_and_says_no_more() {
         let said = wire.seen(|packet| packet.bytes.windows(6).any(|octets| octets == b"SECRET"));
         assert_eq!(said.len(), 0, "{to}");
     }
+}
+
+#[test]
+fn a_tunnelled_connection_outlives_the_interceptor_and_ends_with_its_permission() {
+    let mut world = world("g17-lives");
+    let app = world.app("app");
+    world.profile("app", &app.profile("tunnel", ""));
+    let entry = StandIn::start(&world, Says::Opened);
+    wait_until_tunnelled(&world, &app, &entry);
+    let wire = world.internet.capture();
+    let mut calls = targets(&world).map(|to| app.call(&world, to));
+    for call in &mut calls {
+        assert!(call.echoes("hello", ATTEMPT));
+    }
+    world.kill(Service::Interceptor);
+    for call in &mut calls {
+        assert!(call.echoes("nobody decides", ATTEMPT));
+    }
+    world.start_service(Service::Interceptor);
+    for call in &mut calls {
+        assert!(call.echoes("decided again", ATTEMPT));
+    }
+    world.profile("app", &app.profile("block", ""));
+    for call in &mut calls {
+        eventually("it ends with its permission", || {
+            (!call.echoes("still here", Duration::from_millis(300))).then_some(())
+        });
+    }
+    assert_eq!(wire.with(&world.internet_addresses()).len(), 0);
 }
 
 /// The kernel has a connection to there that passes without a question.

@@ -21,6 +21,7 @@ const GROUP_DESTROY: u32 = 1 << 2;
 
 mod attribute {
     pub(super) const ORIGINAL: u16 = 1;
+    pub(super) const REPLY: u16 = 2;
     pub(super) const MARK: u16 = 8;
     pub(super) const SENT: u16 = 9;
     pub(super) const RECEIVED: u16 = 10;
@@ -36,10 +37,21 @@ pub struct Entry {
     pub original: Tuple,
     /// The connection's mark, on the wire.
     pub mark: u32,
+    /// The kernel leads it to a server of this host, for its life.
+    pub redirected: bool,
     /// By the opener. Zero where accounting is off.
     pub sent: Counter,
     /// By the other end.
     pub received: Counter,
+}
+
+/// A connection, as this host began or took it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// With the ends that its opener meant.
+    pub flow: Flow,
+    /// See [`Entry::redirected`].
+    pub redirected: bool,
 }
 
 /// Packets and their octets, headers included.
@@ -67,8 +79,15 @@ impl Entry {
                 bytes: number(attribute::BYTES),
             })
         };
+        let original = Tuple::parse(attributes.find(attribute::ORIGINAL)?.nested())?;
+        let reply = attributes
+            .find(attribute::REPLY)
+            .and_then(|reply| Tuple::parse(reply.nested()));
+        let redirected = reply
+            .is_some_and(|reply| reply.source != original.destination && reply.source.address.is_loopback());
         Some(Self {
-            original: Tuple::parse(attributes.find(attribute::ORIGINAL)?.nested())?,
+            original,
+            redirected,
             mark: attributes
                 .find(attribute::MARK)
                 .and_then(|mark| mark.u32_be())
@@ -96,18 +115,32 @@ impl Conntrack {
         })
     }
 
-    /// Who opened the connection that `packet_flow` (seen with either direction) belongs to, where it is established;
-    /// `None` for one that begins with this packet.
-    pub fn opened_by(&mut self, packet_flow: &Flow) -> Option<Direction> {
-        let asked = Tuple::of(&Flow {
-            direction: Direction::Outgoing,
+    /// The connection that `packet_flow` (seen with either direction) belongs to, where it is established; `None` for one that
+    /// begins with this packet.
+    pub fn origin(&mut self, packet_flow: &Flow) -> Option<Origin> {
+        let towards = |direction| Flow {
+            direction,
             ..*packet_flow
-        });
-        let entry = self.get(&asked)?;
-        Some(if entry.original == asked {
-            Direction::Outgoing
-        } else {
-            Direction::Incoming
+        };
+        let sent = Tuple::of(&towards(Direction::Outgoing));
+        if let Some(entry) = self.get(&sent) {
+            let ours = entry.original == sent;
+            let direction = if ours {
+                Direction::Outgoing
+            } else {
+                Direction::Incoming
+            };
+            return Some(Origin {
+                flow: towards(direction),
+                redirected: entry.redirected,
+            });
+        }
+        // from a server of this host to a program that meant another one
+        let came = Tuple::of(&towards(Direction::Incoming));
+        let entry = self.get(&came).filter(|entry| entry.redirected)?;
+        Some(Origin {
+            flow: flow_of(&entry.original, Direction::Outgoing),
+            redirected: true,
         })
     }
 

@@ -38,7 +38,7 @@ pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
 pub use tunnel::{OpenAnswer, Refusal, Through};
 
-use crate::told::Names;
+use crate::{conntrack::Origin, told::Names};
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
 use naming::Domains;
@@ -106,12 +106,12 @@ impl Judge {
         (self.flows.len(), self.pending.len() + self.openings.len())
     }
 
-    /// A packet came in. `opened_by` tells who opened an established connection (conntrack).
+    /// A packet came in. `origin` tells what established connection it belongs to (conntrack).
     pub fn on_packet(
         &mut self,
         now: Now,
         arrival: &Arrival<'_>,
-        opened_by: impl FnOnce(&Flow) -> Option<Direction>,
+        origin: impl FnOnce(&Flow) -> Option<Origin>,
         effects: &mut Effects,
     ) {
         self.counts.packets += 1;
@@ -132,16 +132,17 @@ impl Judge {
         if self.settle_known(now, &packet, &seen, arrival, effects) {
             return;
         }
-        let opener = if packet.may_be_reply() {
-            opened_by(&seen)
-        } else {
-            None
-        };
-        let flow = Flow {
-            direction: opener.unwrap_or(default_direction),
-            ..seen
-        };
-        self.open(now, &packet, flow, arrival, effects);
+        let origin = packet.may_be_reply().then(|| origin(&seen)).flatten();
+        let origin = origin.unwrap_or(Origin {
+            flow: seen,
+            redirected: false,
+        });
+        // an answer of this host's own server, to a program that meant another one
+        let is_other = Key::of(&origin.flow) != Key::of(&seen);
+        if is_other && self.settle_known(now, &packet, &origin.flow, arrival, effects) {
+            return;
+        }
+        self.open(now, &packet, origin, arrival, effects);
     }
 
     /// Answers from what is known of the packet's flow; false where nothing is.
@@ -197,12 +198,13 @@ impl Judge {
         &mut self,
         now: Now,
         packet: &Packet<'_>,
-        flow: Flow,
+        Origin { flow, redirected }: Origin,
         arrival: &Arrival<'_>,
         effects: &mut Effects,
     ) {
         let asked = Asked {
             flow,
+            redirected,
             uid: arrival.uid,
             initial_sequence: packet.tcp().filter(|tcp| tcp.opens()).map(|tcp| tcp.sequence),
             payload: packet.payload.first_chunk::<1>().is_some(),

@@ -330,7 +330,7 @@ impl Core {
             };
             let conntrack = &mut self.conntrack;
             self.judge
-                .on_packet(now, &arrival, |flow| conntrack.opened_by(flow), &mut self.effects);
+                .on_packet(now, &arrival, |flow| conntrack.origin(flow), &mut self.effects);
         })?;
         self.carry_out();
         Ok(read)

@@ -29,6 +29,8 @@ pub struct Waiting {
 pub(super) struct Asked {
     pub(super) flow: Flow,
     pub(super) uid: Option<u32>,
+    /// The kernel leads it to a server of this host already.
+    pub(super) redirected: bool,
     /// Of the SYN that opened it.
     pub(super) initial_sequence: Option<u32>,
     /// Its first packet carries data already: it is not the beginning, no name will be said any more.

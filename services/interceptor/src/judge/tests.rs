@@ -154,6 +154,22 @@ impl Bench {
 
     /// The id that the packet got.
     fn packet_of(&mut self, hook: Hook, uid: Option<u32>, bytes: &[u8], opener: Option<Direction>) -> u32 {
+        let origin = |seen: &Flow| {
+            opener.map(|direction| Origin {
+                flow: Flow { direction, ..*seen },
+                redirected: false,
+            })
+        };
+        self.packet_with(hook, uid, bytes, origin)
+    }
+
+    fn packet_with(
+        &mut self,
+        hook: Hook,
+        uid: Option<u32>,
+        bytes: &[u8],
+        origin: impl FnOnce(&Flow) -> Option<Origin>,
+    ) -> u32 {
         self.next_packet += 1;
         let waiting = Waiting {
             queue: usize::from(hook == Hook::Input),
@@ -168,7 +184,7 @@ impl Bench {
             bytes,
         };
         self.judge
-            .on_packet(self.now(), &arrival, |_| opener, &mut self.effects);
+            .on_packet(self.now(), &arrival, origin, &mut self.effects);
         self.next_packet
     }
 
@@ -494,6 +510,7 @@ fn an_end_is_told_with_what_was_carried() {
     let entry = Entry {
         original: Tuple::of(&flow),
         mark: 1710,
+        redirected: false,
         sent,
         received: Counter::default(),
     };
@@ -537,6 +554,7 @@ fn a_flow_that_conntrack_never_had_ends_all_the_same() {
     let alive = [Entry {
         original: Tuple::of(&flow),
         mark: 1710,
+        redirected: false,
         sent: nothing,
         received: nothing,
     }];

@@ -95,6 +95,10 @@ impl Judge {
             return self.conclude(now, asked, concluded, waiting, effects);
         }
         let is_tcp = asked.flow.protocol == Protocol::TCP;
+        if is_tcp && asked.redirected {
+            // it entered the tunnel in the days of an earlier process
+            return self.conclude(now, asked, concluded, waiting, effects);
+        }
         if is_tcp && asked.initial_sequence.is_none() {
             let late = refused(concluded, late, LATE);
             return self.conclude(now, asked, late, waiting, effects);
@@ -317,8 +321,12 @@ impl Judge {
 /// What a new decision means for a flow that lives: a TCP connection that was opened directly stays what it is, and so is
 /// refused where it is to be tunnelled.
 pub(super) fn for_live(tracked: &Tracked, decision: Decision) -> (Decision, Option<Arc<Through>>) {
+    let is_inside = tracked
+        .through
+        .as_ref()
+        .is_some_and(|through| !through.hops.is_empty());
     let enters = decision.verdict == Verdict::Tunnel && tracked.decision.verdict != Verdict::Tunnel;
-    if enters && tracked.flow.protocol == Protocol::TCP {
+    if enters && !is_inside && tracked.flow.protocol == Protocol::TCP {
         (late(&decision), problem(LATE))
     } else {
         (decision, tracked.through.clone())

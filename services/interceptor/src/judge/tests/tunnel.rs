@@ -283,6 +283,46 @@ fn a_connection_that_was_open_before_is_never_carried_on() {
 }
 
 #[test]
+fn what_an_earlier_process_let_into_the_tunnel_stays_there() {
+    let mut bench = bench();
+    let flow = Flow {
+        direction: Direction::Outgoing,
+        protocol: Protocol::TCP,
+        local: Endpoint::new(IpAddr::V4(HOST), 4000),
+        remote: Endpoint::new(IpAddr::V4(PEER), 443),
+    };
+    let inside = move |_: &Flow| {
+        Some(Origin {
+            flow,
+            redirected: true,
+        })
+    };
+    let entry = (Ipv4Addr::new(127, 0, 0, 17), 717);
+    let answer = tcp(entry, (HOST, 4000), 5, ACK, b"x");
+    bench.packet_with(Hook::Input, None, &answer, inside);
+    bench.packet_with(Hook::Output, Some(1000), &data(4000), inside);
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert_eq!(bench.marks(), [(1, 1717), (2, 1717)]);
+    // and what came to be forbidden ends, whichever end speaks first
+    policy_becomes(&mut bench, Action::Block);
+    assert_eq!(bench.effects.resets, [flow]);
+    bench.packet_with(Hook::Input, None, &answer, inside);
+    assert_eq!(bench.marks(), [(3, 1711)]);
+}
+
+#[test]
+fn a_connection_in_the_tunnel_is_not_late_for_it() {
+    let mut bench = bench();
+    let request = opening(&mut bench, &syn(4000, 1));
+    answer(&mut bench, request, opened());
+    policy_becomes(&mut bench, Action::Allow);
+    policy_becomes(&mut bench, Action::Tunnel);
+    bench.marks();
+    bench.out(&data(4000));
+    assert_eq!(bench.marks(), [(2, 1717)]);
+}
+
+#[test]
 fn datagrams_that_change_their_way_begin_anew() {
     let mut bench = Bench::new(snapshot(vec![]));
     entry_comes(&mut bench);
