@@ -244,6 +244,35 @@ fn an_entry_that_ends_while_it_is_waited_for_is_an_error_at_once() {
 }
 
 #[test]
+fn an_entry_that_hangs_is_not_waited_for_at_the_start() {
+    let mut world = world("g17-hung");
+    let app = world.app("app");
+    world.profile("app", &app.profile("tunnel", ""));
+    let to = targets(&world)[0];
+    eventually("the profile is in force", || {
+        (!app.connect(&world, to).connected).then_some(())
+    });
+    // as while systemd holds the socket of an entry that does not come up
+    let socket = world.runtime_dir().join("gate17-entry.sock");
+    let _deaf = std::os::unix::net::UnixListener::bind(socket).unwrap();
+    let wire = world.internet.capture();
+    world.stop(Service::Interceptor);
+    world.start_service(Service::Interceptor);
+    let mut waiting = app.command(&world);
+    waiting.args(["-w", "30", &to.ip().to_string(), &to.port().to_string()]);
+    let begin = Instant::now();
+    let ended = waiting.stdin(std::process::Stdio::null()).status().unwrap();
+    assert!(
+        !ended.success() && begin.elapsed() < Duration::from_secs(20),
+        "{:?}",
+        begin.elapsed()
+    );
+    let attempt = app.connect(&world, to);
+    assert!(!attempt.connected && attempt.took < SOON, "{attempt:?}");
+    assert_eq!(wire.with(&world.internet_addresses()).len(), 0);
+}
+
+#[test]
 fn a_connection_that_was_open_before_ends_and_says_no_more() {
     let world = world("g17-late");
     let app = world.app("app");

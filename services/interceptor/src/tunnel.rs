@@ -26,6 +26,8 @@ use crate::{
 pub const ENTRY: &str = "gate17-entry";
 
 const PROBLEM: &str = "tunnel-unavailable";
+/// For an entry to take the stream: systemd may hold its socket while it is not there.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Between two looks whether there is an entry on this host.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -67,9 +69,11 @@ pub async fn exchange(
         let (on_lost, on_begin) = (Rc::clone(&on_lost), Rc::clone(&on_begin));
         async move {
             let (sender, receiver) = mpsc::unbounded_channel();
-            let opened = TunnelClient::new(channel)
-                .exchange(UnboundedReceiverStream::new(receiver))
+            let mut client = TunnelClient::new(channel);
+            let opening = client.exchange(UnboundedReceiverStream::new(receiver));
+            let opened = tokio::time::timeout(PATIENCE, opening)
                 .await
+                .unwrap_or_else(|_| Err(Refusal::deadline_exceeded("it does not take the stream")))
                 .inspect_err(|_| on_lost())?;
             status.clear(PROBLEM);
             on_begin(sender);
