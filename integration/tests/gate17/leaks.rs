@@ -445,3 +445,35 @@ for _ in range(3):
         assert_eq!(wire.with(&[to]).len(), 0, "{to}");
     }
 }
+
+/// What it costs that a SYN waits for its entry, beside one that is let pass: `cargo nextest run -p integration --test gate17
+/// --run-ignored only --no-capture`, in a release build.
+#[test]
+#[ignore = "a measurement"]
+fn what_the_wait_for_the_far_end_costs() {
+    let world = world("g17-cost");
+    let program = Script::new(&world, "python-app");
+    let _entry = StandIn::start(&world, Says::Opened);
+    let to = targets(&world)[0];
+    let connects = format!(
+        "
+import socket, time
+took = []
+for _ in range(500):
+    s = socket.socket()
+    start = time.perf_counter()
+    s.connect(('{}', {}))
+    took.append(time.perf_counter() - start)
+    s.close()
+took.sort()
+print('p50', round(took[250] * 1e6), 'us, p99', round(took[494] * 1e6), 'us')
+",
+        to.ip(),
+        to.port()
+    );
+    for action in ["allow", "tunnel", "allow", "tunnel"] {
+        world.profile("app", &program.profile(action));
+        std::thread::sleep(Duration::from_millis(500));
+        println!("{action}: {}", program.run(&world, &connects).trim());
+    }
+}

@@ -206,3 +206,74 @@ fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V6(address) => address.octets().to_vec(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use verdict::{Decision, Direction, Endpoint, Flow, Protocol, Verdict, Why};
+
+    fn tunnelled(through: Option<Through>) -> Connection {
+        let end = |last, port| Endpoint::new(IpAddr::from([192, 0, 2, last]), port);
+        let flow = Flow {
+            direction: Direction::Outgoing,
+            protocol: Protocol::TCP,
+            local: end(1, 4000),
+            remote: end(2, 443),
+        };
+        Connection {
+            id: 17,
+            flow,
+            scope: flow.scope(),
+            started: SystemTime::UNIX_EPOCH,
+            who: Arc::default(),
+            domain: None,
+            decision: Decision {
+                verdict: Verdict::Tunnel,
+                why: Why::DefaultAction,
+                source: "app#default_action".into(),
+                profile: "app".into(),
+                permanent: true,
+            },
+            totals: None,
+            through: through.map(Arc::new),
+        }
+    }
+
+    #[test]
+    fn the_path_through_the_tunnel_goes_wherever_events_go() {
+        let through = Through {
+            hops: vec!["alpha".to_owned(), "beta".to_owned()],
+            problem: String::new(),
+        };
+        let connection = tunnelled(Some(through.clone()));
+        let kept = restored(super::connection(&connection)).unwrap();
+        assert_eq!(kept.through.as_deref(), Some(&through), "over a restart");
+        let event = Event {
+            kind: EventKind::Decided,
+            time: SystemTime::UNIX_EPOCH,
+            connection,
+        };
+        let told = bus_event(&event).extra;
+        assert_eq!(told.len(), 1);
+        let hops = Vec::<String>::try_from(told["hops"].try_clone().unwrap()).unwrap();
+        assert_eq!(hops, through.hops);
+    }
+
+    #[test]
+    fn what_is_not_tunnelled_says_nothing_of_it() {
+        let connection = tunnelled(None);
+        assert!(
+            restored(super::connection(&connection))
+                .unwrap()
+                .through
+                .is_none()
+        );
+        assert!(extra(&connection).is_empty());
+        let refused = Through {
+            hops: Vec::new(),
+            problem: "beta: no".to_owned(),
+        };
+        let told = extra(&tunnelled(Some(refused)));
+        assert_eq!(told.keys().collect::<Vec<_>>(), ["tunnel_problem"]);
+    }
+}
