@@ -40,7 +40,7 @@ fn refused(service: Service, files: &[(&str, &str)]) -> String {
     let [checked, started] = [&["--check-config"][..], &["--print-rules"][..]].map(|arguments| {
         let arguments = match service {
             Service::Interceptor => arguments,
-            Service::Policy | Service::Resolver | Service::Dns => &["--check-config"],
+            Service::Policy | Service::Resolver | Service::Dns | Service::Gate17Entry => &["--check-config"],
         };
         let output = run(service, files, arguments);
         assert_eq!(output.status.code(), Some(USAGE), "{arguments:?}: {output:?}");
