@@ -395,7 +395,7 @@ fn device_of(world: &World) -> String {
 fn datagrams_are_carried_and_the_entry_learns_whose_they_are() {
     let world = world("g17-udp");
     let program = Script::new(&world, "python-app");
-    let wire = world.internet.capture();
+    let (wire, events) = (world.internet.capture(), world.events());
     world.profile("app", &program.profile("tunnel"));
     let _entry = StandIn::start(&world, Says::Opened);
     for to in targets(&world) {
@@ -406,6 +406,10 @@ fn datagrams_are_carried_and_the_entry_learns_whose_they_are() {
         });
         assert_eq!(wire.with(&[to.ip()]).len(), 0, "{to}");
     }
+    events.wait_for("the nodes are told", |event| {
+        let connection = event.connection.as_ref();
+        connection.is_some_and(|connection| connection.hops == ["alpha", "beta", "gamma"])
+    });
 }
 
 #[test]

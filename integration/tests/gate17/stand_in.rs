@@ -18,7 +18,7 @@ use std::{
 
 use integration::{Namespace, World, eventually};
 use proto::gate17::v1::{
-    Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled,
+    Carried, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled,
     from_entry::Said,
     to_entry,
     tunnel_server::{Tunnel, TunnelServer},
@@ -234,6 +234,13 @@ fn echo_datagrams(
                 continue;
             };
             let connection = whose(&seen, from, address);
+            if let Some(connection) = &connection {
+                lock(&seen).say(Said::Carried(Carried {
+                    flow: connection.flow.clone(),
+                    hops: HOPS.map(str::to_owned).to_vec(),
+                    circuit: 1,
+                }));
+            }
             let text = connection.map_or_else(|| "nobody".to_owned(), |connection| connection.profile);
             let _gone = socket.send_to(text.as_bytes(), from);
         }

@@ -8,13 +8,14 @@ use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use daemon::{grpc, status::Status};
 use proto::gate17::v1::{
-    App, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, Withdrawn,
+    App, Carried, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, Withdrawn,
     from_entry::Said, to_entry, tunnel_client::TunnelClient,
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::Status as Refusal;
+use verdict::Flow;
 
 use crate::{
     conntrack::Tuple,
@@ -38,6 +39,8 @@ pub enum Heard {
     Answer(u64, OpenAnswer),
     /// Whose is this connection?
     Question(u64, Option<Tuple>),
+    /// A live connection goes by these nodes.
+    Carried(Flow, Vec<String>),
 }
 
 /// Keeps a stream open until `shutdown`. `on_lost` hears at once when there is none any more; `on_begin` gets the way to speak,
@@ -89,7 +92,7 @@ pub async fn exchange(
         }
     };
     grpc::follow(ENTRY, shutdown, connect, |message: FromEntry| {
-        if let Some(heard) = message.said.map(heard) {
+        if let Some(heard) = message.said.and_then(heard) {
             on_heard(heard);
         }
     })
@@ -110,8 +113,9 @@ pub fn is_forgotten(status: &Status) {
     status.clear(PROBLEM);
 }
 
-fn heard(said: Said) -> Heard {
-    match said {
+/// `None`: it makes no sense.
+fn heard(said: Said) -> Option<Heard> {
+    Some(match said {
         Said::Opened(Opened { request_id, hops, .. }) => {
             Heard::Answer(request_id, OpenAnswer::Opened { hops })
         }
@@ -121,7 +125,8 @@ fn heard(said: Said) -> Heard {
             Heard::Answer(request_id, OpenAnswer::Refused { refusal, text })
         }
         Said::Flow(question) => Heard::Question(question.request_id, tuple(&question)),
-    }
+        Said::Carried(Carried { flow, hops, .. }) => Heard::Carried(flow?.try_into().ok()?, hops),
+    })
 }
 
 /// As the entry's answer to that client travels.

@@ -14,7 +14,7 @@
 use std::sync::Arc;
 
 use verdict::{
-    Decision, Mark, Protocol, Verdict, Why,
+    Decision, Flow, Mark, Protocol, Verdict, Why,
     packet::{Hook, Packet},
 };
 
@@ -218,10 +218,7 @@ impl Judge {
         } = opening;
         let concluded = match answer {
             OpenAnswer::Opened { hops } => Concluded {
-                through: Some(Arc::new(Through {
-                    hops,
-                    problem: String::new(),
-                })),
+                through: through(hops),
                 ..concluded
             },
             OpenAnswer::Refused { refusal, text } => {
@@ -234,6 +231,22 @@ impl Judge {
             }
         };
         self.conclude(now, &asked, concluded, &waiting, effects);
+    }
+
+    /// The entry says by which nodes a live connection goes.
+    pub fn on_carried(&mut self, now: Now, flow: &Flow, hops: Vec<String>, effects: &mut Effects) {
+        let Some(tracked) = self.flows.get_mut(&Key::of(flow)) else {
+            return;
+        };
+        let known = tracked
+            .through
+            .as_ref()
+            .is_some_and(|through| through.hops == hops);
+        if known || tracked.decision.verdict != Verdict::Tunnel {
+            return;
+        }
+        tracked.through = through(hops);
+        effects.tell(EventKind::Redecided, now, tracked.connection());
     }
 
     /// The entry's stream began: what is to be tunnelled can be sent there. What came before this process knew is asked now.
@@ -359,6 +372,11 @@ fn refused(concluded: Concluded, how: fn(&Decision) -> Decision, text: &str) -> 
         through: problem(text),
         ..concluded
     }
+}
+
+fn through(hops: Vec<String>) -> Option<Arc<Through>> {
+    let problem = String::new();
+    Some(Arc::new(Through { hops, problem }))
 }
 
 fn problem(text: &str) -> Option<Arc<Through>> {

@@ -53,6 +53,11 @@ impl Core {
                     .on_tunnel_answer(now, request_id, answer, &mut self.effects);
                 self.carry_out();
             }
+            Heard::Carried(flow, hops) => {
+                let now = self.now();
+                self.judge.on_carried(now, &flow, hops, &mut self.effects);
+                self.carry_out();
+            }
             Heard::Question(request_id, reply) => {
                 let original = reply.and_then(|reply| self.conntrack.original(&reply));
                 let connection = original.and_then(|original| self.judge.tunnelled(&original));

@@ -384,6 +384,26 @@ fn one_users_silent_destinations_leave_room_for_others() {
 }
 
 #[test]
+fn the_nodes_that_carry_datagrams_are_told_once() {
+    let mut bench = bench();
+    bench.out(&udp((HOST, 4001), (PEER, 9)));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    let asked = original(4001, Protocol::UDP, 9);
+    let flow = bench.judge.tunnelled(&asked).unwrap().flow;
+    bench.effects.events.clear();
+    for hops in [["a", "b"], ["a", "b"], ["a", "c"]] {
+        let hops = hops.map(str::to_owned).to_vec();
+        let now = bench.now();
+        bench.judge.on_carried(now, &flow, hops, &mut bench.effects);
+    }
+    let told = bench.effects.events.drain(..);
+    let hops: Vec<_> = told
+        .map(|event| event.connection.through.unwrap().hops.join(""))
+        .collect();
+    assert_eq!(hops, ["ab", "ac"]);
+}
+
+#[test]
 fn no_syn_is_sent_in_the_clear_to_learn_a_name() {
     let rules = vec![allow_domain("good.example")];
     let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Tunnel, rules)]));
