@@ -11,22 +11,26 @@
 //!
 //! Invariant: what is to be tunnelled and cannot be is refused; nothing here ever lets it pass in the clear.
 
+mod fate;
+
 use std::sync::Arc;
 
 use verdict::{
-    Decision, Flow, Mark, Protocol, Verdict, Why,
+    Decision, Flow, Mark, Protocol, Verdict,
     packet::{Hook, Packet},
 };
 
 use super::{
     Arrival, Attribution, Connection, Effects, EventKind, Judge, Now, ToTunnel, Waiting,
-    flows::{Key, State, Tracked},
+    flows::{Key, State},
     limits::{DELIVERED_BY_THEN, UNDELIVERED_DATAGRAMS_BY_THEN},
     naming::Domains,
     opening::{Entry, Opening},
     pending::Asked,
 };
 use crate::conntrack::{Tuple, flow_of};
+use fate::{LATE, late, problem, refused, said, silent, through, unavailable, unsupported};
+pub(super) use fate::{begins_anew, for_live, is_undeliverable, mark_by};
 
 /// How a connection travels, or why it does not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,7 +83,6 @@ pub(super) struct Concluded {
 const NO_ENTRY: &str = "the entry of Gate17 is not there";
 const NO_ANSWER: &str = "the entry of Gate17 did not answer in time";
 const NOT_DELIVERED: &str = "its packets do not get into the tunnel: is its socket bound to a device?";
-const LATE: &str = "it was open directly before it was to be tunnelled";
 
 impl Judge {
     /// It is known what is to become of a flow: concludes it, or lets it wait for the far end.
@@ -329,89 +332,4 @@ impl Judge {
         tracked.carried = true;
         Some(tracked.connection())
     }
-}
-
-/// What a new decision means for a flow that lives: a TCP connection that was opened directly stays what it is, and so is
-/// refused where it is to be tunnelled.
-pub(super) fn for_live(tracked: &Tracked, decision: Decision) -> (Decision, Option<Arc<Through>>) {
-    let is_inside = tracked
-        .through
-        .as_ref()
-        .is_some_and(|through| !through.hops.is_empty());
-    let enters = decision.verdict == Verdict::Tunnel && tracked.decision.verdict != Verdict::Tunnel;
-    if enters && !is_inside && tracked.flow.protocol == Protocol::TCP {
-        (late(&decision), problem(LATE))
-    } else {
-        (decision, tracked.through.clone())
-    }
-}
-
-/// The kernel's translation of a datagram's flow is for its life: where it is to go another way, it has to begin anew.
-pub(super) fn begins_anew(protocol: Protocol, before: &Decision, after: &Decision) -> bool {
-    let redirected = |decision: &Decision| matches!(decision.verdict, Verdict::Tunnel | Verdict::RedirectDns);
-    protocol == Protocol::UDP && (redirected(before) || redirected(after))
-}
-
-/// The mark for a packet that came by this hook.
-pub(super) const fn mark_by(decision: &Decision, hook: Hook) -> Mark {
-    match (decision.why, hook) {
-        // our side answers what the other end sends, and that answer is refused with an error, which the program hears
-        (Why::TunnelLate, Hook::Input) => Mark::ACCEPT_ONCE,
-        _ => Mark::of(decision),
-    }
-}
-
-/// Refused since its packets do not get into the tunnel.
-pub(super) const fn is_undeliverable(decision: &Decision) -> bool {
-    matches!(decision.why, Why::TunnelUnsupported) && !decision.permanent
-}
-
-fn refused(concluded: Concluded, how: fn(&Decision) -> Decision, text: &str) -> Concluded {
-    Concluded {
-        decision: how(&concluded.decision),
-        through: problem(text),
-        ..concluded
-    }
-}
-
-fn through(hops: Vec<String>) -> Option<Arc<Through>> {
-    let problem = String::new();
-    Some(Arc::new(Through { hops, problem }))
-}
-
-fn problem(text: &str) -> Option<Arc<Through>> {
-    Some(Arc::new(Through {
-        hops: Vec::new(),
-        problem: text.to_owned(),
-    }))
-}
-
-/// Never for good: the next try may succeed.
-fn once(decision: &Decision, verdict: Verdict, why: Why) -> Decision {
-    Decision {
-        verdict,
-        why,
-        permanent: false,
-        ..decision.clone()
-    }
-}
-
-fn late(decision: &Decision) -> Decision {
-    once(decision, Verdict::Block, Why::TunnelLate)
-}
-
-fn unavailable(decision: &Decision) -> Decision {
-    once(decision, Verdict::Block, Why::TunnelUnavailable)
-}
-
-fn unsupported(decision: &Decision) -> Decision {
-    once(decision, Verdict::Block, Why::TunnelUnsupported)
-}
-
-fn said(decision: &Decision) -> Decision {
-    once(decision, Verdict::Block, Why::TunnelRefused)
-}
-
-fn silent(decision: &Decision) -> Decision {
-    once(decision, Verdict::Drop, Why::TunnelRefused)
 }

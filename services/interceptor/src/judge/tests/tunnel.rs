@@ -277,7 +277,10 @@ fn a_connection_that_was_open_before_is_never_carried_on() {
     assert_eq!(bench.marks(), [(4, 1701)]);
     assert!(bench.effects.tunnel.is_empty());
     // tunnelled no longer: it goes on
+    bench.events();
     policy_becomes(&mut bench, Action::Allow);
+    let event = bench.effects.events.pop().unwrap();
+    assert_eq!(event.connection.through, None);
     bench.out(&data(4000));
     assert_eq!(bench.marks(), [(5, 1710)]);
 }
