@@ -413,6 +413,53 @@ fn datagrams_are_carried_and_the_entry_learns_whose_they_are() {
 }
 
 #[test]
+fn datagrams_that_went_directly_go_through_the_tunnel_from_then_on() {
+    // the second time, the interceptor does not remember who they are
+    for (family, restarts) in [false, true].into_iter().enumerate() {
+        let mut world = world("g17-turn");
+        let program = Script::new(&world, "python-app");
+        let _entry = StandIn::start(&world, Says::Opened);
+        let wire = world.internet.capture();
+        let to = targets(&world)[family];
+        world.profile("app", &program.profile("allow"));
+        let speak = format!(
+            "
+import socket
+s = socket.socket(socket.{family}, socket.SOCK_DGRAM)
+s.settimeout(0.1)
+s.connect(('{ip}', {port}))
+def ask(text):
+    try:
+        s.send(text)
+        return s.recv(100) == b'app'
+    except OSError:
+        return False
+while not ask(b'open'): pass
+while not all([ask(b'SECRET') for _ in range(5)]): pass
+",
+            family = if to.is_ipv4() { "AF_INET" } else { "AF_INET6" },
+            ip = to.ip(),
+            port = to.port()
+        );
+        let mut speaking = program.command(&world, &speak).spawn().unwrap();
+        eventually("it goes directly", || {
+            (wire.with(&[to.ip()]).len() > 3).then_some(())
+        });
+        if restarts {
+            world.kill(Service::Interceptor);
+        }
+        world.profile("app", &program.profile("tunnel"));
+        if restarts {
+            world.start_service(Service::Interceptor);
+        }
+        let ended = eventually("it is carried", || speaking.try_wait().unwrap());
+        assert!(ended.success(), "{to}");
+        let said = wire.seen(|packet| packet.bytes.windows(6).any(|octets| octets == b"SECRET"));
+        assert_eq!(said.len(), 0, "{to}");
+    }
+}
+
+#[test]
 fn a_ping_is_refused_with_an_error() {
     let world = world("g17-ping");
     let program = Script::new(&world, "python-app");

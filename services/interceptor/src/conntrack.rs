@@ -50,8 +50,19 @@ pub struct Entry {
 pub struct Origin {
     /// With the ends that its opener meant.
     pub flow: Flow,
-    /// See [`Entry::redirected`].
-    pub redirected: bool,
+    /// Where its packets go.
+    pub way: Way,
+}
+
+/// Where a connection's packets go, for its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// The kernel does not know it yet.
+    New,
+    /// Where its opener meant.
+    Direct,
+    /// To a server of this host: see [`Entry::redirected`].
+    Redirected,
 }
 
 /// Packets and their octets, headers included.
@@ -132,7 +143,11 @@ impl Conntrack {
             };
             return Some(Origin {
                 flow: towards(direction),
-                redirected: entry.redirected,
+                way: if entry.redirected {
+                    Way::Redirected
+                } else {
+                    Way::Direct
+                },
             });
         }
         // from a server of this host to a program that meant another one
@@ -140,7 +155,7 @@ impl Conntrack {
         let entry = self.get(&came).filter(|entry| entry.redirected)?;
         Some(Origin {
             flow: flow_of(&entry.original, Direction::Outgoing),
-            redirected: true,
+            way: Way::Redirected,
         })
     }
 

@@ -38,7 +38,10 @@ pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
 pub use tunnel::{OpenAnswer, Refusal, Through};
 
-use crate::{conntrack::Origin, told::Names};
+use crate::{
+    conntrack::{Origin, Way},
+    told::Names,
+};
 use attribution::Processes;
 use flows::{Flows, Key, State, Tracked};
 use naming::Domains;
@@ -135,7 +138,7 @@ impl Judge {
         let origin = packet.may_be_reply().then(|| origin(&seen)).flatten();
         let origin = origin.unwrap_or(Origin {
             flow: seen,
-            redirected: false,
+            way: Way::New,
         });
         // an answer of this host's own server, to a program that meant another one
         let is_other = Key::of(&origin.flow) != Key::of(&seen);
@@ -198,13 +201,13 @@ impl Judge {
         &mut self,
         now: Now,
         packet: &Packet<'_>,
-        Origin { flow, redirected }: Origin,
+        Origin { flow, way }: Origin,
         arrival: &Arrival<'_>,
         effects: &mut Effects,
     ) {
         let asked = Asked {
             flow,
-            redirected,
+            way,
             uid: arrival.uid,
             initial_sequence: packet.tcp().filter(|tcp| tcp.opens()).map(|tcp| tcp.sequence),
             payload: packet.payload.first_chunk::<1>().is_some(),

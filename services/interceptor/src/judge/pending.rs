@@ -10,6 +10,7 @@ use std::{
 use verdict::{Flow, packet::Hook, sniff::Sniffed};
 
 use super::{Attribution, Question, flows::Key, said::Said};
+use crate::conntrack::Way;
 
 /// A packet in the kernel's hands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,8 @@ pub struct Waiting {
 pub(super) struct Asked {
     pub(super) flow: Flow,
     pub(super) uid: Option<u32>,
-    /// The kernel leads it to a server of this host already.
-    pub(super) redirected: bool,
+    /// Where its packets go already.
+    pub(super) way: Way,
     /// Of the SYN that opened it.
     pub(super) initial_sequence: Option<u32>,
     /// Its first packet carries data already: it is not the beginning, no name will be said any more.

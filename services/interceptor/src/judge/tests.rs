@@ -157,7 +157,7 @@ impl Bench {
         let origin = |seen: &Flow| {
             opener.map(|direction| Origin {
                 flow: Flow { direction, ..*seen },
-                redirected: false,
+                way: Way::Direct,
             })
         };
         self.packet_with(hook, uid, bytes, origin)

@@ -28,7 +28,7 @@ use super::{
     opening::{Entry, Opening},
     pending::Asked,
 };
-use crate::conntrack::{Tuple, flow_of};
+use crate::conntrack::{Tuple, Way, flow_of};
 use fate::{LATE, late, problem, refused, said, silent, through, unavailable, unsupported};
 pub(super) use fate::{begins_anew, for_live, is_undeliverable, mark_by};
 
@@ -98,7 +98,7 @@ impl Judge {
             return self.conclude(now, asked, concluded, waiting, effects);
         }
         let is_tcp = asked.flow.protocol == Protocol::TCP;
-        if is_tcp && asked.redirected {
+        if is_tcp && asked.way == Way::Redirected {
             // it entered the tunnel in the days of an earlier process
             return self.conclude(now, asked, concluded, waiting, effects);
         }
@@ -112,6 +112,9 @@ impl Judge {
             return self.conclude(now, asked, refused, waiting, effects);
         }
         if !is_tcp {
+            if asked.way == Way::Direct {
+                effects.anew.push(asked.flow);
+            }
             return self.conclude(now, asked, concluded, waiting, effects);
         }
         // they wait far longer than for their process: most of the queue stays free for others

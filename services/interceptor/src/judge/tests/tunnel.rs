@@ -297,7 +297,7 @@ fn what_an_earlier_process_let_into_the_tunnel_stays_there() {
     let inside = move |_: &Flow| {
         Some(Origin {
             flow,
-            redirected: true,
+            way: Way::Redirected,
         })
     };
     let entry = (Ipv4Addr::new(127, 0, 0, 17), 717);
@@ -333,6 +333,12 @@ fn datagrams_that_change_their_way_begin_anew() {
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     policy_becomes(&mut bench, Action::Tunnel);
     assert_eq!((bench.effects.resets.len(), bench.effects.anew.len()), (0, 1));
+    // one that nobody remembers
+    bench.effects.anew.clear();
+    let datagram = udp((HOST, 4001), (PEER, 9));
+    bench.packet_of(Hook::Output, Some(1000), &datagram, Some(Direction::Outgoing));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert_eq!(bench.effects.anew.len(), 1);
 }
 
 #[test]
