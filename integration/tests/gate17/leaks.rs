@@ -1,8 +1,10 @@
 //! A program that is to be tunnelled: not one packet of it leaves in the clear, whatever is missing, and it hears of it.
 
 use std::{
-    net::SocketAddr,
-    process::{Command, Output},
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    process::{Command, Output, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -223,8 +225,8 @@ fn an_entry_that_ends_while_it_is_waited_for_is_an_error_at_once() {
     let mut waiting = app.command(&world);
     waiting.args(["-v", "-w", "30", &to.ip().to_string(), &to.port().to_string()]);
     let mut waiting = waiting
-        .stdin(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped())
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     eventually("the entry is asked", || {
@@ -261,7 +263,7 @@ fn an_entry_that_hangs_is_not_waited_for_at_the_start() {
     let mut waiting = app.command(&world);
     waiting.args(["-w", "30", &to.ip().to_string(), &to.port().to_string()]);
     let begin = Instant::now();
-    let ended = waiting.stdin(std::process::Stdio::null()).status().unwrap();
+    let ended = waiting.stdin(Stdio::null()).status().unwrap();
     assert!(
         !ended.success() && begin.elapsed() < Duration::from_secs(20),
         "{:?}",
@@ -327,6 +329,49 @@ fn a_tunnelled_connection_outlives_the_interceptor_and_ends_with_its_permission(
         });
     }
     assert_eq!(wire.with(&world.internet_addresses()).len(), 0);
+}
+
+#[test]
+fn a_program_that_only_listens_to_its_open_connection_hears_of_the_switch_too() {
+    const TALKER: u16 = 7001;
+    let world = world("g17-hears");
+    let app = world.app("app");
+    let _entry = StandIn::start(&world, Says::Opened);
+    for to in world.internet_addresses() {
+        world.profile("app", &app.profile("allow", ""));
+        let talker = world.internet.enter(|| TcpListener::bind((to, TALKER)).unwrap());
+        let talking = thread::spawn(move || {
+            while let Ok((mut stream, _)) = talker.accept() {
+                while stream.write_all(b"on and on\n").is_ok() {
+                    thread::sleep(Duration::from_millis(20));
+                }
+            }
+        });
+        let wire = world.internet.capture();
+        let mut listening = eventually("it passes directly", || {
+            let mut command = app.command(&world);
+            command.args([to.to_string(), TALKER.to_string()]);
+            let mut listening = command
+                .stdin(Stdio::piped())
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap();
+            thread::sleep(Duration::from_millis(300));
+            if wire.with(&[to]).len() > 5 {
+                return Some(listening);
+            }
+            listening.kill().unwrap();
+            listening.wait().unwrap();
+            None
+        });
+        world.profile("app", &app.profile("tunnel", ""));
+        eventually("it hears of it", || listening.try_wait().unwrap());
+        wire.clear();
+        thread::sleep(Duration::from_millis(300));
+        let sent = wire.seen(|packet| packet.to == to);
+        assert_eq!(sent.len(), 0, "{to}: nothing is sent there any more");
+        drop(talking);
+    }
 }
 
 /// The kernel has a connection to there that passes without a question.
