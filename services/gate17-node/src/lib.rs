@@ -1,1 +1,25 @@
-//! A relay of Gate17.
+//! A node of Gate17 that anyone can run: `CONNECT` over TLS, and to everybody else an ordinary web server.
+//!
+//! [`run`] binds; each thread of [`door`] accepts, sees by the first octets what a caller speaks, and hands it to
+//! [`tunnel`] (HTTP/2), [`web`] (HTTP/1.1) or [`quotes`]. [`dial`] is the one place that connections to others are made.
+
+pub mod access;
+pub mod config;
+pub mod dial;
+pub mod dns_query;
+pub mod door;
+pub mod first;
+pub mod identity;
+pub mod limits;
+pub mod listening;
+pub mod node;
+pub mod page;
+pub mod quotes;
+pub mod reach;
+pub mod relay;
+mod start;
+pub mod stream;
+pub mod tunnel;
+pub mod web;
+
+pub use start::{ABOUT, Args, run};

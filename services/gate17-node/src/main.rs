@@ -1,3 +1,7 @@
 //! The binary of gate17-node.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::main(gate17_node::ABOUT, gate17_node::run)
+}

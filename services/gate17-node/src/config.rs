@@ -1,0 +1,200 @@
+//! `gate17-node.toml`.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use daemon::Unfit;
+use gate17_proto::map::ExitRule;
+use serde::Deserialize;
+
+/// Every key has a default: without a file, this is a web server that carries for nobody.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where callers come in, unless systemd passes the sockets.
+    pub listen: Vec<SocketAddr>,
+    /// PEM files of a key and its certificates; without, both are made at the first start.
+    pub key: Option<PathBuf>,
+    /// See [`Self::key`].
+    pub certificate: Option<PathBuf>,
+    /// Folder of the ordinary web pages; without, one short page.
+    pub page: Option<PathBuf>,
+    /// Quotes of the day, one a line; without, our own.
+    pub quotes: Option<PathBuf>,
+    /// Who may have anything carried.
+    pub access: Access,
+    /// Where to: the first rule that matches decides, and what none matches is refused. Empty: this is no exit.
+    pub exit: Vec<ExitRule>,
+    /// Who is asked for names on `/dns-query`; without, the first server of `/etc/resolv.conf`.
+    pub resolver: Option<SocketAddr>,
+    /// 0: one for each processor.
+    pub threads: usize,
+    /// How much of everything.
+    pub limits: Bounds,
+}
+
+/// See [`Config::access`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// Nobody.
+    #[default]
+    Nobody,
+    /// Everybody.
+    None,
+    /// Who shows a token of which this is the SHA-256, in hexadecimal digits.
+    Token(Vec<String>),
+}
+
+/// Limits; what is over them is refused, and nothing else suffers.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Bounds {
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one client network (/24, /48).
+    pub connections_per_network: usize,
+    /// Callers in all who have not shown yet what they want.
+    pub handshakes: usize,
+    /// Of one client network.
+    pub handshakes_per_network: usize,
+    /// Streams in all.
+    pub streams: usize,
+    /// Streams of one client network.
+    pub streams_per_network: usize,
+    /// Streams of one connection.
+    pub streams_per_connection: u32,
+    /// KiB on their way to clients of one network, and in all.
+    pub buffered_per_network: usize,
+    /// See [`Self::buffered_per_network`].
+    pub buffered: usize,
+    /// Seconds that a destination has to answer.
+    pub connect: u64,
+    /// Seconds that a caller has to show what he wants.
+    pub handshake: u64,
+    /// Seconds that streams have to end when the node stops being there for them.
+    pub drain: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let both = |port| -> [SocketAddr; 2] {
+            [
+                (Ipv4Addr::UNSPECIFIED, port).into(),
+                (Ipv6Addr::UNSPECIFIED, port).into(),
+            ]
+        };
+        Self {
+            listen: [17, 80, 443].into_iter().flat_map(both).collect(),
+            key: None,
+            certificate: None,
+            page: None,
+            quotes: None,
+            access: Access::default(),
+            exit: Vec::new(),
+            resolver: None,
+            threads: 0,
+            limits: Bounds::default(),
+        }
+    }
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: 16_384,
+            connections_per_network: 256,
+            handshakes: 1024,
+            handshakes_per_network: 64,
+            streams: 32_768,
+            streams_per_network: 4096,
+            streams_per_connection: 256,
+            buffered_per_network: 32 << 10,
+            buffered: 256 << 10,
+            connect: 10,
+            handshake: 10,
+            drain: 30,
+        }
+    }
+}
+
+impl daemon::Settings for Config {
+    fn check(&self) -> Result<(), Unfit> {
+        if self.key.is_some() != self.certificate.is_some() {
+            return Err(Unfit::new(
+                &["key", "certificate"],
+                "one without the other; give both files, or neither",
+            ));
+        }
+        if self.listen.is_empty() {
+            return Err(Unfit::new(&["listen"], "nowhere; give addresses with ports"));
+        }
+        if let Access::Token(tokens) = &self.access
+            && let Some(wrong) = tokens.iter().find(|token| crate::access::digest(token).is_none())
+        {
+            return Err(Unfit::new(
+                &["access"],
+                format!("{wrong:?} is no SHA-256; give its 64 hexadecimal digits"),
+            ));
+        }
+        if let Some(rule) = self
+            .exit
+            .iter()
+            .find(|rule| crate::reach::Rule::new(rule).is_none())
+        {
+            return Err(Unfit::new(
+                &["exit"],
+                format!(
+                    "to = {:?}, ports = {:?}; give *, an address or a network, and *, ports or ranges (80,8000-8999)",
+                    rule.to, rule.ports
+                ),
+            ));
+        }
+        let bounds = &self.limits;
+        if bounds.connections == 0 || bounds.streams == 0 || bounds.streams_per_connection == 0 {
+            return Err(Unfit::new(
+                &["limits"],
+                "0 connections or streams; give at least 1 of each",
+            ));
+        }
+        if bounds.buffered_per_network < 256 || bounds.buffered < bounds.buffered_per_network {
+            return Err(Unfit::new(
+                &["limits.buffered_per_network", "limits.buffered"],
+                "too little for one stream; give at least 256 KiB to a network, and no less in all",
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use daemon::Settings as _;
+
+    #[test]
+    fn the_defaults_fit() {
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_its_key() {
+        for (text, key) in [
+            ("key = 'a.pem'", "key: "),
+            ("listen = []", "listen: "),
+            ("access = { token = ['00'] }", "access: "),
+            (
+                "exit = [{ allow = true, to = '10.0.0.0/33', ports = '*' }]",
+                "exit: ",
+            ),
+            ("limits.streams = 0", "limits: "),
+            ("limits.buffered_per_network = 1", "limits.buffered_per_network: "),
+        ] {
+            let config: Config = toml::from_str(text).unwrap();
+            let said = config.check().unwrap_err().to_string();
+            assert!(said.starts_with(key), "{text}: {said}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Takes callers in, on whatever port: by their first octets it is known what they speak.
+
+use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
+
+use bytes::BytesMut;
+use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_user_timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+use crate::{
+    first::{First, classify},
+    limits::{Client, Held, Kind},
+    node::Node,
+    stream::{Begun, read_more},
+    tunnel, web,
+    web::Way,
+};
+
+const QUOTES: u16 = 17;
+const TLS: u16 = 443;
+/// A caller on port 17 that says nothing wants a quote.
+const SILENCE: Duration = Duration::from_secs(1);
+/// Without descriptors, none is to be had at once.
+const LATER: Duration = Duration::from_millis(50);
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// Milliseconds without any acknowledgement of what was sent.
+const GONE: u32 = 120_000;
+
+/// Takes callers in for ever.
+pub async fn attend(listener: TcpListener, node: Arc<Node>) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => receive(stream, peer, &node),
+            Err(error) => {
+                tracing::debug!(%error, "no caller can be taken in");
+                sleep(LATER).await;
+            }
+        }
+    }
+}
+
+fn receive(stream: TcpStream, peer: SocketAddr, node: &Arc<Node>) {
+    let client = node.limits.client(peer.ip());
+    let Some(connection) = client.take(Kind::Connection) else {
+        return node.status.counter("callers_refused").add(1);
+    };
+    let Some(handshake) = client.take(Kind::Handshake) else {
+        return node.status.counter("callers_refused").add(1);
+    };
+    node.status.counter("callers").add(1);
+    let node = Arc::clone(node);
+    tokio::spawn(async move {
+        let _connection = connection;
+        meet(stream, node, client, handshake).await;
+    });
+}
+
+async fn meet(mut stream: TcpStream, node: Arc<Node>, client: Arc<Client>, handshake: Held) {
+    let port = stream.local_addr().map_or(0, |local| local.port());
+    let _ = stream.set_nodelay(true);
+    let _ = set_socket_keepalive(&stream, true);
+    let _ = set_tcp_keepidle(&stream, KEEPALIVE);
+    let _ = set_tcp_user_timeout(&stream, GONE);
+    let mut first = BytesMut::new();
+    let patience = if port == QUOTES {
+        SILENCE
+    } else {
+        node.handshake_time()
+    };
+    let spoken = listen_to(&mut stream, &mut first, Instant::now() + patience).await;
+    match spoken {
+        First::Tls => secure(Begun::new(first, stream), node, client, handshake).await,
+        First::Http => {
+            let way = if port == TLS { Way::Mistaken } else { Way::Clear };
+            web::serve(Begun::new(first, stream), node, client, handshake, way).await;
+        }
+        First::Other | First::NeedMore if port == QUOTES => quote(&mut stream, &node).await,
+        // as a server of its kind would: it complains
+        First::Other if port == TLS => secure(Begun::new(first, stream), node, client, handshake).await,
+        First::Other => web::serve(Begun::new(first, stream), node, client, handshake, Way::Clear).await,
+        First::NeedMore => {}
+    }
+}
+
+/// Until it is clear, or time is up.
+async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut, until: Instant) -> First {
+    loop {
+        match classify(first) {
+            First::NeedMore => match timeout_at(until, read_more(first, stream)).await {
+                Ok(Ok(Some(_))) => {}
+                Ok(Ok(None) | Err(_)) | Err(_) => return First::NeedMore,
+            },
+            clear => return clear,
+        }
+    }
+}
+
+async fn quote(stream: &mut TcpStream, node: &Node) {
+    node.status.counter("quotes").add(1);
+    let said = async {
+        stream.write_all(&node.quotes.pick(rand::random())).await?;
+        stream.shutdown().await?;
+        // what the caller still says must not turn the end into a reset
+        let mut rest = BytesMut::new();
+        while read_more(&mut rest, stream).await?.is_some() {
+            rest.clear();
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    let _ = timeout(SILENCE, said).await;
+}
+
+/// TLS, and what is spoken within.
+pub fn secure<I>(
+    io: I,
+    node: Arc<Node>,
+    client: Arc<Client>,
+    handshake: Held,
+) -> Pin<Box<dyn Future<Output = ()> + Send>>
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    Box::pin(async move {
+        let Ok(Ok(stream)) = timeout(node.handshake_time(), node.acceptor().accept(io)).await else {
+            node.status.counter("handshakes_failed").add(1);
+            return;
+        };
+        let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        if is_h2 {
+            tunnel::serve(stream, node, client, handshake).await;
+        } else {
+            web::serve(stream, node, client, handshake, Way::Secure).await;
+        }
+    })
+}

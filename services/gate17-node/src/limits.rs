@@ -1,0 +1,261 @@
+//! How much one client network, and all together, may have at once.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::config::Bounds;
+
+/// A /24 of IPv4, a /48 of IPv6: who has one address of it has them all, as far as this node can know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(u64);
+
+impl Network {
+    /// Of an address.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(u64::from(address.to_bits() >> 8) | 1 << 63),
+            IpAddr::V6(address) => Self(u64::try_from(address.to_bits() >> 80).unwrap_or_default()),
+        }
+    }
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A connection, from its acceptance on.
+    Connection,
+    /// Until it is known what a caller wants.
+    Handshake,
+    /// Anything carried.
+    Stream,
+}
+
+#[derive(Debug, Default)]
+struct Counts([AtomicUsize; 3]);
+
+impl Counts {
+    fn of(&self, kind: Kind) -> &AtomicUsize {
+        let [connections, handshakes, streams] = &self.0;
+        match kind {
+            Kind::Connection => connections,
+            Kind::Handshake => handshakes,
+            Kind::Stream => streams,
+        }
+    }
+
+    fn take(&self, kind: Kind, limit: usize) -> bool {
+        let more = |now| (now < limit).then_some(now + 1);
+        self.of(kind)
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more)
+            .is_ok()
+    }
+
+    fn give_back(&self, kind: Kind) {
+        self.of(kind).fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// All clients.
+#[derive(Clone, Debug)]
+pub struct Limits(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    bounds: Bounds,
+    all: Counts,
+    buffered: Arc<Semaphore>,
+    networks: Mutex<HashMap<Network, Arc<Share>>>,
+}
+
+#[derive(Debug)]
+struct Share {
+    counts: Counts,
+    buffered: Arc<Semaphore>,
+}
+
+/// One client network's part; forgotten with the last who holds one.
+#[derive(Debug)]
+pub struct Client {
+    limits: Limits,
+    network: Network,
+    share: Option<Arc<Share>>,
+}
+
+/// One of what is counted; given back when dropped.
+#[derive(Debug)]
+pub struct Held {
+    client: Arc<Client>,
+    kind: Kind,
+}
+
+/// Room for octets on their way to a client; given back when dropped.
+#[derive(Debug)]
+pub struct Room {
+    _own: OwnedSemaphorePermit,
+    _all: OwnedSemaphorePermit,
+}
+
+impl Limits {
+    /// Nobody holds anything.
+    pub fn new(bounds: Bounds) -> Self {
+        Self(Arc::new(Inner {
+            bounds,
+            all: Counts::default(),
+            buffered: Arc::new(Semaphore::new(bounds.buffered)),
+            networks: Mutex::default(),
+        }))
+    }
+
+    /// As configured.
+    pub fn bounds(&self) -> &Bounds {
+        &self.0.bounds
+    }
+
+    /// A caller's part.
+    pub fn client(&self, address: IpAddr) -> Arc<Client> {
+        let network = Network::of(address);
+        let mut networks = self.0.networks.lock().unwrap_or_else(PoisonError::into_inner);
+        let share = networks.entry(network).or_insert_with(|| {
+            Arc::new(Share {
+                counts: Counts::default(),
+                buffered: Arc::new(Semaphore::new(self.0.bounds.buffered_per_network)),
+            })
+        });
+        Arc::new(Client {
+            limits: self.clone(),
+            network,
+            share: Some(Arc::clone(share)),
+        })
+    }
+
+    /// How many there are in all.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.0.all.of(kind).load(Ordering::Relaxed)
+    }
+
+    fn limits_of(&self, kind: Kind) -> (usize, usize) {
+        let bounds = &self.0.bounds;
+        match kind {
+            Kind::Connection => (bounds.connections_per_network, bounds.connections),
+            Kind::Handshake => (bounds.handshakes_per_network, bounds.handshakes),
+            Kind::Stream => (bounds.streams_per_network, bounds.streams),
+        }
+    }
+}
+
+impl Client {
+    /// One more; None where that is too many.
+    pub fn take(self: &Arc<Self>, kind: Kind) -> Option<Held> {
+        let share = self.share.as_ref()?;
+        let (own, all) = self.limits.limits_of(kind);
+        if !share.counts.take(kind, own) {
+            return None;
+        }
+        if !self.limits.0.all.take(kind, all) {
+            share.counts.give_back(kind);
+            return None;
+        }
+        Some(Held {
+            client: Arc::clone(self),
+            kind,
+        })
+    }
+
+    /// Waits until there is room for so many octets. The network's own comes first: who reads nothing waits for himself.
+    pub async fn room(&self, octets: usize) -> Option<Room> {
+        let kibibytes = u32::try_from(octets.div_ceil(1024)).ok()?;
+        let own = Arc::clone(&self.share.as_ref()?.buffered);
+        let own = own.acquire_many_owned(kibibytes).await.ok()?;
+        let all = Arc::clone(&self.limits.0.buffered);
+        let all = all.acquire_many_owned(kibibytes).await.ok()?;
+        Some(Room { _own: own, _all: all })
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if let Some(share) = &self.client.share {
+            share.counts.give_back(self.kind);
+        }
+        self.client.limits.0.all.give_back(self.kind);
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let mut networks = self
+            .limits
+            .0
+            .networks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // the map's own is the last
+        drop(self.share.take());
+        if networks
+            .get(&self.network)
+            .is_some_and(|share| Arc::strong_count(share) == 1)
+        {
+            networks.remove(&self.network);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bounds() -> Bounds {
+        Bounds {
+            streams: 3,
+            streams_per_network: 2,
+            ..Bounds::default()
+        }
+    }
+
+    #[test]
+    fn a_network_has_its_part_and_all_together_have_theirs() {
+        let limits = Limits::new(bounds());
+        let (one, same) = (
+            limits.client([192, 0, 2, 1].into()),
+            limits.client([192, 0, 2, 77].into()),
+        );
+        let other = limits.client([198, 51, 100, 1].into());
+        let first = one.take(Kind::Stream).unwrap();
+        let _second = same.take(Kind::Stream).unwrap();
+        assert!(one.take(Kind::Stream).is_none(), "a network's part");
+        let _third = other.take(Kind::Stream).unwrap();
+        assert!(other.take(Kind::Stream).is_none(), "all together");
+        drop(first);
+        assert!(other.take(Kind::Stream).is_some());
+        assert!(one.take(Kind::Connection).is_some(), "each kind by itself");
+    }
+
+    #[test]
+    fn who_holds_nothing_is_forgotten() {
+        let limits = Limits::new(bounds());
+        let client = limits.client("2001:db8::1".parse().unwrap());
+        let held = client.take(Kind::Connection);
+        drop(client);
+        assert_eq!(limits.0.networks.lock().unwrap().len(), 1);
+        drop(held);
+        assert!(limits.0.networks.lock().unwrap().is_empty());
+        assert_eq!(limits.count(Kind::Connection), 0);
+    }
+
+    #[test]
+    fn networks_are_24_and_48_bits() {
+        let of = |text: &str| Network::of(text.parse().unwrap());
+        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.200"));
+        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
+        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::1"));
+        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
+    }
+}

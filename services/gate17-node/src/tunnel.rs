@@ -1,0 +1,256 @@
+//! HTTP/2: streams to others (RFC 9113, section 8.5), names, and pages.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use h2::{
+    Reason, RecvStream,
+    ext::Protocol,
+    server::{Builder, SendResponse},
+};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{interval, sleep, timeout},
+};
+
+use crate::{
+    dial::{self, Failure},
+    dns_query,
+    limits::{Client, Held, Kind},
+    node::Node,
+    page, relay,
+    relay::Segment,
+};
+
+const STREAM_WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 16 << 20;
+const FRAME: u32 = 256 << 10;
+const HEADERS: u32 = 16 << 10;
+const SEND_BUFFER: usize = 512 << 10;
+/// Streams that were reset and are remembered: more, and the connection ends (CVE-2023-44487).
+const RESETS: usize = 64;
+/// A visitor who has nothing carried, and asks nothing, goes after this.
+const VISIT: Duration = Duration::from_secs(75);
+/// Of a page, handed on at once.
+const PART: usize = 64 << 10;
+
+/// Serves one connection to its end.
+pub async fn serve<I>(io: I, node: Arc<Node>, client: Arc<Client>, handshake: Held)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut settings = Builder::new();
+    settings
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEADERS)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_streams(node.limits.bounds().streams_per_connection)
+        .max_concurrent_reset_streams(RESETS)
+        .max_pending_accept_reset_streams(RESETS)
+        .enable_connect_protocol();
+    let greeted = timeout(node.handshake_time(), settings.handshake::<_, Segment>(io)).await;
+    let Ok(Ok(mut connection)) = greeted else {
+        return;
+    };
+    drop(handshake);
+    let drain = node.drain_token();
+    let admitted = Arc::new(AtomicBool::new(false));
+    let mut visit = interval(VISIT);
+    visit.tick().await;
+    let mut draining = false;
+    let mut over = std::pin::pin!(async {
+        drain.cancelled().await;
+        sleep(node.drain_time()).await;
+    });
+    let mut asked = true;
+    loop {
+        tokio::select! {
+            request = connection.accept() => {
+                let Some(Ok((request, respond))) = request else { return };
+                asked = true;
+                let task = Task {
+                    node: Arc::clone(&node),
+                    client: Arc::clone(&client),
+                    admitted: Arc::clone(&admitted),
+                };
+                tokio::spawn(task.answer(request, respond));
+            }
+            () = drain.cancelled(), if !draining => {
+                draining = true;
+                connection.graceful_shutdown();
+            }
+            () = &mut over => connection.abrupt_shutdown(Reason::NO_ERROR),
+            _ = visit.tick(), if !admitted.load(Ordering::Relaxed) => {
+                if !std::mem::take(&mut asked) && !connection.has_streams() {
+                    connection.graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// One request.
+struct Task {
+    node: Arc<Node>,
+    client: Arc<Client>,
+    admitted: Arc<AtomicBool>,
+}
+
+impl Task {
+    async fn answer(self, request: Request<RecvStream>, respond: SendResponse<Segment>) {
+        let (head, body) = request.into_parts();
+        let is_query = is_name_query(&head);
+        if (head.method == Method::CONNECT || is_query) && self.node.access.admits(&head.headers) {
+            self.admitted.store(true, Ordering::Relaxed);
+            let Some(_held) = self.client.take(Kind::Stream) else {
+                return self.refuse(Failure::Limit, respond).await;
+            };
+            if is_query {
+                return self.name(body, respond).await;
+            }
+            return match head.extensions.get::<Protocol>() {
+                None => self.connect(&head, body, respond).await,
+                Some(_) => self.refuse(Failure::Denied, respond).await,
+            };
+        }
+        self.show(self.node.pages.answer(&head.method, head.uri.path()), respond)
+            .await;
+    }
+
+    async fn connect(&self, head: &Parts, body: RecvStream, mut respond: SendResponse<Segment>) {
+        let Some((host, port)) = target_of(head.uri.authority()) else {
+            return self.refuse(Failure::Denied, respond).await;
+        };
+        let connected = tokio::select! {
+            connected = dial::connect(&self.node, host, port) => connected,
+            // the client does not want it any more
+            _ = std::future::poll_fn(|context| respond.poll_reset(context)) => return,
+        };
+        match connected {
+            Ok(connection) => {
+                self.node.status.counter("streams_opened").add(1);
+                if let Ok(outgoing) = respond.send_response(Response::new(()), false) {
+                    relay::carry(body, outgoing, connection, &self.client).await;
+                }
+            }
+            Err(failure) => self.refuse(failure, respond).await,
+        }
+    }
+
+    async fn name(&self, body: RecvStream, respond: SendResponse<Segment>) {
+        let answered = match (self.node.resolver, whole(body).await) {
+            // only an exit knows names
+            (Some(resolver), Some(question)) if !self.node.rules.is_empty() => {
+                dns_query::ask(resolver, &question).await
+            }
+            _ => Err(Failure::Denied),
+        };
+        match answered {
+            Ok(answer) => {
+                self.show(page::respond(StatusCode::OK, DNS_MESSAGE, answer), respond)
+                    .await
+            }
+            Err(failure) => self.refuse(failure, respond).await,
+        }
+    }
+
+    async fn refuse(&self, failure: Failure, respond: SendResponse<Segment>) {
+        self.node.status.counter("streams_refused").add(1);
+        self.show(refusal(failure), respond).await;
+    }
+
+    async fn show(&self, response: Response<Bytes>, mut respond: SendResponse<Segment>) {
+        let (head, mut content) = response.into_parts();
+        let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), content.is_empty()) else {
+            return;
+        };
+        if content.is_empty() {
+            return;
+        }
+        while !content.is_empty() {
+            let part = content.split_to(content.len().min(PART));
+            let Some(room) = self.client.room(part.len()).await else {
+                return;
+            };
+            if relay::send(&mut stream, part, Arc::new(room)).await.is_err() {
+                return;
+            }
+        }
+        let _ = stream.send_data(Segment::default(), true);
+    }
+}
+
+pub(crate) const DNS_MESSAGE: &str = "application/dns-message";
+
+/// `POST /dns-query` (RFC 8484).
+pub fn is_name_query(head: &Parts) -> bool {
+    head.method == Method::POST
+        && head.uri.path() == "/dns-query"
+        && head
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == DNS_MESSAGE)
+}
+
+/// Says why, as RFC 9209 words it.
+pub fn refusal(failure: Failure) -> Response<Bytes> {
+    let mut response = page::error(failure.status());
+    if let Ok(status) = failure.proxy_status().try_into() {
+        response.headers_mut().insert("proxy-status", status);
+    }
+    response
+}
+
+/// Host and port of `CONNECT`; nothing else may be there.
+pub fn target_of(authority: Option<&http::uri::Authority>) -> Option<(&str, u16)> {
+    let authority = authority?;
+    let (host, port) = (authority.host(), authority.port_u16()?);
+    (!host.is_empty() && !authority.as_str().contains('@') && port != 0).then_some((host, port))
+}
+
+async fn whole(mut body: RecvStream) -> Option<Bytes> {
+    let mut message = BytesMut::new();
+    let read = async {
+        while let Some(part) = body.data().await {
+            let part = part.ok()?;
+            if message.len() + part.len() > dns_query::LARGEST {
+                return None;
+            }
+            body.flow_control().release_capacity(part.len()).ok()?;
+            message.extend_from_slice(&part);
+        }
+        Some(())
+    };
+    timeout(Duration::from_secs(10), read).await.ok()??;
+    Some(message.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_host_and_a_port() {
+        for (text, target) in [
+            ("example.org:443", Some(("example.org", 443))),
+            ("[2001:db8::1]:80", Some(("[2001:db8::1]", 80))),
+            ("192.0.2.1:1", Some(("192.0.2.1", 1))),
+            ("example.org", None),
+            ("example.org:0", None),
+            ("user@example.org:80", None),
+        ] {
+            let authority = text.parse().unwrap();
+            assert_eq!(target_of(Some(&authority)), target, "{text}");
+        }
+        assert_eq!(target_of(None), None);
+    }
+}
