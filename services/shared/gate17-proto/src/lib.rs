@@ -1,3 +1,10 @@
 //! What Gate17 speaks, without IO, clock or randomness of its own: see `docs/gate17.md`.
 
+pub mod access;
+pub mod capsule;
+pub mod exit;
 pub mod map;
+pub mod opening;
+pub mod quote;
+pub mod target;
+pub mod trouble;

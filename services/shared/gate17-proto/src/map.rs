@@ -1,8 +1,22 @@
 //! The map: which nodes a network has. One document, signed by the network's root keys.
 
+mod check;
+mod document;
+mod envelope;
+mod held;
+pub(crate) mod text;
+
 use std::{fmt, net::IpAddr};
 
 use serde::{Deserialize, Serialize};
+
+pub use check::{Malformed, alone};
+pub use document::{Access, Digest, Map, PublicKey, Root, Rotation, Secret};
+pub use envelope::{Envelope, MAP_TYPE, ROOT_TYPE, Signature, public};
+pub use held::{Accepted, Held, MAX_LENGTH, Refused, TOLERANCE, Trust};
+
+/// Of one root.
+pub const MAX_ROOT_KEYS: usize = 32;
 
 /// SHA-256 of a `SubjectPublicKeyInfo` (DER): by this a node is known, whatever its certificate says.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -81,7 +95,9 @@ impl fmt::Debug for KeyPin {
 impl fmt::Display for KeyPin {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("sha256:")?;
-        self.0.iter().try_for_each(|octet| write!(formatter, "{octet:02x}"))
+        self.0
+            .iter()
+            .try_for_each(|octet| write!(formatter, "{octet:02x}"))
     }
 }
 impl From<KeyPin> for String {
@@ -91,17 +107,9 @@ impl From<KeyPin> for String {
 }
 impl TryFrom<String> for KeyPin {
     type Error = String;
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let wrong = || format!("{text:?} is no key pin: write sha256: and 64 hexadecimal digits");
-        let digits = text.strip_prefix("sha256:").ok_or_else(wrong)?;
-        if digits.len() != 64 || !digits.is_ascii() {
-            return Err(wrong());
-        }
-        let mut pin = [0; 32];
-        for (octet, place) in pin.iter_mut().zip((0..64).step_by(2)) {
-            let pair = digits.get(place..place + 2).ok_or_else(wrong)?;
-            *octet = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(pin))
+    fn try_from(value: String) -> Result<Self, Self::Error> {
+        let wrong = || format!("{value:?} is no key pin: write sha256: and 64 hexadecimal digits");
+        let digits = value.strip_prefix("sha256:").and_then(text::octets);
+        digits.map(Self).ok_or_else(wrong)
     }
 }

@@ -1,0 +1,43 @@
+//! How much a node is to be avoided: each failure adds, and half of it is forgotten with each [`HALF_LIFE`].
+
+use std::time::Duration;
+
+/// After which half of the trouble is forgotten.
+pub const HALF_LIFE: Duration = Duration::from_secs(120);
+/// From here on a node is chosen only where there is no other.
+pub const AVOIDED: f64 = 0.5;
+
+/// 0 (well) to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Trouble(f64);
+
+impl Trouble {
+    /// After another failure, `since` the last.
+    #[must_use]
+    pub fn failed(self, since: Duration) -> Self {
+        let now = self.now(since);
+        Self(now + (1.0 - now) * 0.6)
+    }
+
+    /// What is left of it.
+    pub fn now(self, since: Duration) -> f64 {
+        self.0 * (-since.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_add_up_and_are_forgotten() {
+        let once = Trouble::default().failed(Duration::ZERO);
+        assert!(once.now(Duration::ZERO) > AVOIDED);
+        assert!(once.now(HALF_LIFE) < AVOIDED);
+        let many = (0..50)
+            .fold(once, |trouble, _| trouble.failed(Duration::ZERO))
+            .now(Duration::ZERO);
+        assert!(many > 0.9 && many <= 1.0);
+        assert_eq!(once.now(Duration::MAX), 0.0);
+    }
+}
