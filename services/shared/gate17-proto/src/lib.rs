@@ -5,6 +5,7 @@ pub mod capsule;
 pub mod exit;
 pub mod map;
 pub mod opening;
+pub mod path;
 pub mod quote;
 pub mod target;
 pub mod trouble;
