@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod capsule;
+#[cfg(test)]
+mod corpus;
 pub mod exit;
 pub mod map;
 pub mod opening;
