@@ -20,7 +20,7 @@ fn node(number: u8, exit: bool, capacity: u64) -> Node {
             carrier: Carrier::Tls,
         }],
         name: String::new(),
-        region: if number % 2 == 0 { "de" } else { "se" }.into(),
+        region: if number.is_multiple_of(2) { "de" } else { "se" }.into(),
         family: format!("f{number}"),
         relay: true,
         exit: if exit { vec![rule] } else { Vec::new() },
