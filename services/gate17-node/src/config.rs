@@ -6,7 +6,7 @@ use std::{
 };
 
 use daemon::Unfit;
-use gate17_proto::map::ExitRule;
+use gate17_proto::{exit::ExitPolicy, map::ExitRule};
 use serde::Deserialize;
 
 /// Every key has a default: without a file, this is a web server that carries for nobody.
@@ -139,18 +139,8 @@ impl daemon::Settings for Config {
                 format!("{wrong:?} is no SHA-256; give its 64 hexadecimal digits"),
             ));
         }
-        if let Some(rule) = self
-            .exit
-            .iter()
-            .find(|rule| crate::reach::Rule::new(rule).is_none())
-        {
-            return Err(Unfit::new(
-                &["exit"],
-                format!(
-                    "to = {:?}, ports = {:?}; give *, an address or a network, and *, ports or ranges (80,8000-8999)",
-                    rule.to, rule.ports
-                ),
-            ));
+        if let Err(error) = ExitPolicy::new(&self.exit, Vec::new()) {
+            return Err(Unfit::new(&["exit"], error.to_string()));
         }
         let bounds = &self.limits;
         if bounds.connections == 0 || bounds.streams == 0 || bounds.streams_per_connection == 0 {

@@ -1,4 +1,4 @@
-//! Connections to others: names resolved, addresses judged by [`reach`](crate::reach), attempts staggered (RFC 8305).
+//! Connections to others: names resolved, addresses judged by the exit policy, attempts staggered (RFC 8305).
 
 use std::{
     io,
@@ -7,6 +7,10 @@ use std::{
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use gate17_proto::{
+    exit::Transport,
+    target::{Host, Target},
+};
 use http::StatusCode;
 use rustix::io::Errno;
 use tokio::{
@@ -14,10 +18,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{
-    node::Node,
-    reach::{self, Rule},
-};
+use crate::node::Node;
 
 /// Why there is no connection; the words of RFC 9209, section 2.3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,13 +88,13 @@ const STAGGER: Duration = Duration::from_millis(250);
 /// Of a name; more are not tried.
 const ADDRESSES: usize = 8;
 
-/// Connects to `host:port`, by the node's rules.
+/// Connects to a target, by the node's rules.
 ///
 /// # Errors
 /// Of the last address tried.
-pub async fn connect(node: &Node, host: &str, port: u16) -> Result<TcpStream, Failure> {
+pub async fn connect(node: &Node, target: &Target) -> Result<TcpStream, Failure> {
     let open = async {
-        let addresses = allowed(node, host, port).await?;
+        let addresses = allowed(node, target, Transport::Tcp).await?;
         race(addresses).await
     };
     timeout(Duration::from_secs(node.limits.bounds().connect), open)
@@ -101,13 +102,13 @@ pub async fn connect(node: &Node, host: &str, port: u16) -> Result<TcpStream, Fa
         .unwrap_or(Err(Failure::TimedOut))
 }
 
-/// A socket for datagrams to `host:port` and back, from nobody else.
+/// A socket for datagrams to a target and back, from nobody else.
 ///
 /// # Errors
 /// As [`connect`].
-pub async fn connect_udp(node: &Node, host: &str, port: u16) -> Result<UdpSocket, Failure> {
+pub async fn connect_udp(node: &Node, target: &Target) -> Result<UdpSocket, Failure> {
     let open = async {
-        let addresses = allowed(node, host, port).await?;
+        let addresses = allowed(node, target, Transport::Udp).await?;
         let mut last = Failure::Unreachable;
         for address in addresses {
             match datagrams_to(address).await {
@@ -133,12 +134,12 @@ async fn datagrams_to(address: SocketAddr) -> io::Result<UdpSocket> {
 }
 
 /// Addresses of a host, both families by turns, as far as they are allowed.
-async fn allowed(node: &Node, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let found: Vec<SocketAddr> = match bare.unwrap_or(host).parse::<IpAddr>() {
-        Ok(address) => vec![(address.to_canonical(), port).into()],
-        Err(_) => {
-            let found = tokio::net::lookup_host((host, port)).await;
+async fn allowed(node: &Node, target: &Target, transport: Transport) -> Result<Vec<SocketAddr>, Failure> {
+    let found: Vec<SocketAddr> = match &target.host {
+        Host::V4(address) => vec![(*address, target.port).into()],
+        Host::V6(address) => vec![(IpAddr::from(*address).to_canonical(), target.port).into()],
+        Host::Name(name) => {
+            let found = tokio::net::lookup_host((name.as_str(), target.port)).await;
             by_turns(found.map_err(|_| Failure::Name)?)
         }
     };
@@ -147,7 +148,8 @@ async fn allowed(node: &Node, host: &str, port: u16) -> Result<Vec<SocketAddr>, 
     }
     let mut allowed = Vec::new();
     for address in found {
-        if may_reach(&node.rules, address).await {
+        let judged = node.rules.check(address.ip(), address.port(), transport);
+        if judged.is_ok() && !is_never(address.ip()) && !is_own(address).await {
             allowed.push(address);
         }
     }
@@ -157,8 +159,12 @@ async fn allowed(node: &Node, host: &str, port: u16) -> Result<Vec<SocketAddr>, 
     Ok(allowed)
 }
 
-async fn may_reach(rules: &[Rule], address: SocketAddr) -> bool {
-    reach::allows(rules, address.ip(), address.port()) && !is_own(address).await
+/// No rule leads to the node's own host, or to its link's.
+const fn is_never(to: IpAddr) -> bool {
+    match to {
+        IpAddr::V4(to) => to.is_loopback() || to.is_link_local(),
+        IpAddr::V6(to) => to.is_loopback() || to.is_unicast_link_local(),
+    }
 }
 
 /// Whether the kernel would talk to itself: the source it chooses is the destination. Nobody reaches the node's own
@@ -202,7 +208,7 @@ async fn race(addresses: Vec<SocketAddr>) -> Result<TcpStream, Failure> {
         }
         let next = async {
             if waiting.len() == 0 {
-                std::future::pending().await
+                std::future::pending::<()>().await;
             } else {
                 sleep(STAGGER).await;
             }

@@ -3,6 +3,7 @@
 use std::{future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::BytesMut;
+use gate17_proto::opening::{Opening, classify};
 use rustix::net::sockopt::{set_socket_keepalive, set_tcp_keepidle, set_tcp_user_timeout};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
@@ -11,7 +12,6 @@ use tokio::{
 };
 
 use crate::{
-    first::{First, classify},
     limits::{Client, Held, Kind},
     node::Node,
     stream::{Begun, read_more},
@@ -72,26 +72,26 @@ async fn meet(mut stream: TcpStream, node: Arc<Node>, client: Arc<Client>, hands
     };
     let spoken = listen_to(&mut stream, &mut first, Instant::now() + patience).await;
     match spoken {
-        First::Tls => secure(Begun::new(first, stream), node, client, handshake).await,
-        First::Http => {
+        Opening::Tls => secure(Begun::new(first, stream), node, client, handshake).await,
+        Opening::Http1 | Opening::Http2Prior => {
             let way = if port == TLS { Way::Mistaken } else { Way::Clear };
             web::serve(Begun::new(first, stream), node, client, handshake, way).await;
         }
-        First::Other | First::NeedMore if port == QUOTES => quote(&mut stream, &node).await,
+        Opening::Other | Opening::NeedMore if port == QUOTES => quote(&mut stream, &node).await,
         // as a server of its kind would: it complains
-        First::Other if port == TLS => secure(Begun::new(first, stream), node, client, handshake).await,
-        First::Other => web::serve(Begun::new(first, stream), node, client, handshake, Way::Clear).await,
-        First::NeedMore => {}
+        Opening::Other if port == TLS => secure(Begun::new(first, stream), node, client, handshake).await,
+        Opening::Other => web::serve(Begun::new(first, stream), node, client, handshake, Way::Clear).await,
+        Opening::NeedMore => {}
     }
 }
 
 /// Until it is clear, or time is up.
-async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut, until: Instant) -> First {
+async fn listen_to(stream: &mut TcpStream, first: &mut BytesMut, until: Instant) -> Opening {
     loop {
-        match classify(first) {
-            First::NeedMore => match timeout_at(until, read_more(first, stream)).await {
+        match classify(first, false) {
+            Opening::NeedMore => match timeout_at(until, read_more(first, stream)).await {
                 Ok(Ok(Some(_))) => {}
-                Ok(Ok(None) | Err(_)) | Err(_) => return First::NeedMore,
+                Ok(Ok(None) | Err(_)) | Err(_) => return Opening::NeedMore,
             },
             clear => return clear,
         }

@@ -5,17 +5,16 @@
 
 pub mod access;
 pub mod config;
+pub mod datagrams;
 pub mod dial;
 pub mod dns_query;
 pub mod door;
-pub mod first;
 pub mod identity;
 pub mod limits;
 pub mod listening;
 pub mod node;
 pub mod page;
 pub mod quotes;
-pub mod reach;
 pub mod relay;
 mod start;
 pub mod stream;

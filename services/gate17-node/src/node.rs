@@ -8,12 +8,13 @@ use std::{
 
 use anyhow::Context as _;
 use daemon::{Paths, status::Status};
+use gate17_proto::exit::ExitPolicy;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     access::Access, config::Config, dns_query, identity::Identity, limits::Limits, page::Pages,
-    quotes::Quotes, reach::Rule,
+    quotes::Quotes,
 };
 
 /// See the fields.
@@ -21,7 +22,7 @@ pub struct Node {
     /// Who may have anything carried.
     pub access: Access,
     /// Where to.
-    pub rules: Vec<Rule>,
+    pub rules: ExitPolicy,
     /// How much.
     pub limits: Limits,
     /// For everybody else.
@@ -46,7 +47,7 @@ impl Node {
         tracing::info!(pin = %identity.pin, "this node's key");
         Ok(Arc::new(Self {
             access: Access::new(&config.access),
-            rules: config.exit.iter().filter_map(Rule::new).collect(),
+            rules: ExitPolicy::new(&config.exit, Vec::new())?,
             limits: Limits::new(config.limits),
             pages: Pages::load(config.page.as_deref()).context("read the web pages")?,
             quotes: Quotes::load(config.quotes.as_deref()).context("read the quotes")?,

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use gate17_proto::target::Target;
 use h2::{
     Reason, RecvStream,
     ext::Protocol,
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    datagrams,
     dial::{self, Failure},
     dns_query,
     limits::{Client, Held, Kind},
@@ -119,6 +121,9 @@ impl Task {
             }
             return match head.extensions.get::<Protocol>() {
                 None => self.connect(&head, body, respond).await,
+                Some(protocol) if protocol.as_str() == "connect-udp" => {
+                    self.datagrams(&head, body, respond).await
+                }
                 Some(_) => self.refuse(Failure::Denied, respond).await,
             };
         }
@@ -127,11 +132,11 @@ impl Task {
     }
 
     async fn connect(&self, head: &Parts, body: RecvStream, mut respond: SendResponse<Segment>) {
-        let Some((host, port)) = target_of(head.uri.authority()) else {
+        let Some(target) = target_of(head.uri.authority()) else {
             return self.refuse(Failure::Denied, respond).await;
         };
         let connected = tokio::select! {
-            connected = dial::connect(&self.node, host, port) => connected,
+            connected = dial::connect(&self.node, &target) => connected,
             // the client does not want it any more
             _ = std::future::poll_fn(|context| respond.poll_reset(context)) => return,
         };
@@ -146,10 +151,28 @@ impl Task {
         }
     }
 
+    async fn datagrams(&self, head: &Parts, body: RecvStream, mut respond: SendResponse<Segment>) {
+        let Ok(target) = Target::from_udp_path(head.uri.path()) else {
+            return self.refuse(Failure::Denied, respond).await;
+        };
+        let socket = match dial::connect_udp(&self.node, &target).await {
+            Ok(socket) => socket,
+            Err(failure) => return self.refuse(failure, respond).await,
+        };
+        self.node.status.counter("streams_opened").add(1);
+        let mut response = Response::new(());
+        response
+            .headers_mut()
+            .insert("capsule-protocol", http::HeaderValue::from_static("?1"));
+        if let Ok(outgoing) = respond.send_response(response, false) {
+            datagrams::carry(body, outgoing, socket, target.port, &self.client).await;
+        }
+    }
+
     async fn name(&self, body: RecvStream, respond: SendResponse<Segment>) {
         let answered = match (self.node.resolver, whole(body).await) {
             // only an exit knows names
-            (Some(resolver), Some(question)) if !self.node.rules.is_empty() => {
+            (Some(resolver), Some(question)) if self.node.rules.is_exit() => {
                 dns_query::ask(resolver, &question).await
             }
             _ => Err(Failure::Denied),
@@ -157,7 +180,7 @@ impl Task {
         match answered {
             Ok(answer) => {
                 self.show(page::respond(StatusCode::OK, DNS_MESSAGE, answer), respond)
-                    .await
+                    .await;
             }
             Err(failure) => self.refuse(failure, respond).await,
         }
@@ -211,10 +234,8 @@ pub fn refusal(failure: Failure) -> Response<Bytes> {
 }
 
 /// Host and port of `CONNECT`; nothing else may be there.
-pub fn target_of(authority: Option<&http::uri::Authority>) -> Option<(&str, u16)> {
-    let authority = authority?;
-    let (host, port) = (authority.host(), authority.port_u16()?);
-    (!host.is_empty() && !authority.as_str().contains('@') && port != 0).then_some((host, port))
+pub fn target_of(authority: Option<&http::uri::Authority>) -> Option<Target> {
+    authority?.as_str().parse().ok()
 }
 
 async fn whole(mut body: RecvStream) -> Option<Bytes> {
@@ -232,25 +253,4 @@ async fn whole(mut body: RecvStream) -> Option<Bytes> {
     };
     timeout(Duration::from_secs(10), read).await.ok()??;
     Some(message.freeze())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_target_is_a_host_and_a_port() {
-        for (text, target) in [
-            ("example.org:443", Some(("example.org", 443))),
-            ("[2001:db8::1]:80", Some(("[2001:db8::1]", 80))),
-            ("192.0.2.1:1", Some(("192.0.2.1", 1))),
-            ("example.org", None),
-            ("example.org:0", None),
-            ("user@example.org:80", None),
-        ] {
-            let authority = text.parse().unwrap();
-            assert_eq!(target_of(Some(&authority)), target, "{text}");
-        }
-        assert_eq!(target_of(None), None);
-    }
 }

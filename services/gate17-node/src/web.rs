@@ -97,10 +97,10 @@ impl Visit {
         let Some(held) = self.client.take(Kind::Stream) else {
             return self.refuse(Failure::Limit);
         };
-        let Some((host, port)) = target_of(request.uri().authority()) else {
+        let Some(target) = target_of(request.uri().authority()) else {
             return self.refuse(Failure::Denied);
         };
-        match dial::connect(&self.node, host, port).await {
+        match dial::connect(&self.node, &target).await {
             Ok(connection) => {
                 self.node.status.counter("streams_opened").add(1);
                 tokio::spawn(carry(request, connection, held, Arc::clone(&self)));
@@ -117,7 +117,7 @@ impl Visit {
         let whole = Limited::new(body, dns_query::LARGEST).collect();
         let whole = tokio::time::timeout(self.node.handshake_time(), whole).await;
         let answered = match (self.node.resolver, whole) {
-            (Some(resolver), Ok(Ok(question))) if !self.node.rules.is_empty() => {
+            (Some(resolver), Ok(Ok(question))) if self.node.rules.is_exit() => {
                 dns_query::ask(resolver, &question.to_bytes()).await
             }
             _ => Err(Failure::Denied),

@@ -1,0 +1,105 @@
+//! What is carried for who may.
+
+use std::{fs, net::IpAddr};
+
+use bytes::Bytes;
+use http::StatusCode;
+use rustix::process::Signal;
+
+use crate::{
+    client::{connect, read, within},
+    place::{OPEN, Place, text},
+};
+
+#[test]
+fn curl_downloads_through_a_node() {
+    let place = Place::new(OPEN);
+    let (_server, url, big) = place.files(100 << 20);
+    let got = place.folder.path().join("got");
+    let done = place.through(&["-o", got.to_str().unwrap(), &url]);
+    assert!(done.status.success(), "{}", text(&done));
+    assert!(
+        fs::read(&got).unwrap() == fs::read(&big).unwrap(),
+        "every octet, in order"
+    );
+}
+
+#[test]
+fn a_stream_of_http2_carries_both_ways_and_closes_each_way_by_itself() {
+    let place = Place::new(OPEN);
+    let addresses = [
+        (place.node.v4.into(), place.server.v4.into()),
+        (IpAddr::from(place.node.v6), IpAddr::from(place.server.v6)),
+    ];
+    for (node, server) in addresses {
+        let echo = place.far.echo(server, 7000);
+        within(&place.client, async move {
+            let client = connect((node, 443).into()).await;
+            let (response, mut stream) = client.open(&echo.to_string()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            let mut body = response.into_body();
+            stream.send_data(Bytes::from_static(b"one\n"), false).unwrap();
+            assert_eq!(read(&mut body, 4).await, b"one\n");
+            // the end of ours is the end of the server's input; what it says after that still comes
+            stream.send_data(Bytes::from_static(b"two\n"), true).unwrap();
+            assert_eq!(read(&mut body, usize::MAX).await, b"two\n");
+        });
+    }
+}
+
+#[test]
+fn a_refusal_says_why() {
+    let place = Place::new(OPEN);
+    let cases = [
+        (format!("{}:1", place.server.v4), 502, "connection_refused"),
+        (format!("{}:443", place.out.v4), 403, "destination_ip_prohibited"),
+        (format!("{}:443", place.node.v4), 403, "destination_ip_prohibited"),
+        ("127.0.0.1:443".to_owned(), 403, "destination_ip_prohibited"),
+        ("192.168.1.1:80".to_owned(), 403, "destination_ip_prohibited"),
+        ("9.9.9.9:443".to_owned(), 502, "destination_unavailable"),
+    ];
+    let node = (place.node.v4, 443).into();
+    within(&place.client, async move {
+        let client = connect(node).await;
+        for (target, status, error) in cases {
+            let (response, _stream) = client.open(&target).await;
+            assert_eq!(response.status(), status, "{target}");
+            let said = response.headers()["proxy-status"].to_str().unwrap();
+            assert!(said.ends_with(&format!("error={error}")), "{target}: {said}");
+        }
+    });
+}
+
+#[test]
+fn what_is_being_carried_ends_in_its_own_time_when_a_node_drains() {
+    let place = Place::new(OPEN);
+    let echo = place.far.echo(place.server.v4, 7000).to_string();
+    let node = (place.node.v4, 443).into();
+    let process = &place.process;
+    within(&place.client, async move {
+        let old = connect(node).await;
+        let (response, mut stream) = old.open(&echo).await;
+        let mut body = response.into_body();
+        process.signal(Signal::HUP);
+        // the old connection takes nothing new …
+        while old.send.clone().ready().await.is_ok() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        // … and what it carries goes on
+        stream.send_data(Bytes::from_static(b"still\n"), false).unwrap();
+        assert_eq!(read(&mut body, 6).await, b"still\n");
+        let (response, _stream) = connect(node).await.open(&echo).await;
+        assert_eq!(response.status(), StatusCode::OK, "new connections are welcome");
+        stream.send_data(Bytes::new(), true).unwrap();
+        assert!(read(&mut body, usize::MAX).await.is_empty());
+        drop(old.send);
+        old.moving.await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_node_that_is_stopped_ends() {
+    let place = Place::new(OPEN);
+    let ended = place.process.stop();
+    assert!(ended.success(), "{ended}");
+}

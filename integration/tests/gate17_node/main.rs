@@ -1,0 +1,13 @@
+//! A Gate17 node as others meet it: it carries for who may, and is a web server to everybody else.
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "whatever fails here fails the test"
+)]
+
+mod carried;
+mod client;
+mod limits;
+mod place;
+mod seen;
