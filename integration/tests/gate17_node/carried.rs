@@ -1,6 +1,9 @@
 //! What is carried for who may.
 
-use std::{fs, net::IpAddr};
+use std::{
+    fs,
+    net::{IpAddr, UdpSocket},
+};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -43,6 +46,49 @@ fn a_stream_of_http2_carries_both_ways_and_closes_each_way_by_itself() {
             // the end of ours is the end of the server's input; what it says after that still comes
             stream.send_data(Bytes::from_static(b"two\n"), true).unwrap();
             assert_eq!(read(&mut body, usize::MAX).await, b"two\n");
+        });
+    }
+}
+
+#[test]
+fn datagrams_go_there_and_back_and_are_told_that_nobody_is_there() {
+    let place = Place::new(OPEN);
+    let node = (place.node.v4, 443).into();
+    for server in [IpAddr::from(place.server.v4), place.server.v6.into()] {
+        let socket = place.far.enter(|| UdpSocket::bind((server, 7001))).unwrap();
+        std::thread::spawn(move || {
+            let mut datagram = [0; 2048];
+            while let Ok((count, from)) = socket.recv_from(&mut datagram) {
+                socket.send_to(&datagram[..count], from).unwrap();
+            }
+        });
+        within(&place.client, async move {
+            let client = connect(node).await;
+
+            let (response, mut stream) = client.open_udp((server, 7001).into()).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            assert_eq!(response.headers()["capsule-protocol"], "?1");
+            let mut body = response.into_body();
+
+            // a datagram in two pieces, then two in one: type, length, context, payload
+            stream.send_data(Bytes::from_static(b"\0\x04\0o"), false).unwrap();
+            stream.send_data(Bytes::from_static(b"ne"), false).unwrap();
+
+            assert_eq!(read(&mut body, 6).await, b"\0\x04\0one");
+            stream
+                .send_data(Bytes::from_static(b"\0\x04\0two\0\x06\0three"), false)
+                .unwrap();
+            assert_eq!(read(&mut body, 14).await, b"\0\x04\0two\0\x06\0three");
+
+            let (response, mut stream) = client.open_udp((server, 7002).into()).await;
+            let mut body = response.into_body();
+
+            // ICMP's answer comes after the first, and ends the stream
+            stream
+                .send_data(Bytes::from_static(b"\0\x04\0one"), false)
+                .unwrap();
+            let ended = body.data().await.unwrap().unwrap_err();
+            assert_eq!(ended.reason(), Some(h2::Reason::CONNECT_ERROR));
         });
     }
 }

@@ -109,6 +109,27 @@ impl Client {
     }
 }
 
+impl Client {
+    /// `connect-udp` (RFC 9298).
+    pub(crate) async fn open_udp(&self, to: SocketAddr) -> (Response<RecvStream>, SendStream<Bytes>) {
+        let mut send = self.send.clone().ready().await.unwrap();
+        while !send.is_extended_connect_protocol_enabled() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let host = to.ip().to_string().replace(':', "%3A");
+        let path = format!("https://node/.well-known/masque/udp/{host}/{}/", to.port());
+        let request = Request::builder()
+            .method(Method::CONNECT)
+            .uri(path)
+            .header("capsule-protocol", "?1")
+            .extension(h2::ext::Protocol::from_static("connect-udp"))
+            .body(())
+            .unwrap();
+        let (response, stream) = send.send_request(request, false).unwrap();
+        (response.await.unwrap(), stream)
+    }
+}
+
 /// So many octets of a stream, or all of them.
 pub(crate) async fn read(body: &mut RecvStream, count: usize) -> Vec<u8> {
     let mut read = Vec::new();

@@ -11,7 +11,7 @@ use std::{
 use bytes::BytesMut;
 use gate17_proto::capsule::{self, Decoder};
 use h2::{Reason, RecvStream, SendStream};
-use tokio::{net::UdpSocket, time::sleep};
+use tokio::{io::Interest, net::UdpSocket, time::sleep};
 
 use crate::{
     limits::Client,
@@ -111,8 +111,18 @@ async fn downwards(
     client: &Client,
 ) -> Ended {
     loop {
-        if socket.readable().await.is_err() {
+        // what ICMP says makes a socket not readable, but erroneous
+        let Ok(ready) = socket.ready(Interest::READABLE | Interest::ERROR).await else {
             return Ended::Failed(Reason::CONNECT_ERROR);
+        };
+        if ready.is_error() {
+            if let Ok(Some(error)) = socket.take_error()
+                && is_final(&error)
+            {
+                return Ended::Failed(Reason::CONNECT_ERROR);
+            }
+            // taken note of, until the next
+            let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         }
         let Some(room) = client.room(BATCH + 2 * LONGEST).await else {
             return Ended::Failed(Reason::INTERNAL_ERROR);
