@@ -122,7 +122,7 @@ impl Task {
             return match head.extensions.get::<Protocol>() {
                 None => self.connect(&head, body, respond).await,
                 Some(protocol) if protocol.as_str() == "connect-udp" => {
-                    self.datagrams(&head, body, respond).await
+                    self.datagrams(&head, body, respond).await;
                 }
                 Some(_) => self.refuse(Failure::Denied, respond).await,
             };
