@@ -569,7 +569,7 @@ print('p50', round(took[250] * 1e6), 'us, p99', round(took[494] * 1e6), 'us')
     );
     for action in ["allow", "tunnel", "allow", "tunnel"] {
         world.profile("app", &program.profile(action));
-        std::thread::sleep(Duration::from_millis(500));
+        thread::sleep(Duration::from_millis(500));
         println!("{action}: {}", program.run(&world, &connects).trim());
     }
 }

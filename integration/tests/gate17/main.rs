@@ -5,5 +5,7 @@
     reason = "whatever fails here fails the test"
 )]
 
+mod carried;
 mod leaks;
+mod network;
 mod stand_in;

@@ -4,10 +4,24 @@
 //! Start with [`link`], which the interceptor announces connections to; [`tcp`] and [`udp`] take them in.
 
 pub mod announced;
+pub mod bus;
+pub mod circuit;
+pub mod circuits;
+pub mod config;
+pub mod health;
 pub mod link;
 pub mod listening;
+pub mod map_keeper;
+pub mod opening;
+pub mod pinned;
 pub mod redirected;
+pub mod refusal;
+pub mod rpc;
 pub mod splice;
+pub mod start;
 pub mod tcp;
+pub mod tunnel;
 pub mod udp;
 pub mod wire;
+
+pub use start::{ABOUT, Args, run};

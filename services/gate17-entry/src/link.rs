@@ -14,8 +14,9 @@ use std::{
 use daemon::status::Status;
 use proto::{
     convert::octets,
+    flow::v1::Flow,
     gate17::v1::{
-        FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, from_entry::Said, to_entry,
+        Carried, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, from_entry::Said, to_entry,
         tunnel_server,
     },
 };
@@ -84,6 +85,17 @@ impl Link {
             self.lock().asked.remove(&request_id);
         }
         answer.ok()?.ok()?
+    }
+
+    /// A connection that the interceptor told of is carried.
+    pub fn carried(&self, flow: Option<Flow>, hops: Vec<String>, circuit: u64) {
+        let carried = Carried { flow, hops, circuit };
+        if let Some(stream) = &self.lock().stream {
+            // an interceptor that is gone tells nobody
+            let _ = stream.send(FromEntry {
+                said: Some(Said::Carried(carried)),
+            });
+        }
     }
 
     fn answered(&self, request_id: u64, connection: Option<Tunnelled>) {

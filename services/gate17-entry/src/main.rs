@@ -1,3 +1,7 @@
-//! The binary of gate17-entry.
+//! The Gate17 entry's binary.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    daemon::main(gate17_entry::ABOUT, gate17_entry::run)
+}

@@ -38,6 +38,8 @@ const REST: Duration = Duration::from_secs(1);
 
 /// A way through the tunnel for datagrams.
 pub trait Datagrams: Send + 'static {
+    /// Ids of the nodes, first to last, and the circuit's number.
+    fn hops(&self) -> (Vec<String>, u64);
     /// Takes one to the far end; never waits: what does not fit is lost.
     fn send(&mut self, datagram: Bytes);
     /// The next one from there; `None`: the way is broken.
@@ -188,6 +190,7 @@ impl<O: Opener> Relay<O> {
             self.counters.strangers.add(1);
             return tokio::time::sleep(REST).await;
         };
+        let flow = connection.flow.clone();
         let way = tokio::select! {
             way = self.opener.open(connection) => way,
             () = tokio::time::sleep(self.times.one_way) => return,
@@ -196,6 +199,8 @@ impl<O: Opener> Relay<O> {
             // the program is told nothing, as by a network that loses datagrams; its own time runs out
             return tokio::time::sleep(REST).await;
         };
+        let (hops, circuit) = way.hops();
+        self.link.carried(flow, hops, circuit);
         let (mut idle, mut answered) = (self.times.one_way, false);
         let mut ends = Instant::now() + idle;
         loop {

@@ -1,0 +1,140 @@
+//! A Gate17 network on the internet of a world: real nodes, each at an address of its own, and a signed map.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::SystemTime,
+};
+
+use aws_lc_rs::signature::Ed25519KeyPair;
+use gate17_proto::map::{Envelope, MAP_TYPE, public};
+use integration::{Namespace, Running, World, binary, eventually};
+use serde_json::{Value, json};
+
+/// Each in a /16 of its own.
+const ADDRESSES: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(5, 17, 0, 1),
+    Ipv4Addr::new(6, 17, 0, 1),
+    Ipv4Addr::new(7, 17, 0, 1),
+];
+const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+const REGIONS: [&str; 3] = ["de", "fr", "it"];
+const PORT: u16 = 443;
+const TOKEN: &str = "let-me-in";
+
+pub(crate) struct Network {
+    nodes: Vec<Option<Running>>,
+    hosts: Vec<Namespace>,
+    key: Ed25519KeyPair,
+    described: Vec<Value>,
+}
+
+/// The second of its life that a map ends in, from now.
+pub(crate) struct Holds(pub(crate) i64);
+
+impl Network {
+    /// Three nodes; the world has their map, and trusts its key.
+    pub(crate) fn start(world: &World) -> Self {
+        let key = Ed25519KeyPair::generate().unwrap();
+        let mut network = Self {
+            nodes: Vec::new(),
+            hosts: Vec::new(),
+            key,
+            described: Vec::new(),
+        };
+        world.internet.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
+        for place in 0..NAMES.len() {
+            let host = Namespace::new(NAMES[place]);
+            let link = Namespace::connect(&world.internet, &host);
+            host.add_address(ADDRESSES[place]);
+            host.default_route(link.a);
+            world.internet.sh(&format!("ip route add {} via {}", ADDRESSES[place], link.b.v4));
+            network.hosts.push(host);
+            network.described.push(json!(null));
+            network.nodes.push(None);
+            network.start_node(world, place);
+        }
+        let trust = json!({ "network": "try", "root": network.root() });
+        world.config_file("gate17-trust.json", &trust.to_string());
+        network.publish(world, 1, &Holds(86_400 * 7));
+        network
+    }
+
+    /// Its addresses.
+    pub(crate) fn addresses() -> [IpAddr; 3] {
+        ADDRESSES.map(IpAddr::from)
+    }
+
+    fn root(&self) -> Value {
+        json!({ "version": 1, "threshold": 1, "keys": [public(&self.key).unwrap()] })
+    }
+
+    /// Starts a node, again with the key that it has.
+    pub(crate) fn start_node(&mut self, world: &World, place: usize) {
+        let (name, address) = (NAMES[place], ADDRESSES[place]);
+        let folder = world.root().join(name);
+        let settings = folder.join("etc/portmaster");
+        fs::create_dir_all(&settings).unwrap();
+        let digest = gate17_proto::access::token_digest(TOKEN).0;
+        let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
+        let config = format!(
+            "listen = ['{address}:{PORT}']\naccess = {{ token = ['{digest}'] }}\nexit = [{{ allow = true, to = '198.18.0.0/15', ports = '*' }}, \
+             {{ allow = true, to = '2606:17::/32', ports = '*' }}, {{ allow = true, to = '*', ports = '*' }}]\nresolver = '198.18.17.10:53'\n"
+        );
+        fs::write(settings.join("gate17-node.toml"), config).unwrap();
+        let mut command = self.hosts[place].command(binary("portmaster-gate17-node"));
+        command.arg("--root").arg(&folder);
+        let node = Running::start_logged(name, command, &folder.join("log"));
+        eventually("a node is ready", || node.output().contains("ready").then_some(()));
+        self.nodes[place] = Some(node);
+        let mut command = self.hosts[place].command(binary("portmaster-gate17-node"));
+        let said = command.arg("--root").arg(&folder).arg("--print-descriptor").output().unwrap();
+        let said = String::from_utf8(said.stdout).unwrap();
+        let at = said.find("sha256:").expect("a key is described");
+        self.described[place] = json!({
+            "id": name, "keys": [&said[at..at + 71]],
+            "addresses": [{ "address": address, "port": PORT, "carrier": "tls" }],
+            "region": REGIONS[place], "family": name, "relay": true, "capacity": 1000,
+            "exit": [
+                { "allow": true, "to": "198.18.0.0/15", "ports": "*" },
+                { "allow": true, "to": "2606:17::/32", "ports": "*" },
+            ],
+        });
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self, place: usize) {
+        self.nodes[place].take().unwrap().kill();
+    }
+
+    /// The map says that this node has another key.
+    pub(crate) fn say_another_key(&mut self, place: usize) {
+        self.described[place]["keys"] = json!([format!("sha256:{}", "17".repeat(32))]);
+    }
+
+    /// Puts a new map where the entry looks for it.
+    pub(crate) fn publish(&self, world: &World, serial: u64, holds: &Holds) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = i64::try_from(now).unwrap();
+        let time = |seconds: i64| jiff::Timestamp::from_second(seconds).unwrap().to_string();
+        let map = json!({
+            "format": 1, "network": "try", "serial": serial,
+            "issued": time(now.min(now + holds.0) - 10), "expires": time(now + holds.0),
+            "root": self.root(), "access": "token", "tokens": [gate17_proto::access::token_digest(TOKEN)],
+            "knock": gate17_proto::map::Secret([17; 32]), "nodes": self.described,
+        });
+        let mut envelope = Envelope::new(MAP_TYPE, map.to_string().as_bytes());
+        assert!(envelope.sign(&self.key));
+        world.config_file("gate17-map.json", &serde_json::to_string(&envelope).unwrap());
+    }
+}
+
+/// `gate17-entry.toml` for that network.
+pub(crate) const ENTRY: (&str, &str) = ("gate17-entry.toml", "token = 'gate17-token'\n");
+/// The file that it names.
+pub(crate) const ENTRY_TOKEN: (&str, &str) = ("gate17-token", "let-me-in\n");
+
+/// A server of the internet.
+pub(crate) const fn server(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(integration::world::INTERNET_V4), port)
+}

@@ -1,0 +1,161 @@
+//! Opens streams for what the interceptor announces, by the policy in force.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use arc_swap::ArcSwap;
+use bytes::{Bytes, BytesMut};
+use gate17_proto::{
+    capsule::{Decoder, encode},
+    exit::Transport,
+    target::Target,
+};
+use h2::{RecvStream, SendStream};
+use proto::gate17::v1::{App, Cause, Opened, Refused, Tunnelled};
+use verdict::policy::CompiledPolicy;
+
+use crate::{
+    announced::Announced,
+    circuit::Place,
+    circuits::{Circuits, Want},
+    link,
+    refusal::Refusal,
+    tcp::ends_of,
+    tunnel::Tunnel,
+    udp,
+};
+
+/// Octets of datagrams on their way to the exit; what does not fit is lost.
+const ROOM: usize = 256 << 10;
+
+/// Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Opening {
+    /// The ways.
+    pub circuits: Circuits,
+    /// In force.
+    pub policy: Arc<ArcSwap<CompiledPolicy>>,
+    /// Streams that wait for their programs.
+    pub announced: Announced<Tunnel>,
+}
+
+impl Opening {
+    /// What a program of a profile wants.
+    pub fn want(&self, app: App, profile: &str, domain: &str) -> Want {
+        Want {
+            app,
+            options: self.policy.load().tunnel_options(profile).clone(),
+            profile: profile.to_owned(),
+            domain: domain.to_owned(),
+        }
+    }
+
+    fn wanted(&self, connection: &Tunnelled) -> Want {
+        let app = connection.app.clone().unwrap_or_default();
+        self.want(app, &connection.profile, &connection.domain)
+    }
+
+    async fn tcp(&self, connection: &Tunnelled) -> Result<Opened, Refusal> {
+        let malformed = || Refusal::new(Cause::Unspecified, "the connection has no ends");
+        let ends = ends_of(connection).ok_or_else(malformed)?;
+        let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
+        let stream = self
+            .circuits
+            .through(&self.wanted(connection), Some((&target, Transport::Tcp)), |circuit| {
+                let target = target.clone();
+                async move { circuit.open_tcp(&target).await }
+            })
+            .await?;
+        let opened = stream.circuit().map_or_else(Opened::default, |circuit| Opened {
+            request_id: 0,
+            hops: circuit.hops.iter().map(|hop| hop.0.clone()).collect(),
+            circuit: circuit.id,
+        });
+        self.announced
+            .put(Instant::now(), ends, stream)
+            .map_err(|_| Refusal::new(Cause::Limit, "too many streams wait for their programs"))?;
+        Ok(opened)
+    }
+}
+
+impl link::Opener for Opening {
+    async fn open(&self, connection: Tunnelled) -> Result<Opened, Refused> {
+        self.tcp(&connection).await.map_err(|refusal| refusal.refused())
+    }
+}
+
+impl udp::Opener for Opening {
+    type Way = Way;
+
+    async fn open(&self, connection: Tunnelled) -> Result<Way, Refused> {
+        let malformed = || Refusal::new(Cause::Unspecified, "the connection has no ends").refused();
+        let ends = ends_of(&connection).ok_or_else(malformed)?;
+        let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
+        let opened = self
+            .circuits
+            .through(&self.wanted(&connection), Some((&target, Transport::Udp)), |circuit| {
+                let target = target.clone();
+                async move { circuit.open_udp(&target).await }
+            })
+            .await;
+        let (from, to, place) = opened.map_err(|refusal| refusal.refused())?;
+        Ok(Way {
+            from,
+            to,
+            place,
+            decoder: Decoder::default(),
+            ready: VecDeque::new(),
+        })
+    }
+}
+
+/// Datagrams in capsules (RFC 9298).
+pub struct Way {
+    from: RecvStream,
+    to: SendStream<Bytes>,
+    place: Place,
+    decoder: Decoder,
+    ready: VecDeque<Bytes>,
+}
+
+impl udp::Datagrams for Way {
+    fn hops(&self) -> (Vec<String>, u64) {
+        let circuit = self.place.circuit();
+        (circuit.hops.iter().map(|hop| hop.0.clone()).collect(), circuit.id)
+    }
+
+    fn send(&mut self, datagram: Bytes) {
+        let mut capsule = BytesMut::with_capacity(datagram.len() + 16);
+        if !encode(&datagram, &mut capsule) {
+            return;
+        }
+        self.to.reserve_capacity(ROOM);
+        if self.to.capacity() < capsule.len() {
+            return;
+        }
+        let length = datagram.len() as u64;
+        // a stream that broke is noticed where it is read
+        if self.to.send_data(capsule.freeze(), false).is_ok() {
+            self.place.circuit().carried.sent.fetch_add(length, Ordering::Relaxed);
+        }
+    }
+
+    async fn receive(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(datagram) = self.ready.pop_front() {
+                let length = datagram.len() as u64;
+                self.place.circuit().carried.received.fetch_add(length, Ordering::Relaxed);
+                return Some(datagram);
+            }
+            let data = self.from.data().await?.ok()?;
+            self.from.flow_control().release_capacity(data.len()).ok()?;
+            self.decoder.feed(&data);
+            while let Some(datagram) = self.decoder.next().ok()? {
+                self.ready.push_back(datagram);
+            }
+        }
+    }
+}

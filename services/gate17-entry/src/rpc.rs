@@ -1,0 +1,205 @@
+//! The gRPC service: translates, no more.
+
+use std::{pin::Pin, time::SystemTime};
+
+use bytes::Bytes;
+use daemon::status::{Counter, Status as ServiceStatus};
+use gate17_proto::target::Target;
+use proto::{
+    common::v1::{GetStateRequest, ServiceState},
+    gate17::v1::{
+        CircuitEvent, CloseCircuitReply, CloseCircuitRequest, GetStatusReply, GetStatusRequest, ListCircuitsReply,
+        ListCircuitsRequest, ListNodesReply, ListNodesRequest, PingReply, PingRequest, ResolveReply, ResolveRequest,
+        RouteReply, RouteRequest, WatchCircuitsRequest, gate17_entry_server::Gate17Entry,
+    },
+};
+use tokio::sync::broadcast::error::RecvError;
+use tokio_stream::{Stream, wrappers::ReceiverStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::{opening::Opening, splice::Carried, wire};
+
+/// Messages that wait for one subscriber.
+const WAITING: usize = 64;
+
+/// Serves what the circuits know.
+#[derive(Debug)]
+pub struct Service {
+    /// Opens streams.
+    pub opening: Opening,
+    /// Octets of all.
+    pub carried: Carried,
+    /// Connections at present.
+    pub now: Counter,
+    /// Health and counters.
+    pub status: ServiceStatus,
+    /// Ends the streams.
+    pub shutdown: CancellationToken,
+}
+
+#[tonic::async_trait]
+impl Gate17Entry for Service {
+    type WatchCircuitsStream = Pin<Box<dyn Stream<Item = Result<CircuitEvent, Status>> + Send>>;
+
+    async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusReply>, Status> {
+        let circuits = &self.opening.circuits;
+        Ok(Response::new(GetStatusReply {
+            map: Some(circuits.maps().told()),
+            circuits: circuits.all().iter().map(wire::circuit).collect(),
+            streams_now: self.now.get(),
+            sent_bytes: self.carried.sent.get(),
+            received_bytes: self.carried.received.get(),
+        }))
+    }
+
+    async fn list_circuits(&self, _: Request<ListCircuitsRequest>) -> Result<Response<ListCircuitsReply>, Status> {
+        let circuits = self.opening.circuits.all();
+        Ok(Response::new(ListCircuitsReply {
+            circuits: circuits.iter().map(wire::circuit).collect(),
+        }))
+    }
+
+    async fn watch_circuits(
+        &self,
+        _: Request<WatchCircuitsRequest>,
+    ) -> Result<Response<Self::WatchCircuitsStream>, Status> {
+        let mut changes = self.opening.circuits.watch();
+        let present = self.opening.circuits.all();
+        let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
+        let shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            let follow = async {
+                for known in &present {
+                    if sender.send(Ok(event(known))).await.is_err() {
+                        return;
+                    }
+                }
+                loop {
+                    match changes.recv().await {
+                        Ok(known) if sender.send(Ok(event(&known))).await.is_err() => return,
+                        // who reads too slowly asks for the list again
+                        Ok(_) | Err(RecvError::Lagged(_)) => {}
+                        Err(RecvError::Closed) => return,
+                    }
+                }
+            };
+            tokio::select! {
+                () = follow => {}
+                () = shutdown.cancelled() => {}
+                () = sender.closed() => {}
+            }
+        });
+        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+    }
+
+    async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesReply>, Status> {
+        let circuits = &self.opening.circuits;
+        let map = circuits.maps().map();
+        let nodes = map.iter().flat_map(|map| &map.nodes);
+        Ok(Response::new(ListNodesReply {
+            map: Some(circuits.maps().told()),
+            nodes: nodes.map(|node| wire::node(node, circuits.nodes())).collect(),
+        }))
+    }
+
+    async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteReply>, Status> {
+        let RouteRequest { destination, profile } = request.into_inner();
+        let target: Target = destination
+            .parse()
+            .map_err(|error| Status::invalid_argument(format!("{destination:?}: {error}")))?;
+        let circuits = &self.opening.circuits;
+        let want = self.opening.want(proto::gate17::v1::App::default(), &profile, "");
+        let (path, open) = match circuits.route(&want, &target) {
+            Ok(route) => route,
+            Err(refusal) => {
+                return Ok(Response::new(RouteReply {
+                    hops: Vec::new(),
+                    circuit: 0,
+                    steps: vec![refusal.text],
+                }));
+            }
+        };
+        let ids = open.as_ref().map_or(&path.nodes, |circuit| &circuit.hops);
+        let map = circuits.maps().map().map_err(|refusal| Status::unavailable(refusal.text))?;
+        let hops = ids.iter().filter_map(|id| map.nodes.iter().find(|node| node.id == *id));
+        Ok(Response::new(RouteReply {
+            hops: hops.map(|node| wire::node(node, circuits.nodes())).collect(),
+            circuit: open.map_or(0, |circuit| circuit.id),
+            steps: path.steps,
+        }))
+    }
+
+    async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
+        let began = std::time::Instant::now();
+        let reply = match self.opening.circuits.direct(&request.into_inner().node).await {
+            Ok(circuit) => {
+                let connect = began.elapsed();
+                while circuit.round_trip().is_none() && circuit.lives() {
+                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+                }
+                PingReply {
+                    connect: connect.try_into().ok(),
+                    round_trip: circuit.round_trip().and_then(|time| time.try_into().ok()),
+                    version: circuit.exit.version.clone(),
+                    problem: String::new(),
+                }
+            }
+            Err(refusal) => PingReply {
+                problem: refusal.text,
+                ..PingReply::default()
+            },
+        };
+        Ok(Response::new(reply))
+    }
+
+    async fn close_circuit(
+        &self,
+        request: Request<CloseCircuitRequest>,
+    ) -> Result<Response<CloseCircuitReply>, Status> {
+        let id = request.into_inner().id;
+        if self.opening.circuits.close(id) {
+            Ok(Response::new(CloseCircuitReply {}))
+        } else {
+            Err(Status::not_found(format!(
+                "no circuit has the number {id}: `portmaster gate17 circuits` lists them"
+            )))
+        }
+    }
+
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
+        let ResolveRequest { app, profile, query } = request.into_inner();
+        let want = self.opening.want(app.unwrap_or_default(), &profile, "");
+        let query = Bytes::from(query);
+        let answered = self
+            .opening
+            .circuits
+            .through(&want, None, |circuit| {
+                let query = query.clone();
+                async move { circuit.resolve(query).await }
+            })
+            .await;
+        Ok(Response::new(match answered {
+            Ok(answer) => ResolveReply {
+                answer,
+                ..ResolveReply::default()
+            },
+            Err(refusal) => ResolveReply {
+                answer: Vec::new(),
+                cause: refusal.cause.into(),
+                text: refusal.text,
+            },
+        }))
+    }
+
+    async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
+        Ok(Response::new(self.status.snapshot()))
+    }
+}
+
+fn event(known: &crate::circuits::Known) -> CircuitEvent {
+    CircuitEvent {
+        time: Some(SystemTime::now().into()),
+        circuit: Some(wire::circuit(known)),
+    }
+}

@@ -1,0 +1,177 @@
+//! Brings the entry up: sockets first, so that nothing is refused, then the map, then the interceptor's calls.
+
+use std::{path::Path, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use daemon::{
+    About, Callers, Context,
+    bus::{Desktop, Publisher},
+    grpc, policies,
+    ready::Watchdog,
+    socket_owner,
+};
+use proto::gate17::v1::{gate17_entry_server::Gate17EntryServer, tunnel_server::TunnelServer};
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::{Semaphore, watch},
+};
+use tokio_util::sync::CancellationToken;
+use verdict::policy::CompiledPolicy;
+
+use crate::{
+    announced::Announced,
+    bus,
+    circuits::Circuits,
+    config::Config,
+    link::{self, Link},
+    listening,
+    map_keeper::Maps,
+    opening::Opening,
+    rpc,
+    splice::Carried,
+    tcp::{self, Doorman},
+    udp::{self, Relay, Times},
+};
+
+/// What this service is.
+pub const ABOUT: About = About {
+    name: "gate17-entry",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// Its own arguments.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {
+    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
+    #[arg(long, value_name = "UID", hide = true)]
+    socket_uid: Option<u32>,
+}
+
+/// Between two looks at circuits that nobody uses.
+const TIDY: Duration = Duration::from_secs(1);
+
+/// Runs the service.
+pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
+    let Context {
+        config,
+        paths,
+        status,
+        shutdown,
+        args,
+        ..
+    } = context;
+    if let Some(uid) = args.socket_uid {
+        socket_owner::lend_sockets_to(uid)
+            .context("give connections to another user (--socket-uid, for root alone)")?;
+    }
+    let listener = grpc::bind(&paths, &ABOUT)?;
+    let sockets = listening::sockets(&config.listen)?;
+    let kept_policy = policies::Kept::new(&paths.state);
+    let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
+    let files = config.map.iter().map(|file| paths.config.join(file)).collect();
+    let maps = Maps::new(paths.config.join(&config.trust), files, &paths.state, status.clone());
+    let token = config.token.as_ref().map(|file| token(&paths.config.join(file))).transpose()?;
+    let circuits = Circuits::new(maps, token);
+    let link = Link::default();
+    let opening = Opening {
+        circuits: circuits.clone(),
+        policy: Arc::new(ArcSwap::new(Arc::clone(&policy.borrow_and_update()))),
+        announced: Announced::default(),
+    };
+    let carried = Carried {
+        sent: status.counter("octets_sent"),
+        received: status.counter("octets_received"),
+    };
+    let doorman = Doorman {
+        announced: opening.announced.clone(),
+        link: link.clone(),
+        counters: tcp::Counters {
+            carried: carried.clone(),
+            strangers: status.counter("connections_of_strangers"),
+            crowded: status.counter("connections_too_many"),
+            now: status.counter("connections_now"),
+        },
+        places: Arc::new(Semaphore::new(config.connections)),
+    };
+    let service = rpc::Service {
+        opening: opening.clone(),
+        carried: carried.clone(),
+        now: doorman.counters.now.clone(),
+        status: status.clone(),
+        shutdown: shutdown.clone(),
+    };
+    let tunnel = link::Service::new(link.clone(), opening.clone(), status.clone());
+    let routes =
+        tonic::service::Routes::new(Gate17EntryServer::new(service)).add_service(TunnelServer::new(tunnel));
+    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
+    let publisher = Publisher::counting(status.counter("bus_events_dropped"));
+    for socket in sockets.tcp {
+        tokio::spawn(doorman.clone().accept(TcpListener::from_std(socket)?, shutdown.clone()));
+    }
+    for socket in sockets.udp {
+        let counters = udp::Counters {
+            carried: carried.clone(),
+            strangers: status.counter("datagrams_of_strangers"),
+            crowded: status.counter("datagrams_too_many"),
+            now: status.counter("datagram_flows_now"),
+        };
+        let socket = UdpSocket::from_std(socket)?;
+        let relay = Relay::new(socket, opening.clone(), link.clone(), Times::of_kernel(), counters)?;
+        tokio::spawn(relay.run(shutdown.clone()));
+    }
+
+    status.ready();
+
+    let beside = async {
+        tokio::join!(
+            policies::follow(
+                grpc::channel(&paths.socket("policy")),
+                kept_policy,
+                status.clone(),
+                in_force,
+                shutdown.clone()
+            ),
+            follow_policy(&opening, policy),
+            circuits.maps().follow(),
+            doorman.tidy(),
+            tidy(&circuits),
+            feed(&shutdown),
+        );
+        std::future::pending().await
+    };
+    tokio::select! {
+        served = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone()) => served,
+        ended = beside => ended,
+        () = bus::serve(&desktop, &circuits, &publisher) => Ok(()),
+    }
+}
+
+fn token(file: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("read the access token {}", file.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+async fn follow_policy(opening: &Opening, mut policy: watch::Receiver<Arc<CompiledPolicy>>) {
+    while policy.changed().await.is_ok() {
+        opening.policy.store(Arc::clone(&policy.borrow_and_update()));
+    }
+    std::future::pending::<()>().await;
+}
+
+async fn tidy(circuits: &Circuits) {
+    loop {
+        tokio::time::sleep(TIDY).await;
+        circuits.tidy(std::time::Instant::now());
+    }
+}
+
+/// The loop that carries is this one: where it turns, octets move.
+async fn feed(shutdown: &CancellationToken) {
+    let mut watchdog = Watchdog::from_environment();
+    let Some(pause) = watchdog.pause() else { return };
+    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+        watchdog.feed();
+    }
+    daemon::ready::stopping();
+}
