@@ -6,6 +6,8 @@ use proto::flow::v1::{Verdict, Why};
 use crate::network::{ENTRY, ENTRY_TOKEN, Holds, Network, server};
 
 const PORT: u16 = 7000;
+/// For a packet to be read by who captures.
+const SEEN: std::time::Duration = std::time::Duration::from_millis(200);
 
 struct Place {
     network: Network,
@@ -38,7 +40,10 @@ impl Place {
     fn tunnelled(&self) -> bool {
         let wire = self.world.internet.capture();
         let mut call = self.app.call(&self.world, server(PORT));
-        call.echoes("hello", ATTEMPT) && self.clear(&wire) == 0
+        let echoed = call.echoes("hello", ATTEMPT);
+        // what passed is seen a moment later
+        std::thread::sleep(SEEN);
+        echoed && self.clear(&wire) == 0
     }
 
     /// Packets on the host's own link that go to the server, or come from it.
@@ -46,7 +51,8 @@ impl Place {
         let host: std::net::IpAddr = self.world.link.a.v4.into();
         let servers = self.world.internet_addresses();
         wire.seen(|packet| {
-            (packet.from == host && servers.contains(&packet.to)) || (packet.to == host && servers.contains(&packet.from))
+            (packet.from == host && servers.contains(&packet.to))
+                || (packet.to == host && servers.contains(&packet.from))
         })
         .len()
     }
@@ -60,12 +66,18 @@ fn a_program_reaches_the_internet_through_three_nodes_and_hears_what_the_far_end
     let mut call = app.call(world, server(PORT));
     assert!(call.echoes("hello", ATTEMPT));
     let event = events.wait_for("it is tunnelled, by three nodes", |event| {
-        event.connection.as_ref().is_some_and(|connection| connection.hops.len() == 3)
+        event
+            .connection
+            .as_ref()
+            .is_some_and(|connection| connection.hops.len() == 3)
     });
     let decision = event.connection.unwrap().decision.unwrap();
     assert_eq!(decision.verdict(), Verdict::Tunnel);
     let mut v6 = app.call(world, (INTERNET_V6, PORT).into());
-    assert!(v6.echoes("hello", ATTEMPT), "IPv6 goes through as well, though the nodes are at IPv4 addresses");
+    assert!(
+        v6.echoes("hello", ATTEMPT),
+        "IPv6 goes through as well, though the nodes are at IPv4 addresses"
+    );
     // nobody listens there: the program hears of it, and not that its connection dies
     let attempt = app.connect(world, server(7001));
     assert!(!attempt.connected, "{attempt:?}");
@@ -78,7 +90,11 @@ fn a_program_reaches_the_internet_through_three_nodes_and_hears_what_the_far_end
     let nodes = Network::addresses();
     let touched = wire.seen(|packet| nodes.contains(&packet.to) && packet.from == world.link.a.v4);
     let first: std::collections::BTreeSet<_> = touched.iter().map(|packet| packet.to).collect();
-    assert_eq!(first.len(), 1, "this host is seen by the first node alone: {first:?}");
+    assert_eq!(
+        first.len(),
+        1,
+        "this host is seen by the first node alone: {first:?}"
+    );
 }
 
 #[test]
@@ -87,7 +103,9 @@ fn a_node_that_dies_ends_what_it_carried_and_others_take_over() {
     let wire = place.world.internet.capture();
     for victim in 0..2 {
         place.network.kill(victim);
-        eventually("connections go by the nodes that are left", || place.tunnelled().then_some(()));
+        eventually("connections go by the nodes that are left", || {
+            place.tunnelled().then_some(())
+        });
     }
     assert_eq!(place.clear(&wire), 0);
     // all are gone
@@ -115,12 +133,16 @@ fn a_node_with_another_key_is_not_believed_and_an_expired_map_carries_nothing() 
     place.world.stop(Service::Gate17Entry);
     place.world.start_service(Service::Gate17Entry);
     let events = place.world.events();
-    assert!(!place.app.connect(&place.world, server(PORT)).connected);
+    let attempt = place.app.connect(&place.world, server(PORT));
+    assert!(!attempt.connected, "{attempt:?}");
     let event = events.wait_for("there was no way", |event| {
         let connection = event.connection.as_ref();
         connection.is_some_and(|connection| connection.tunnel_problem.contains("key"))
     });
-    assert_eq!(event.connection.unwrap().decision.unwrap().why(), Why::TunnelUnavailable);
+    assert_eq!(
+        event.connection.unwrap().decision.unwrap().why(),
+        Why::TunnelUnavailable
+    );
     // three days ago
     place.network.publish(&place.world, 4, &Holds(-3 * 86_400));
     let said = eventually("the map is refused", || {

@@ -48,7 +48,9 @@ impl Network {
             let link = Namespace::connect(&world.internet, &host);
             host.add_address(ADDRESSES[place]);
             host.default_route(link.a);
-            world.internet.sh(&format!("ip route add {} via {}", ADDRESSES[place], link.b.v4));
+            world
+                .internet
+                .sh(&format!("ip route add {} via {}", ADDRESSES[place], link.b.v4));
             network.hosts.push(host);
             network.described.push(json!(null));
             network.nodes.push(None);
@@ -85,10 +87,17 @@ impl Network {
         let mut command = self.hosts[place].command(binary("portmaster-gate17-node"));
         command.arg("--root").arg(&folder);
         let node = Running::start_logged(name, command, &folder.join("log"));
-        eventually("a node is ready", || node.output().contains("ready").then_some(()));
+        eventually("a node is ready", || {
+            node.output().contains("ready").then_some(())
+        });
         self.nodes[place] = Some(node);
         let mut command = self.hosts[place].command(binary("portmaster-gate17-node"));
-        let said = command.arg("--root").arg(&folder).arg("--print-descriptor").output().unwrap();
+        let said = command
+            .arg("--root")
+            .arg(&folder)
+            .arg("--print-descriptor")
+            .output()
+            .unwrap();
         let said = String::from_utf8(said.stdout).unwrap();
         let at = said.find("sha256:").expect("a key is described");
         self.described[place] = json!({
@@ -109,12 +118,15 @@ impl Network {
 
     /// The map says that this node has another key.
     pub(crate) fn say_another_key(&mut self, place: usize) {
-        self.described[place]["keys"] = json!([format!("sha256:{}", "17".repeat(32))]);
+        self.described[place]["keys"] = json!([format!("sha256:{}", format!("1{place}").repeat(32))]);
     }
 
     /// Puts a new map where the entry looks for it.
     pub(crate) fn publish(&self, world: &World, serial: u64, holds: &Holds) {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        let now = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap()
+            .as_secs();
         let now = i64::try_from(now).unwrap();
         let time = |seconds: i64| jiff::Timestamp::from_second(seconds).unwrap().to_string();
         let map = json!({

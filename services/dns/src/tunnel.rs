@@ -84,7 +84,13 @@ impl Tunnel {
             }
             Err(problem) => {
                 let text = format!("through the tunnel: {problem}");
-                let failure = Answer::failure(key, code::SERVFAIL, extended::NOT_READY, &text, self.bounds.failure);
+                let failure = Answer::failure(
+                    key,
+                    code::SERVFAIL,
+                    extended::NOT_READY,
+                    &text,
+                    self.bounds.failure,
+                );
                 Looked {
                     answer: Arc::new(failure),
                     age: Age::Fresh(0),

@@ -149,7 +149,9 @@ pub async fn build(id: u64, nodes: &[Node], means: &Means) -> Result<Circuit, Bu
                     Box::new(extend(send, to, &before.0, means).await.map_err(before_failed)?)
                 }
             };
-            let stream = carrier(stream, address.carrier).await.map_err(|error| failed(error.to_string()))?;
+            let stream = carrier(stream, address.carrier)
+                .await
+                .map_err(|error| failed(error.to_string()))?;
             handshake(stream, node).await.map_err(failed)
         };
         let (send, mut connection) = match timeout(HOP, hop).await {
@@ -218,7 +220,10 @@ async fn keep_alive(mut ping: h2::PingPong, measured: Arc<AtomicU64>, closed: Ca
 
 /// What a circuit of one node would go to first.
 fn address_of(node: &Node) -> Option<&NodeAddress> {
-    let tls = node.addresses.iter().find(|address| address.carrier == Carrier::Tls);
+    let tls = node
+        .addresses
+        .iter()
+        .find(|address| address.carrier == Carrier::Tls);
     tls.or_else(|| node.addresses.first())
 }
 
@@ -234,12 +239,16 @@ async fn carrier(mut stream: Box<dyn Octets>, carrier: Carrier) -> io::Result<Bo
         return Ok(stream);
     }
     stream
-        .write_all(b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade\r\n\r\n")
+        .write_all(
+            b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade\r\n\r\n",
+        )
         .await?;
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= HEAD {
-            return Err(io::Error::other("it does not change to TLS: its answer has no end"));
+            return Err(io::Error::other(
+                "it does not change to TLS: its answer has no end",
+            ));
         }
         head.push(stream.read_u8().await?);
     }
@@ -257,21 +266,31 @@ async fn extend(
     means: &Means,
 ) -> Result<Tunnel, String> {
     let mut send = send.clone().ready().await.map_err(|error| error.to_string())?;
-    let request = connect(&to.to_string(), means.authorization.as_ref()).map_err(|error| error.to_string())?;
-    let (answer, to) = send.send_request(request, false).map_err(|error| error.to_string())?;
+    let request =
+        connect(&to.to_string(), means.authorization.as_ref()).map_err(|error| error.to_string())?;
+    let (answer, to) = send
+        .send_request(request, false)
+        .map_err(|error| error.to_string())?;
     Ok(Tunnel::early(node, answer, to))
 }
 
 async fn handshake(
     stream: Box<dyn Octets>,
     node: &Node,
-) -> Result<(SendRequest<Bytes>, h2::client::Connection<tokio_rustls::client::TlsStream<Box<dyn Octets>>, Bytes>), String> {
+) -> Result<
+    (
+        SendRequest<Bytes>,
+        h2::client::Connection<tokio_rustls::client::TlsStream<Box<dyn Octets>>, Bytes>,
+    ),
+    String,
+> {
     let named = (!node.name.is_empty()).then(|| ServerName::try_from(node.name.clone()));
     let name = match named {
         Some(name) => name.map_err(|error| format!("its name in the map: {error}"))?,
         None => ServerName::try_from("localhost").map_err(|error| error.to_string())?,
     };
-    let config = pinned::config(node.keys.clone(), !node.name.is_empty()).map_err(|error| error.to_string())?;
+    let config =
+        pinned::config(node.keys.clone(), !node.name.is_empty()).map_err(|error| error.to_string())?;
     let stream = TlsConnector::from(Arc::new(config))
         .connect(name, stream)
         .await
@@ -289,9 +308,13 @@ async fn handshake(
 }
 
 fn explained(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => "its key is none that the map says: somebody else is there".to_owned(),
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "its key is none that the map says: somebody else is there".to_owned()
+        }
         _ => error.to_string(),
     }
 }
@@ -349,7 +372,8 @@ impl Circuit {
     /// As [`Self::open_tcp`].
     pub async fn open_udp(
         self: &Arc<Self>,
-        target: &Target) -> Result<(RecvStream, SendStream<Bytes>, Place), Refusal> {
+        target: &Target,
+    ) -> Result<(RecvStream, SendStream<Bytes>, Place), Refusal> {
         let malformed = |error: http::Error| Refusal::new(Cause::Policy, error.to_string());
         let uri = Uri::builder()
             .scheme("https")
@@ -399,7 +423,10 @@ impl Circuit {
                 .map_err(|error| self.broken(&error))?;
             octets.extend_from_slice(&data);
             if octets.len() > LONGEST {
-                return Err(Refusal::new(Cause::Node, format!("node {}: an endless answer", self.exit.id.0)));
+                return Err(Refusal::new(
+                    Cause::Node,
+                    format!("node {}: an endless answer", self.exit.id.0),
+                ));
             }
         }
         drop(place);
@@ -420,7 +447,8 @@ impl Circuit {
             .await
             .map_err(|_| self.silent())?
             .map_err(|error| self.broken(&error))?;
-        send.send_request(request, false).map_err(|error| self.broken(&error))
+        send.send_request(request, false)
+            .map_err(|error| self.broken(&error))
     }
 
     async fn answered(&self, answer: h2::client::ResponseFuture) -> Result<RecvStream, Refusal> {
@@ -431,7 +459,11 @@ impl Circuit {
         if answer.status() == StatusCode::OK {
             return Ok(answer.into_body());
         }
-        Err(Refusal::of_answer(&self.exit.id.0, answer.status(), answer.headers()))
+        Err(Refusal::of_answer(
+            &self.exit.id.0,
+            answer.status(),
+            answer.headers(),
+        ))
     }
 
     fn place(self: &Arc<Self>) -> Place {

@@ -156,7 +156,8 @@ impl Circuits {
     where
         F: Future<Output = Result<T, Refusal>>,
     {
-        let destination = target.and_then(|(target, transport)| Some((address(target)?, target.port, transport)));
+        let destination =
+            target.and_then(|(target, transport)| Some((address(target)?, target.port, transport)));
         let owner = owner(want, target.map(|(target, _)| target));
         let mut avoid = Vec::new();
         let mut last = Refusal::new(Cause::NoPath, "nothing was tried");
@@ -175,7 +176,9 @@ impl Circuits {
                         last = refusal;
                     }
                     Cause::Node => {
-                        self.0.nodes.failed(&circuit.exit.id, &refusal.text, Instant::now());
+                        self.0
+                            .nodes
+                            .failed(&circuit.exit.id, &refusal.text, Instant::now());
                         circuit.drain();
                         last = refusal;
                     }
@@ -205,7 +208,8 @@ impl Circuits {
     pub async fn direct(&self, node: &str) -> Result<Circuit, Refusal> {
         let map = self.0.maps.map()?;
         let found = map.nodes.iter().find(|known| known.id.0 == node);
-        let node = found.ok_or_else(|| Refusal::new(Cause::NoPath, format!("the map has no node {node:?}")))?;
+        let node =
+            found.ok_or_else(|| Refusal::new(Cause::NoPath, format!("the map has no node {node:?}")))?;
         let means = self.means(&map)?;
         circuit::build(0, std::slice::from_ref(node), &means)
             .await
@@ -217,12 +221,20 @@ impl Circuits {
         let mut gone = Vec::new();
         {
             let mut table = self.lock();
-            let Table { circuits, turns, idle } = &mut *table;
+            let Table {
+                circuits,
+                turns,
+                idle,
+            } = &mut *table;
             circuits.retain(|_, known| {
                 known.retain(|known| {
                     let circuit = &known.circuit;
                     let used = circuit.carried.now.load(Ordering::Relaxed) > 0;
-                    let since = if used { now } else { *idle.entry(circuit.id).or_insert(now) };
+                    let since = if used {
+                        now
+                    } else {
+                        *idle.entry(circuit.id).or_insert(now)
+                    };
                     if used {
                         idle.remove(&circuit.id);
                     }
@@ -267,7 +279,10 @@ impl Circuits {
             return Ok(circuit);
         }
         if self.all().len() >= MOST {
-            return Err(Refusal::new(Cause::Limit, format!("{MOST} circuits are open already")));
+            return Err(Refusal::new(
+                Cause::Limit,
+                format!("{MOST} circuits are open already"),
+            ));
         }
         self.build(&map, owner, want, destination, avoid).await
     }
@@ -291,21 +306,32 @@ impl Circuits {
                 // too few nodes to do without the one that failed: what happened is told, not that
                 Err(refusal) => return Err(failure.unwrap_or(refusal)),
             };
-            let nodes: Vec<Node> = path.nodes.iter().filter_map(|id| node(map, id)).cloned().collect();
+            let nodes: Vec<Node> = path
+                .nodes
+                .iter()
+                .filter_map(|id| node(map, id))
+                .cloned()
+                .collect();
             let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
             match circuit::build(id, &nodes, &means).await {
                 Ok(circuit) => {
                     let circuit = Arc::new(circuit);
                     let hops = u32::try_from(nodes.len()).unwrap_or(1).max(1);
                     if let Some(first) = nodes.first() {
-                        self.0.nodes.measured(&first.id, circuit.building / (3 * hops), Instant::now());
+                        self.0
+                            .nodes
+                            .measured(&first.id, circuit.building / (3 * hops), Instant::now());
                     }
                     let known = Known {
                         circuit: Arc::clone(&circuit),
                         app: owner.program.is_some().then(|| want.app.clone()),
                         profile: want.profile.clone(),
                     };
-                    self.lock().circuits.entry(owner.clone()).or_default().push(known.clone());
+                    self.lock()
+                        .circuits
+                        .entry(owner.clone())
+                        .or_default()
+                        .push(known.clone());
                     let _ = self.0.changed.send(known);
                     return Ok(circuit);
                 }
@@ -336,14 +362,19 @@ impl Circuits {
         };
         if let ExitChoice::Among { regions, nodes } = &want.options.exit {
             // a node, or any of a region: both as the ids that they stand for
-            let admitted = map.nodes.iter().filter(|node| {
-                regions.contains(&node.region) || nodes.contains(&node.id.0)
-            });
+            let admitted = map
+                .nodes
+                .iter()
+                .filter(|node| regions.contains(&node.region) || nodes.contains(&node.id.0));
             wanted.exit = Exit::Nodes(admitted.map(|node| node.id.clone()).collect());
         }
         let health = |node: &NodeId| self.0.nodes.of(node, now);
         path::choose(map, &wanted, health, rand::random()).map_err(|no| {
-            let cause = if no == path::NoPath::Policy { Cause::Policy } else { Cause::NoPath };
+            let cause = if no == path::NoPath::Policy {
+                Cause::Policy
+            } else {
+                Cause::NoPath
+            };
             Refusal::new(cause, no.to_string())
         })
     }
@@ -375,7 +406,10 @@ impl Circuits {
             Access::None => None,
             Access::Map => Some(map_token(&map.knock)),
             Access::Token => Some(self.0.token.clone().ok_or_else(|| {
-                Refusal::new(Cause::NoPath, "the network wants a token, and gate17-entry.toml names no file with one")
+                Refusal::new(
+                    Cause::NoPath,
+                    "the network wants a token, and gate17-entry.toml names no file with one",
+                )
             })?),
             Access::Key => {
                 return Err(Refusal::new(

@@ -46,7 +46,9 @@ impl daemon::Settings for Config {
         if let Some(other) = self.listen.iter().find(|address| !address.ip().is_loopback()) {
             return Err(Unfit::new(
                 &["listen"],
-                format!("{other} can be reached by other hosts, and this entry is for this one alone; give loopback addresses"),
+                format!(
+                    "{other} can be reached by other hosts, and this entry is for this one alone; give loopback addresses"
+                ),
             ));
         }
         if !(1..=60_000).contains(&self.connections) {

@@ -28,18 +28,21 @@ pub struct Nodes {
 impl Nodes {
     /// For the choice of a path.
     pub fn of(&self, node: &NodeId, now: Instant) -> Health {
-        self.lock().get(node).map_or_else(Health::default, |record| Health {
-            round_trip: record.round_trip,
-            trouble: record.trouble.now(now.saturating_duration_since(record.since)),
-        })
+        self.lock()
+            .get(node)
+            .map_or_else(Health::default, |record| Health {
+                round_trip: record.round_trip,
+                trouble: record.trouble.now(now.saturating_duration_since(record.since)),
+            })
     }
 
     /// What went wrong last, in words; empty where nothing did, or not lately.
     pub fn problem(&self, node: &NodeId, now: Instant) -> String {
         let records = self.lock();
         let record = records.get(node);
-        let troubled = record
-            .filter(|record| record.trouble.now(now.saturating_duration_since(record.since)) > gate17_proto::trouble::AVOIDED);
+        let troubled = record.filter(|record| {
+            record.trouble.now(now.saturating_duration_since(record.since)) > gate17_proto::trouble::AVOIDED
+        });
         troubled.map(|record| record.problem.clone()).unwrap_or_default()
     }
 
@@ -69,7 +72,11 @@ impl Nodes {
             round_trip: None,
             problem: String::new(),
         });
-        record.round_trip = Some(record.round_trip.map_or(round_trip, |known| (known * 3 + round_trip) / 4));
+        record.round_trip = Some(
+            record
+                .round_trip
+                .map_or(round_trip, |known| (known * 3 + round_trip) / 4),
+        );
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Record>> {

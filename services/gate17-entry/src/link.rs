@@ -16,8 +16,8 @@ use proto::{
     convert::octets,
     flow::v1::Flow,
     gate17::v1::{
-        Carried, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, from_entry::Said, to_entry,
-        tunnel_server,
+        Carried, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, from_entry::Said,
+        to_entry, tunnel_server,
     },
 };
 use tokio::{

@@ -101,7 +101,9 @@ impl Maps {
             exits: count(map.nodes.iter().filter(|node| !node.exit.is_empty()).count()),
             source: state.source.clone(),
             fetched: state.fetched.map(Into::into),
-            problem: usable.err().map_or_else(|| state.problem.clone(), |refusal| refusal.text),
+            problem: usable
+                .err()
+                .map_or_else(|| state.problem.clone(), |refusal| refusal.text),
         }
     }
 
@@ -125,8 +127,12 @@ impl Maps {
             let Some(text) = read(&self.trust)? else {
                 return Ok(());
             };
-            let trust: Trust = serde_json::from_slice(&text)
-                .map_err(|error| format!("{}: {error}; have the network's operator give it anew", self.trust.display()))?;
+            let trust: Trust = serde_json::from_slice(&text).map_err(|error| {
+                format!(
+                    "{}: {error}; have the network's operator give it anew",
+                    self.trust.display()
+                )
+            })?;
             state.held = Some(self.restored(trust));
             state.map = state.held.as_ref().and_then(Held::latest).cloned().map(Arc::new);
             state.source = self.kept.display().to_string();
@@ -146,7 +152,9 @@ impl Maps {
     }
 
     fn take(&self, state: &mut State, envelope: &[u8], file: &Path) -> Result<(), Refused> {
-        let Some(held) = &mut state.held else { return Ok(()) };
+        let Some(held) = &mut state.held else {
+            return Ok(());
+        };
         if held.envelope() == Some(envelope) {
             return held.map(Timestamp::now()).map(|_| ());
         }
@@ -170,8 +178,12 @@ impl Maps {
 /// None where there is no such file.
 fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
     match fs::metadata(path) {
-        Ok(file) if file.len() > LONGEST => Err(format!("{}: {} octets are too many", path.display(), file.len())),
-        Ok(_) => fs::read(path).map(Some).map_err(|error| format!("{}: {error}", path.display())),
+        Ok(file) if file.len() > LONGEST => {
+            Err(format!("{}: {} octets are too many", path.display(), file.len()))
+        }
+        Ok(_) => fs::read(path)
+            .map(Some)
+            .map_err(|error| format!("{}: {error}", path.display())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(format!("{}: {error}", path.display())),
     }

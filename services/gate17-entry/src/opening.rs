@@ -64,10 +64,14 @@ impl Opening {
         let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
         let stream = self
             .circuits
-            .through(&self.wanted(connection), Some((&target, Transport::Tcp)), |circuit| {
-                let target = target.clone();
-                async move { circuit.open_tcp(&target).await }
-            })
+            .through(
+                &self.wanted(connection),
+                Some((&target, Transport::Tcp)),
+                |circuit| {
+                    let target = target.clone();
+                    async move { circuit.open_tcp(&target).await }
+                },
+            )
             .await?;
         let opened = stream.circuit().map_or_else(Opened::default, |circuit| Opened {
             request_id: 0,
@@ -96,10 +100,14 @@ impl udp::Opener for Opening {
         let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
         let opened = self
             .circuits
-            .through(&self.wanted(&connection), Some((&target, Transport::Udp)), |circuit| {
-                let target = target.clone();
-                async move { circuit.open_udp(&target).await }
-            })
+            .through(
+                &self.wanted(&connection),
+                Some((&target, Transport::Udp)),
+                |circuit| {
+                    let target = target.clone();
+                    async move { circuit.open_udp(&target).await }
+                },
+            )
             .await;
         let (from, to, place) = opened.map_err(|refusal| refusal.refused())?;
         Ok(Way {
@@ -139,7 +147,11 @@ impl udp::Datagrams for Way {
         let length = datagram.len() as u64;
         // a stream that broke is noticed where it is read
         if self.to.send_data(capsule.freeze(), false).is_ok() {
-            self.place.circuit().carried.sent.fetch_add(length, Ordering::Relaxed);
+            self.place
+                .circuit()
+                .carried
+                .sent
+                .fetch_add(length, Ordering::Relaxed);
         }
     }
 
@@ -147,7 +159,11 @@ impl udp::Datagrams for Way {
         loop {
             if let Some(datagram) = self.ready.pop_front() {
                 let length = datagram.len() as u64;
-                self.place.circuit().carried.received.fetch_add(length, Ordering::Relaxed);
+                self.place
+                    .circuit()
+                    .carried
+                    .received
+                    .fetch_add(length, Ordering::Relaxed);
                 return Some(datagram);
             }
             let data = self.from.data().await?.ok()?;

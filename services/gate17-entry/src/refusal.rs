@@ -31,9 +31,10 @@ impl Refusal {
             .unwrap_or_default();
         let cause = match said {
             "connection_refused" | "connection_terminated" => Cause::Refused,
-            "destination_unavailable" | "destination_ip_unroutable" | "destination_not_found" | "dns_error" => {
-                Cause::Unreachable
-            }
+            "destination_unavailable"
+            | "destination_ip_unroutable"
+            | "destination_not_found"
+            | "dns_error" => Cause::Unreachable,
             "connection_timeout" | "dns_timeout" => Cause::Timeout,
             "destination_ip_prohibited" | "http_request_denied" => Cause::Policy,
             "connection_limit_reached" => Cause::Limit,
@@ -72,7 +73,10 @@ mod tests {
     fn a_program_hears_what_the_far_end_said() {
         for (said, cause) in [
             ("node; error=connection_refused", Cause::Refused),
-            ("node; error=\"connection_timeout\"; details=\"x\"", Cause::Timeout),
+            (
+                "node; error=\"connection_timeout\"; details=\"x\"",
+                Cause::Timeout,
+            ),
             ("node; error=destination_ip_prohibited", Cause::Policy),
             ("node; error=destination_unavailable", Cause::Unreachable),
             ("node", Cause::Node),

@@ -8,9 +8,10 @@ use gate17_proto::target::Target;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     gate17::v1::{
-        CircuitEvent, CloseCircuitReply, CloseCircuitRequest, GetStatusReply, GetStatusRequest, ListCircuitsReply,
-        ListCircuitsRequest, ListNodesReply, ListNodesRequest, PingReply, PingRequest, ResolveReply, ResolveRequest,
-        RouteReply, RouteRequest, WatchCircuitsRequest, gate17_entry_server::Gate17Entry,
+        CircuitEvent, CloseCircuitReply, CloseCircuitRequest, GetStatusReply, GetStatusRequest,
+        ListCircuitsReply, ListCircuitsRequest, ListNodesReply, ListNodesRequest, PingReply, PingRequest,
+        ResolveReply, ResolveRequest, RouteReply, RouteRequest, WatchCircuitsRequest,
+        gate17_entry_server::Gate17Entry,
     },
 };
 use tokio::sync::broadcast::error::RecvError;
@@ -53,7 +54,10 @@ impl Gate17Entry for Service {
         }))
     }
 
-    async fn list_circuits(&self, _: Request<ListCircuitsRequest>) -> Result<Response<ListCircuitsReply>, Status> {
+    async fn list_circuits(
+        &self,
+        _: Request<ListCircuitsRequest>,
+    ) -> Result<Response<ListCircuitsReply>, Status> {
         let circuits = self.opening.circuits.all();
         Ok(Response::new(ListCircuitsReply {
             circuits: circuits.iter().map(wire::circuit).collect(),
@@ -121,8 +125,13 @@ impl Gate17Entry for Service {
             }
         };
         let ids = open.as_ref().map_or(&path.nodes, |circuit| &circuit.hops);
-        let map = circuits.maps().map().map_err(|refusal| Status::unavailable(refusal.text))?;
-        let hops = ids.iter().filter_map(|id| map.nodes.iter().find(|node| node.id == *id));
+        let map = circuits
+            .maps()
+            .map()
+            .map_err(|refusal| Status::unavailable(refusal.text))?;
+        let hops = ids
+            .iter()
+            .filter_map(|id| map.nodes.iter().find(|node| node.id == *id));
         Ok(Response::new(RouteReply {
             hops: hops.map(|node| wire::node(node, circuits.nodes())).collect(),
             circuit: open.map_or(0, |circuit| circuit.id),

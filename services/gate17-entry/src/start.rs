@@ -70,8 +70,17 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let kept_policy = policies::Kept::new(&paths.state);
     let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
     let files = config.map.iter().map(|file| paths.config.join(file)).collect();
-    let maps = Maps::new(paths.config.join(&config.trust), files, &paths.state, status.clone());
-    let token = config.token.as_ref().map(|file| token(&paths.config.join(file))).transpose()?;
+    let maps = Maps::new(
+        paths.config.join(&config.trust),
+        files,
+        &paths.state,
+        status.clone(),
+    );
+    let token = config
+        .token
+        .as_ref()
+        .map(|file| token(&paths.config.join(file)))
+        .transpose()?;
     let circuits = Circuits::new(maps, token);
     let link = Link::default();
     let opening = Opening {
@@ -107,7 +116,11 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     let publisher = Publisher::counting(status.counter("bus_events_dropped"));
     for socket in sockets.tcp {
-        tokio::spawn(doorman.clone().accept(TcpListener::from_std(socket)?, shutdown.clone()));
+        tokio::spawn(
+            doorman
+                .clone()
+                .accept(TcpListener::from_std(socket)?, shutdown.clone()),
+        );
     }
     for socket in sockets.udp {
         let counters = udp::Counters {
@@ -117,7 +130,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             now: status.counter("datagram_flows_now"),
         };
         let socket = UdpSocket::from_std(socket)?;
-        let relay = Relay::new(socket, opening.clone(), link.clone(), Times::of_kernel(), counters)?;
+        let relay = Relay::new(
+            socket,
+            opening.clone(),
+            link.clone(),
+            Times::of_kernel(),
+            counters,
+        )?;
         tokio::spawn(relay.run(shutdown.clone()));
     }
 
@@ -148,7 +167,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
 }
 
 fn token(file: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(file).with_context(|| format!("read the access token {}", file.display()))?;
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("read the access token {}", file.display()))?;
     Ok(text.trim().to_owned())
 }
 
@@ -170,7 +190,11 @@ async fn tidy(circuits: &Circuits) {
 async fn feed(shutdown: &CancellationToken) {
     let mut watchdog = Watchdog::from_environment();
     let Some(pause) = watchdog.pause() else { return };
-    while shutdown.run_until_cancelled(tokio::time::sleep(pause)).await.is_some() {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
         watchdog.feed();
     }
     daemon::ready::stopping();

@@ -83,12 +83,18 @@ impl Tunnel {
 
 impl std::fmt::Debug for Tunnel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tunnel").field("node", &self.node).finish_non_exhaustive()
+        f.debug_struct("Tunnel")
+            .field("node", &self.node)
+            .finish_non_exhaustive()
     }
 }
 
 impl AsyncRead for Tunnel {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.unread.is_empty() {
             let from = ready!(this.poll_answer(context))?;
@@ -101,7 +107,11 @@ impl AsyncRead for Tunnel {
         buffer.put_slice(this.unread.get(..count).unwrap_or_default());
         this.unread.advance(count);
         if let Some(place) = &this.place {
-            place.circuit().carried.received.fetch_add(count as u64, Ordering::Relaxed);
+            place
+                .circuit()
+                .carried
+                .received
+                .fetch_add(count as u64, Ordering::Relaxed);
         }
         if let Answer::Came(from) = &mut this.answer {
             from.flow_control().release_capacity(count).map_err(broken)?;
@@ -130,7 +140,11 @@ impl AsyncWrite for Tunnel {
         let data = Bytes::copy_from_slice(octets.get(..count).unwrap_or_default());
         this.to.send_data(data, false).map_err(broken)?;
         if let Some(place) = &this.place {
-            place.circuit().carried.sent.fetch_add(count as u64, Ordering::Relaxed);
+            place
+                .circuit()
+                .carried
+                .sent
+                .fetch_add(count as u64, Ordering::Relaxed);
         }
         Poll::Ready(Ok(count))
     }
@@ -151,7 +165,9 @@ impl AsyncWrite for Tunnel {
 
 fn broken(error: h2::Error) -> io::Error {
     if error.is_io() {
-        error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
+        error
+            .into_io()
+            .unwrap_or_else(|| io::ErrorKind::BrokenPipe.into())
     } else {
         io::Error::new(io::ErrorKind::ConnectionReset, error)
     }

@@ -49,7 +49,8 @@ pub fn circuit(known: &Known) -> Circuit {
 pub fn bus_circuit(known: &Known) -> dbus::Gate17Circuit {
     let told = circuit(known);
     let micros = |time: Option<std::time::Duration>| {
-        time.and_then(|time| u64::try_from(time.as_micros()).ok()).unwrap_or_default()
+        time.and_then(|time| u64::try_from(time.as_micros()).ok())
+            .unwrap_or_default()
     };
     dbus::Gate17Circuit {
         id: told.id,
