@@ -8,7 +8,7 @@ use std::{io::IsTerminal as _, path::Path, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
-use crate::{args::StartArgs, check_host, output::print};
+use crate::{args::StartArgs, check_host, dns::setup, output::print, printable::printable};
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
@@ -92,6 +92,16 @@ pub(crate) async fn confirm() -> Result<ExitCode> {
 /// `portmaster stop`
 pub(crate) async fn stop() -> Result<ExitCode> {
     need_systemd()?;
+    // first, while names are answered; what keeps it from being done does not keep anybody from stopping
+    match setup::take_back().await {
+        Ok(false) => {}
+        Ok(true) => {
+            print(
+                "this host's name servers are as they were: after a start, `portmaster dns enable` sets ours again\n",
+            )?;
+        }
+        Err(error) => eprintln!("portmaster: {}", printable(&format!("{error:#}"))),
+    }
     systemctl(&stop_words()).await?;
     // nothing is left to go back from
     if is_active(&format!("{UNCONFIRMED}.timer")).await? {

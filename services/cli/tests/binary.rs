@@ -199,6 +199,8 @@ fn there_is_a_man_page_for_every_command() {
         "confirm",
         "connections",
         "dns-cache",
+        "dns-disable",
+        "dns-enable",
         "dns-explain",
         "dns-flush",
         "dns-lists",

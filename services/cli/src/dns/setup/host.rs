@@ -1,0 +1,221 @@
+//! The programs of this host that set its name servers: whether they run, what they were told, and how they hear of a change.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    path::Path,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::{process::Command, time::timeout};
+use zbus::{Connection, fdo::DBusProxy, proxy, proxy::CacheProperties};
+
+use super::place::Place;
+
+/// A service that does not answer for so long does not answer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What systemd-resolved was given for the host as a whole.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct GlobalResolver {
+    /// Address and port; 0: the usual one.
+    pub(super) servers: Vec<(IpAddr, u16)>,
+    /// Search domains, and with `~` before them those for routing.
+    pub(super) domains: Vec<String>,
+    /// `yes`, `opportunistic` or `no`.
+    pub(super) tls: String,
+}
+
+/// Interface, address family, address, port, name to prove.
+type Server = (i32, i32, Vec<u8>, u16, String);
+/// Interface, domain, whether it is only for routing.
+type Domain = (i32, String, bool);
+/// Interface, address family, address.
+type Address = (i32, i32, Vec<u8>);
+
+/// org.freedesktop.resolve1(5).
+#[proxy(
+    interface = "org.freedesktop.resolve1.Manager",
+    default_service = "org.freedesktop.resolve1",
+    default_path = "/org/freedesktop/resolve1"
+)]
+trait Resolved {
+    #[zbus(property, name = "DNSEx")]
+    fn dns_ex(&self) -> zbus::Result<Vec<Server>>;
+    #[zbus(property)]
+    fn domains(&self) -> zbus::Result<Vec<Domain>>;
+    #[zbus(property, name = "DNSOverTLS")]
+    fn dns_over_tls(&self) -> zbus::Result<String>;
+    fn resolve_hostname(
+        &self,
+        interface: i32,
+        name: &str,
+        family: i32,
+        flags: u64,
+    ) -> zbus::Result<(Vec<Address>, String, u64)>;
+}
+
+/// org.freedesktop.NetworkManager (nm-dbus-interface.h).
+#[proxy(
+    interface = "org.freedesktop.NetworkManager",
+    default_service = "org.freedesktop.NetworkManager",
+    default_path = "/org/freedesktop/NetworkManager"
+)]
+trait NetworkManager {
+    /// Flags 0: everything is read anew.
+    fn reload(&self, flags: u32) -> zbus::Result<()>;
+}
+
+/// This host, or one that only has files.
+#[derive(Debug)]
+pub(super) struct Host {
+    bus: Option<Connection>,
+    is_this: bool,
+}
+
+impl Host {
+    /// The host that this runs on.
+    pub(super) async fn this() -> Self {
+        let bus = timeout(PATIENCE, Connection::system()).await;
+        Self {
+            bus: bus.ok().and_then(Result::ok),
+            is_this: true,
+        }
+    }
+
+    /// One that does not run: nobody has to be told.
+    pub(super) const fn files() -> Self {
+        Self {
+            bus: None,
+            is_this: false,
+        }
+    }
+
+    pub(super) const fn is_this(&self) -> bool {
+        self.is_this
+    }
+
+    /// Whether the program behind a place runs. Asking starts nothing.
+    pub(super) async fn runs(&self, place: Place) -> bool {
+        let name = match place {
+            Place::Resolved => "org.freedesktop.resolve1",
+            Place::NetworkManager => "org.freedesktop.NetworkManager",
+            Place::ResolvConf => return false,
+        };
+        let asked = async {
+            let bus = DBusProxy::new(self.bus.as_ref()?).await.ok()?;
+            bus.name_has_owner(name.try_into().ok()?).await.ok()
+        };
+        timeout(PATIENCE, asked).await.ok().flatten().unwrap_or(false)
+    }
+
+    /// What systemd-resolved was told.
+    pub(super) async fn global_resolver(&self) -> Result<GlobalResolver> {
+        let asked = async {
+            let manager = self.resolved().await?;
+            let (servers, domains) = (manager.dns_ex().await?, manager.domains().await?);
+            // of all hosts since 2018; without it there is no TLS
+            let tls = manager.dns_over_tls().await.unwrap_or_default();
+            Ok::<_, anyhow::Error>(translate(servers, domains, tls))
+        };
+        timeout(PATIENCE, asked)
+            .await
+            .context("ask systemd-resolved")?
+            .context("ask systemd-resolved for its servers")
+    }
+
+    /// Has systemd-resolved look for a name; what it finds is of no interest.
+    pub(super) async fn ask_resolved(&self, name: &str) -> Result<()> {
+        let manager = self.resolved().await?;
+        let _found_or_not = timeout(PATIENCE, manager.resolve_hostname(0, name, 0, 0)).await;
+        Ok(())
+    }
+
+    async fn resolved(&self) -> Result<ResolvedProxy<'static>> {
+        let bus = self.bus.as_ref().context("reach the system bus")?;
+        let builder = ResolvedProxy::builder(bus).cache_properties(CacheProperties::No);
+        builder.build().await.context("reach systemd-resolved")
+    }
+
+    /// Tells the program behind a place that its files changed; returns when it uses them. One that does not run needs not
+    /// be told.
+    pub(super) async fn tell(&self, place: Place) -> Result<()> {
+        if !self.is_this || !self.runs(place).await {
+            return Ok(());
+        }
+        match place {
+            Place::Resolved => restart("systemd-resolved.service").await,
+            Place::NetworkManager => {
+                let bus = self.bus.as_ref().context("reach the system bus")?;
+                let manager = NetworkManagerProxy::new(bus).await?;
+                let told = timeout(PATIENCE, manager.reload(0)).await;
+                told.context("have NetworkManager read its files anew")?.context(
+                    "have NetworkManager read its files anew: `journalctl -u NetworkManager` tells more",
+                )
+            }
+            Place::ResolvConf => Ok(()),
+        }
+    }
+}
+
+/// It reads drop-ins when it starts; later versions also when they are told to.
+async fn restart(unit: &str) -> Result<()> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        bail!("{unit} runs without systemd: restart it by hand, so that it reads its files");
+    }
+    let mut command = Command::new("systemctl");
+    command.args(["reload-or-restart", unit]);
+    let output = command.output().await.context("run systemctl")?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
+        bail!("restart {unit}: {said}: `systemctl status {unit}` tells more");
+    }
+    Ok(())
+}
+
+fn translate(servers: Vec<Server>, domains: Vec<Domain>, tls: String) -> GlobalResolver {
+    let whole = |interface: i32| interface == 0;
+    GlobalResolver {
+        servers: servers
+            .into_iter()
+            .filter(|(interface, ..)| whole(*interface))
+            .filter_map(|(_, _, octets, port, _)| Some((address(&octets)?, port)))
+            .collect(),
+        domains: domains
+            .into_iter()
+            .filter(|(interface, ..)| whole(*interface))
+            .map(|(_, domain, route_only)| if route_only { format!("~{domain}") } else { domain })
+            .collect(),
+        tls,
+    }
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let four = <[u8; 4]>::try_from(octets).map(|octets| Ipv4Addr::from(octets).into());
+    let six = || <[u8; 16]>::try_from(octets).map(|octets| Ipv6Addr::from(octets).into());
+    four.or_else(|_| six()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_for_the_whole_host_counts() {
+        let servers = vec![
+            (0, 2, vec![192, 0, 2, 9], 0, String::new()),
+            (2, 2, vec![192, 0, 2, 1], 0, String::new()),
+            (0, 10, vec![0; 16], 5353, "dns.example".to_owned()),
+            (0, 2, vec![1, 2, 3], 0, String::new()),
+        ];
+        let domains = vec![
+            (0, ".".to_owned(), true),
+            (0, "corp.example".to_owned(), false),
+            (2, "lan".to_owned(), false),
+        ];
+        let global = translate(servers, domains, "no".to_owned());
+        let server = |text: &str, port| (text.parse().unwrap(), port);
+        assert_eq!(global.servers, [server("192.0.2.9", 0), server("::", 5353)]);
+        assert_eq!(global.domains, ["~.", "corp.example"]);
+    }
+}

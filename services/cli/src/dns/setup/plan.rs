@@ -1,0 +1,195 @@
+//! What is to be changed, from what there is. Pure.
+
+use std::net::IpAddr;
+
+use anyhow::{Result, bail};
+
+use super::{
+    facts::{Facts, is_ours},
+    place::{Place, name_servers, network_manager, resolv_conf, resolved},
+};
+
+/// See the module.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    /// Place and text, in the order in which they are written.
+    pub(super) changes: Vec<(Place, String)>,
+    /// The servers that ours takes the place of, as a resolv.conf(5); `~domain` among the search domains is for routing.
+    pub(super) servers: String,
+    /// What the owner should know.
+    pub(super) notes: Vec<String>,
+}
+
+/// `encrypted`: the DNS service has upstreams of its own. `force`: the owner insists.
+///
+/// # Errors
+/// Where the change would not last, or would take something away; with the remedy.
+pub(super) fn plan(facts: &Facts, server: IpAddr, encrypted: bool, force: bool) -> Result<Plan> {
+    let mut plan = Plan::default();
+    if facts.resolved {
+        if facts.global.tls == "yes" && !encrypted && !force {
+            bail!(
+                "systemd-resolved asks its servers over TLS (DNSOverTLS=yes), and Portmaster would ask them in the clear: name \
+                 encrypted upstreams in /etc/portmaster/dns.toml first (docs/dns-upstreams.md), or insist with --force"
+            );
+        }
+        plan.changes.push((Place::Resolved, resolved(server)));
+        plan.servers = global_servers(facts, &mut plan.notes);
+    }
+    if facts.asks_stub() {
+        return Ok(plan);
+    }
+    if facts.is_openresolv() && !force {
+        bail!(
+            "openresolv writes /etc/resolv.conf, and would write over ours: set name_servers={server} in /etc/resolvconf.conf \
+             and run `resolvconf -u` instead, or insist with --force"
+        );
+    }
+    if facts.network_manager {
+        plan.changes.push((Place::NetworkManager, network_manager()));
+    } else if let Some(writer) = facts.writer() {
+        plan.notes.push(format!(
+            "/etc/resolv.conf says {writer:?}: whoever that is may write over ours; names are caught by the firewall all the \
+             same"
+        ));
+    }
+    let servers = name_servers(&facts.resolv_conf);
+    if servers != [server] {
+        plan.changes
+            .push((Place::ResolvConf, resolv_conf(server, &facts.resolv_conf)));
+    }
+    if servers.iter().any(|server| !is_ours(server)) {
+        plan.servers.clone_from(&facts.resolv_conf);
+    }
+    Ok(plan)
+}
+
+/// Those that systemd-resolved was given for the host as a whole; those of links it goes on telling itself.
+fn global_servers(facts: &Facts, notes: &mut Vec<String>) -> String {
+    let mut text = String::new();
+    for (address, port) in &facts.global.servers {
+        if is_ours(address) {
+            continue;
+        }
+        if matches!(port, 0 | 53) {
+            text += &format!("nameserver {address}\n");
+        } else {
+            notes.push(format!(
+                "server {address} at port {port} is not asked any more: name it in /etc/portmaster/dns.toml"
+            ));
+        }
+    }
+    if !text.is_empty() && !facts.global.domains.is_empty() {
+        text += &format!("search {}\n", facts.global.domains.join(" "));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::setup::host::GlobalResolver;
+
+    const OURS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 17));
+
+    fn facts(text: &str) -> Facts {
+        Facts {
+            resolv_conf: text.to_owned(),
+            leads_to: Place::ResolvConf.path().into(),
+            ..Facts::default()
+        }
+    }
+
+    fn places(plan: &Plan) -> Vec<Place> {
+        plan.changes.iter().map(|(place, _)| *place).collect()
+    }
+
+    #[test]
+    fn each_kind_of_host_has_its_changes() {
+        let (stub, own) = ("nameserver 127.0.0.53\n", "search lan\nnameserver 192.0.2.1\n");
+        let cases: [(&str, bool, bool, &[Place]); 6] = [
+            (own, false, false, &[Place::ResolvConf]),
+            (own, false, true, &[Place::NetworkManager, Place::ResolvConf]),
+            (stub, true, false, &[Place::Resolved]),
+            (stub, true, true, &[Place::Resolved]),
+            (own, true, false, &[Place::Resolved, Place::ResolvConf]),
+            ("", false, false, &[Place::ResolvConf]),
+        ];
+        for (text, resolved, network_manager, expected) in cases {
+            let facts = Facts {
+                resolved,
+                network_manager,
+                ..facts(text)
+            };
+            let plan = plan(&facts, OURS, false, false).unwrap();
+            assert_eq!(places(&plan), expected, "{facts:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_asks_us_already_is_left_alone() {
+        let plan = plan(&facts("nameserver 127.0.0.17\n"), OURS, false, false).unwrap();
+        assert_eq!(plan, Plan::default());
+    }
+
+    #[test]
+    fn servers_that_only_the_changed_files_name_are_kept() {
+        let text = "search lan\nnameserver 192.0.2.1\n";
+        assert_eq!(plan(&facts(text), OURS, false, false).unwrap().servers, text);
+        let mut facts = facts("nameserver 127.0.0.53\n");
+        facts.resolved = true;
+        facts.global = GlobalResolver {
+            servers: vec![
+                ("192.0.2.9".parse().unwrap(), 0),
+                ("192.0.2.10".parse().unwrap(), 5353),
+                (OURS, 0),
+            ],
+            domains: vec!["corp.example".to_owned(), "~.".to_owned()],
+            tls: "no".to_owned(),
+        };
+        let plan = plan(&facts, OURS, false, false).unwrap();
+        assert_eq!(plan.servers, "nameserver 192.0.2.9\nsearch corp.example ~.\n");
+        assert!(
+            plan.notes.iter().any(|note| note.contains("5353")),
+            "{:?}",
+            plan.notes
+        );
+    }
+
+    #[test]
+    fn what_would_not_last_or_would_uncover_queries_is_refused_with_a_remedy() {
+        let openresolv = facts("# Generated by resolvconf\nnameserver 192.0.2.1\n");
+        let error = plan(&openresolv, OURS, false, false).unwrap_err().to_string();
+        assert!(
+            error.contains("name_servers=127.0.0.17") && error.contains("--force"),
+            "{error}"
+        );
+        assert_eq!(
+            places(&plan(&openresolv, OURS, false, true).unwrap()),
+            [Place::ResolvConf]
+        );
+        let mut tls = facts("nameserver 127.0.0.53\n");
+        (tls.resolved, tls.global.tls) = (true, "yes".to_owned());
+        let error = plan(&tls, OURS, false, false).unwrap_err().to_string();
+        assert!(error.contains("dns.toml"), "{error}");
+        for (encrypted, force) in [(true, false), (false, true)] {
+            plan(&tls, OURS, encrypted, force).unwrap();
+        }
+    }
+
+    #[test]
+    fn somebody_who_writes_the_file_is_named() {
+        let plan = plan(
+            &facts("; x\n# Generated by dhcpcd from eth0.dhcp\nnameserver 192.0.2.1\n"),
+            OURS,
+            false,
+            false,
+        )
+        .unwrap();
+        assert!(
+            plan.notes.iter().any(|note| note.contains("dhcpcd")),
+            "{:?}",
+            plan.notes
+        );
+    }
+}
