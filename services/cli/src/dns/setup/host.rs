@@ -15,6 +15,8 @@ use super::place::Place;
 /// A service that does not answer for so long does not answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+const RESOLVED: &str = "systemd-resolved.service";
+
 /// What systemd-resolved was given for the host as a whole.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct GlobalResolver {
@@ -95,13 +97,17 @@ impl Host {
         self.is_this
     }
 
-    /// Whether the program behind a place runs. Asking starts nothing.
+    /// Whether the program behind a place runs, or is about to. Asking starts nothing.
     pub(super) async fn runs(&self, place: Place) -> bool {
-        let name = match place {
-            Place::Resolved => "org.freedesktop.resolve1",
-            Place::NetworkManager => "org.freedesktop.NetworkManager",
+        let (name, unit) = match place {
+            Place::Resolved => ("org.freedesktop.resolve1", RESOLVED),
+            Place::NetworkManager => ("org.freedesktop.NetworkManager", "NetworkManager.service"),
             Place::ResolvConf => return false,
         };
+        if has_systemd() {
+            // between two lives, as when somebody restarts it just now, it owns no name
+            return is_up(unit).await;
+        }
         let asked = async {
             let bus = DBusProxy::new(self.bus.as_ref()?).await.ok()?;
             bus.name_has_owner(name.try_into().ok()?).await.ok()
@@ -144,7 +150,7 @@ impl Host {
             return Ok(());
         }
         match place {
-            Place::Resolved => restart("systemd-resolved.service").await,
+            Place::Resolved => restart(RESOLVED).await,
             Place::NetworkManager => {
                 let bus = self.bus.as_ref().context("reach the system bus")?;
                 let manager = NetworkManagerProxy::new(bus).await?;
@@ -158,11 +164,37 @@ impl Host {
     }
 }
 
+/// sd_booted(3)
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// Whether a unit runs, or a job of systemd's is to make it so.
+async fn is_up(unit: &str) -> bool {
+    let mut command = Command::new("systemctl");
+    command.args(["show", "--property=ActiveState,Job", unit]);
+    let output = command.output().await;
+    let said = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    said.is_ok_and(|said| is_up_by(&said))
+}
+
+/// By what systemctl(1) shows: a number stands for a job that waits or runs.
+fn is_up_by(shown: &str) -> bool {
+    shown.lines().any(|line| match line.split_once('=') {
+        Some(("ActiveState", state)) => !matches!(state, "inactive" | "failed"),
+        Some(("Job", job)) => job.parse::<u32>().is_ok_and(|job| job != 0),
+        _ => false,
+    })
+}
+
 /// It reads drop-ins when it starts; later versions also when they are told to.
 async fn restart(unit: &str) -> Result<()> {
-    if !Path::new("/run/systemd/system").is_dir() {
+    if !has_systemd() {
         bail!("{unit} runs without systemd: restart it by hand, so that it reads its files");
     }
+    // whoever changes their mind five times in ten seconds would meet its start limit
+    let mut forget = Command::new("systemctl");
+    let _not_failed = forget.args(["reset-failed", unit]).output().await;
     let mut command = Command::new("systemctl");
     command.args(["reload-or-restart", unit]);
     let output = command.output().await.context("run systemctl")?;
@@ -199,6 +231,25 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_restarted_just_now_runs() {
+        for shown in [
+            "ActiveState=active\n",
+            "ActiveState=deactivating\n",
+            "Job=17\nActiveState=inactive\n",
+        ] {
+            assert!(is_up_by(shown), "{shown}");
+        }
+        for shown in [
+            "ActiveState=inactive\n",
+            "ActiveState=failed\nJob=0\n",
+            "ActiveState=inactive\nJob=\n",
+            "",
+        ] {
+            assert!(!is_up_by(shown), "{shown}");
+        }
+    }
 
     #[test]
     fn only_what_is_for_the_whole_host_counts() {
