@@ -76,7 +76,7 @@ pub(crate) async fn start(args: &StartArgs) -> Result<ExitCode> {
 pub(crate) async fn confirm() -> Result<ExitCode> {
     need_systemd()?;
     ensure!(
-        is_active(&format!("{UNCONFIRMED}.timer")).await?,
+        is_unconfirmed().await?,
         "nothing waits for a confirmation: `portmaster start --confirm SECONDS` makes it wait"
     );
     take_timer_away().await?;
@@ -104,10 +104,29 @@ pub(crate) async fn stop() -> Result<ExitCode> {
     }
     systemctl(&stop_words()).await?;
     // nothing is left to go back from
-    if is_active(&format!("{UNCONFIRMED}.timer")).await? {
+    if is_unconfirmed().await? {
         take_timer_away().await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a start waits for its confirmation.
+pub(crate) async fn is_unconfirmed() -> Result<bool> {
+    Ok(need_systemd().is_ok() && is_active(&format!("{UNCONFIRMED}.timer")).await?)
+}
+
+/// Whether the target comes up with the system (systemctl(1), is-enabled). Without systemd nobody can tell.
+pub(crate) async fn starts_at_boot() -> Result<bool> {
+    if need_systemd().is_err() {
+        return Ok(true);
+    }
+    let mut command = Command::new("systemctl");
+    let output = command.args(["is-enabled", TARGET]).output().await;
+    let said = output.context("run systemctl")?.stdout;
+    Ok(matches!(
+        String::from_utf8_lossy(&said).trim(),
+        "enabled" | "alias" | "static" | "indirect" | "generated"
+    ))
 }
 
 fn stop_words() -> Vec<&'static str> {

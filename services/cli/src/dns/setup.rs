@@ -22,7 +22,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::{
-    carry::{Outcome, put_back},
+    carry::{Outcome, State, put_back},
     facts::Facts,
     host::Host,
     place::{Place, Root},
@@ -31,7 +31,7 @@ use self::{
     record::{Lock, Record},
 };
 use super::PlainArgs;
-use crate::{output::print, printable::json_line};
+use crate::{host as units, output::print, printable::json_line};
 
 /// `portmaster dns enable`
 #[derive(Debug, Args)]
@@ -96,10 +96,13 @@ pub(super) async fn enable(args: EnableArgs) -> Result<ExitCode> {
     }
     need_root(&host)?;
     let _lock = Lock::take(&root)?;
+    if host.is_this() && !args.force {
+        stays().await?;
+    }
     let mut probe = Probe::new(&args.plain.place);
     let (server, own_upstreams) = service(&mut probe, &host, args.force).await?;
     if let Some(record) = Record::load(&root)? {
-        if record.server == server && carry::stands(&root, &record)? {
+        if record.server == server && carry::state(&root, &record)? == State::Enabled {
             return tell(&args.plain, "enabled", &already(&record), &[]);
         }
         // interrupted, or for another address: what was there before is what counts
@@ -110,6 +113,21 @@ pub(super) async fn enable(args: EnableArgs) -> Result<ExitCode> {
     carry::enable(&root, &host, &plan, Record::new(server)).await?;
     verify(&mut probe, &root, &host, &plan, args.force).await?;
     tell(&args.plain, "enabled", &changes(&plan), &plan.notes)
+}
+
+/// Whether the service is there tomorrow as well: after the time for a confirmation, and after a boot.
+async fn stays() -> Result<()> {
+    ensure!(
+        !units::is_unconfirmed().await?,
+        "the start of Portmaster is not confirmed yet, and going back would leave this host without names: `portmaster confirm`, \
+         then again"
+    );
+    ensure!(
+        units::starts_at_boot().await?,
+        "Portmaster does not start at boot, and this host would be without names then: `systemctl enable portmaster.target`, \
+         then again (--force insists)"
+    );
+    Ok(())
 }
 
 /// Where the service answers, and whether it has upstreams of its own.
@@ -156,11 +174,9 @@ async fn verify(probe: &mut Probe<'_>, root: &Root, host: &Host, plan: &Plan, fo
 }
 
 async fn dry_run(args: &EnableArgs, root: &Root, host: &Host) -> Result<ExitCode> {
-    let record = Record::load(root);
-    if let Some(record) = record.as_ref().ok().and_then(Option::as_ref) {
-        let stands = carry::stands(root, record)?;
-        let state = if stands { "enabled" } else { "edited" };
-        return tell(&args.plain, state, &already(record), &[]);
+    if let Some(record) = Record::load(root)? {
+        let state = carry::state(root, &record)?.text();
+        return tell(&args.plain, state, &already(&record), &[]);
     }
     let facts = gather(root, host).await?;
     let plan = plan::plan(&facts, USUAL, false, args.force)?;

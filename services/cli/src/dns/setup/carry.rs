@@ -60,12 +60,13 @@ async fn change(root: &Root, host: &Host, plan: &Plan, mut record: Record) -> Re
             after: text.clone(),
             folders: missing_folders(root, Path::new(place.path())),
         };
+        let ours = Kept::ours_for(&step.before, text);
         record.steps.push(step);
         record.save(root)?;
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(|error| explain(folder, error))?;
         }
-        Kept::ours(text).put(&path)?;
+        ours.put(&path)?;
         host.tell(*place).await?;
     }
     record.complete = true;
@@ -83,15 +84,42 @@ fn missing_folders(root: &Root, path: &Path) -> Vec<PathBuf> {
     missing
 }
 
-/// Whether all that was recorded stands as it was written.
-pub(super) fn stands(root: &Root, record: &Record) -> Result<bool> {
+/// How what was recorded stands now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// As it was written, all of it.
+    Enabled,
+    /// Something was not done, or taken back already.
+    Interrupted,
+    /// Somebody made something else of it.
+    Edited,
+}
+
+impl State {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Interrupted => "interrupted",
+            Self::Edited => "edited",
+        }
+    }
+}
+
+pub(super) fn state(root: &Root, record: &Record) -> Result<State> {
+    if !edited(root, record)?.is_empty() {
+        return Ok(State::Edited);
+    }
     for step in &record.steps {
         let now = Kept::read(&root.place(step.place))?;
         if !now.is_like(&Kept::ours(&step.after)) {
-            return Ok(false);
+            return Ok(State::Interrupted);
         }
     }
-    Ok(record.complete)
+    Ok(if record.complete {
+        State::Enabled
+    } else {
+        State::Interrupted
+    })
 }
 
 /// Takes everything back, the last change first. Nothing to take back is no error. What is edited since is put back only

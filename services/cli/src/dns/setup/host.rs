@@ -1,6 +1,7 @@
 //! The programs of this host that set its name servers: whether they run, what they were told, and how they hear of a change.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::Path,
     time::Duration,
@@ -8,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use tokio::{process::Command, time::timeout};
-use zbus::{Connection, fdo::DBusProxy, proxy, proxy::CacheProperties};
+use zbus::{Connection, OwnedObjectPath, fdo::DBusProxy, proxy, proxy::CacheProperties};
 
 use super::place::Place;
 
@@ -24,8 +25,28 @@ pub(super) struct GlobalResolver {
     pub(super) servers: Vec<(IpAddr, u16)>,
     /// Search domains, and with `~` before them those for routing.
     pub(super) domains: Vec<String>,
-    /// `yes`, `opportunistic` or `no`.
-    pub(super) tls: String,
+    /// Whether it asks over TLS, on any link.
+    pub(super) tls: Tls,
+}
+
+/// `DNSOverTLS=` (resolved.conf(5)), the strictest last.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tls {
+    #[default]
+    No,
+    /// Where the server can, and without proof of who it is.
+    Opportunistic,
+    Yes,
+}
+
+impl Tls {
+    fn of(said: &str) -> Self {
+        match said {
+            "yes" => Self::Yes,
+            "opportunistic" => Self::Opportunistic,
+            _ => Self::No,
+        }
+    }
 }
 
 /// Interface, address family, address, port, name to prove.
@@ -48,6 +69,7 @@ trait Resolved {
     fn domains(&self) -> zbus::Result<Vec<Domain>>;
     #[zbus(property, name = "DNSOverTLS")]
     fn dns_over_tls(&self) -> zbus::Result<String>;
+    fn get_link(&self, interface: i32) -> zbus::Result<OwnedObjectPath>;
     fn resolve_hostname(
         &self,
         interface: i32,
@@ -55,6 +77,16 @@ trait Resolved {
         family: i32,
         flags: u64,
     ) -> zbus::Result<(Vec<Address>, String, u64)>;
+}
+
+/// Of one link.
+#[proxy(
+    interface = "org.freedesktop.resolve1.Link",
+    default_service = "org.freedesktop.resolve1"
+)]
+trait ResolvedLink {
+    #[zbus(property, name = "DNSOverTLS")]
+    fn dns_over_tls(&self) -> zbus::Result<String>;
 }
 
 /// org.freedesktop.NetworkManager (nm-dbus-interface.h).
@@ -120,14 +152,33 @@ impl Host {
         let asked = async {
             let manager = self.resolved().await?;
             let (servers, domains) = (manager.dns_ex().await?, manager.domains().await?);
-            // of all hosts since 2018; without it there is no TLS
-            let tls = manager.dns_over_tls().await.unwrap_or_default();
+            let tls = self.tls(&manager, &servers).await;
             Ok::<_, anyhow::Error>(translate(servers, domains, tls))
         };
         timeout(PATIENCE, asked)
             .await
             .context("ask systemd-resolved")?
             .context("ask systemd-resolved for its servers")
+    }
+
+    /// The strictest of the host's and its links'. A version that does not say knows no TLS; a link may have gone meanwhile.
+    async fn tls(&self, manager: &ResolvedProxy<'_>, servers: &[Server]) -> Tls {
+        let mut strictest = Tls::of(&manager.dns_over_tls().await.unwrap_or_default());
+        let links: BTreeSet<i32> = servers
+            .iter()
+            .map(|server| server.0)
+            .filter(|link| *link != 0)
+            .collect();
+        for link in links {
+            let said = async {
+                let path = manager.get_link(link).await?;
+                let builder = ResolvedLinkProxy::builder(manager.inner().connection()).path(path);
+                let link = builder.cache_properties(CacheProperties::No).build().await?;
+                link.dns_over_tls().await
+            };
+            strictest = strictest.max(Tls::of(&said.await.unwrap_or_default()));
+        }
+        strictest
     }
 
     /// Has systemd-resolved look for a name; what it finds is of no interest.
@@ -205,7 +256,7 @@ async fn restart(unit: &str) -> Result<()> {
     Ok(())
 }
 
-fn translate(servers: Vec<Server>, domains: Vec<Domain>, tls: String) -> GlobalResolver {
+fn translate(servers: Vec<Server>, domains: Vec<Domain>, tls: Tls) -> GlobalResolver {
     let whole = |interface: i32| interface == 0;
     GlobalResolver {
         servers: servers
@@ -264,9 +315,10 @@ mod tests {
             (0, "corp.example".to_owned(), false),
             (2, "lan".to_owned(), false),
         ];
-        let global = translate(servers, domains, "no".to_owned());
+        let global = translate(servers, domains, Tls::No);
         let server = |text: &str, port| (text.parse().unwrap(), port);
         assert_eq!(global.servers, [server("192.0.2.9", 0), server("::", 5353)]);
         assert_eq!(global.domains, ["~.", "corp.example"]);
+        assert_eq!(Tls::of("opportunistic").max(Tls::of("yes")), Tls::Yes);
     }
 }

@@ -24,6 +24,8 @@ use super::trouble::explain;
 
 /// No resolver's file is larger.
 const LARGEST: u64 = 1 << 20;
+/// Of SELinux.
+const LABEL: &str = "security.selinux";
 /// Room for names, and for a value, of attributes.
 const ATTRIBUTES: usize = 64 << 10;
 
@@ -103,6 +105,18 @@ impl Kept {
             },
             attributes: BTreeMap::new(),
         }
+    }
+
+    /// The same in the place of `before`: with its SELinux label, without which confined programs may not read it.
+    pub(super) fn ours_for(before: &Self, text: &str) -> Self {
+        let mut ours = Self::ours(text);
+        if let (Self::File { attributes: old, .. }, Self::File { attributes, .. }) = (before, &mut ours) {
+            attributes.extend(
+                old.get_key_value(LABEL)
+                    .map(|(name, value)| (name.clone(), value.clone())),
+            );
+        }
+        ours
     }
 
     /// What stands there now.
@@ -253,7 +267,7 @@ fn attributes(path: &Path) -> io::Result<BTreeMap<String, Content>> {
 }
 
 fn is_given(attribute: &str) -> bool {
-    matches!(attribute, "security.selinux" | "system.posix_acl_access") || attribute.starts_with("user.")
+    matches!(attribute, LABEL | "system.posix_acl_access") || attribute.starts_with("user.")
 }
 
 /// Where the next content of a path is made: in its folder, by one name, so that a crash leaves at most one.

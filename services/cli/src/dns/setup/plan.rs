@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use super::{
     facts::{Facts, is_ours},
+    host::Tls,
     place::{Place, name_servers, network_manager, resolv_conf, resolved},
 };
 
@@ -20,14 +21,21 @@ pub(super) struct Plan {
     pub(super) notes: Vec<String>,
 }
 
-/// `encrypted`: the DNS service has upstreams of its own. `force`: the owner insists.
+/// `own`: the DNS service has upstreams of its own. `force`: the owner insists.
 ///
 /// # Errors
 /// Where the change would not last, or would take something away; with the remedy.
-pub(super) fn plan(facts: &Facts, server: IpAddr, encrypted: bool, force: bool) -> Result<Plan> {
+pub(super) fn plan(facts: &Facts, server: IpAddr, own: bool, force: bool) -> Result<Plan> {
     let mut plan = Plan::default();
     if facts.resolved {
-        if facts.global.tls == "yes" && !encrypted && !force {
+        if facts.global.tls == Tls::Opportunistic && !own {
+            plan.notes.push(
+                "systemd-resolved asked its servers over TLS where they can, Portmaster asks them in the clear: upstreams in \
+                 /etc/portmaster/dns.toml change that"
+                    .to_owned(),
+            );
+        }
+        if facts.global.tls == Tls::Yes && !own && !force {
             bail!(
                 "systemd-resolved asks its servers over TLS (DNSOverTLS=yes), and Portmaster would ask them in the clear: name \
                  encrypted upstreams in /etc/portmaster/dns.toml first (docs/dns-upstreams.md), or insist with --force"
@@ -145,15 +153,17 @@ mod tests {
                 (OURS, 0),
             ],
             domains: vec!["corp.example".to_owned(), "~.".to_owned()],
-            tls: "no".to_owned(),
+            tls: Tls::Opportunistic,
         };
         let plan = plan(&facts, OURS, false, false).unwrap();
         assert_eq!(plan.servers, "nameserver 192.0.2.9\nsearch corp.example ~.\n");
-        assert!(
-            plan.notes.iter().any(|note| note.contains("5353")),
-            "{:?}",
-            plan.notes
-        );
+        for word in ["5353", "where they can"] {
+            assert!(
+                plan.notes.iter().any(|note| note.contains(word)),
+                "{:?}",
+                plan.notes
+            );
+        }
     }
 
     #[test]
@@ -169,11 +179,11 @@ mod tests {
             [Place::ResolvConf]
         );
         let mut tls = facts("nameserver 127.0.0.53\n");
-        (tls.resolved, tls.global.tls) = (true, "yes".to_owned());
+        (tls.resolved, tls.global.tls) = (true, Tls::Yes);
         let error = plan(&tls, OURS, false, false).unwrap_err().to_string();
         assert!(error.contains("dns.toml"), "{error}");
-        for (encrypted, force) in [(true, false), (false, true)] {
-            plan(&tls, OURS, encrypted, force).unwrap();
+        for (own, force) in [(true, false), (false, true)] {
+            plan(&tls, OURS, own, force).unwrap();
         }
     }
 

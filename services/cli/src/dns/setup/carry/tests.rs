@@ -105,7 +105,7 @@ async fn every_kind_of_host_is_put_back_to_the_last_bit() {
         let before = tree.all();
         tree.enable().await.unwrap();
         let record = Record::load(&tree.root).unwrap().unwrap();
-        assert!(stands(&tree.root, &record).unwrap());
+        assert_eq!(state(&tree.root, &record).unwrap(), State::Enabled);
         let facts = Facts::of_files(&tree.root);
         let asked = crate::dns::setup::place::name_servers(&facts.resolv_conf);
         assert!(asked == [OURS] || facts.asks_stub(), "{facts:?}");
@@ -143,7 +143,7 @@ async fn wherever_it_was_interrupted_disable_takes_it_back() {
                     }
                 }
                 record.save(&tree.root).unwrap();
-                assert!(!stands(&tree.root, &record).unwrap(), "it is to be done anew");
+                assert_eq!(state(&tree.root, &record).unwrap(), State::Interrupted);
                 tree.disable(false).await.unwrap();
                 assert_eq!(tree.all(), before, "{done} of {} done", plan.changes.len());
             }
@@ -166,6 +166,8 @@ async fn what_was_edited_since_is_named_and_never_lost() {
     tree.enable().await.unwrap();
     let edited = tree.read(RESOLV_CONF) + "options timeout:1\n";
     tree.write(RESOLV_CONF, &edited);
+    let record = Record::load(&tree.root).unwrap().unwrap();
+    assert_eq!(state(&tree.root, &record).unwrap(), State::Edited);
     let error = tree.disable(false).await.unwrap_err().to_string();
     assert!(
         error.contains(RESOLV_CONF) && error.contains("--force"),
