@@ -154,10 +154,10 @@ pub(super) async fn put_back(root: &Root, host: &Host, force: bool) -> Result<Ve
         Record::remove(root).context("everything is put back, but the record of it stays")?;
         return Ok(outcomes);
     }
-    Err(joined(errors))
+    Err(joined(&errors))
 }
 
-fn joined(errors: Vec<Error>) -> Error {
+fn joined(errors: &[Error]) -> Error {
     let texts: Vec<_> = errors.iter().map(|error| format!("{error:#}")).collect();
     anyhow!(
         "{}; what was there before is on record still: `portmaster dns disable` goes on",

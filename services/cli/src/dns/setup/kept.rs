@@ -101,7 +101,7 @@ impl Kept {
             owner: Owner {
                 uid: rustix::process::geteuid().as_raw(),
                 gid: rustix::process::getegid().as_raw(),
-                changed: (0, i64::from(UTIME_OMIT)),
+                changed: (0, UTIME_OMIT),
             },
             attributes: BTreeMap::new(),
         }
@@ -228,7 +228,7 @@ impl Owner {
         chownat(CWD, path, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         let untouched = Timespec {
             tv_sec: 0,
-            tv_nsec: i64::from(UTIME_OMIT),
+            tv_nsec: UTIME_OMIT,
         };
         let times = Timestamps {
             last_access: untouched,
