@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -57,6 +58,14 @@ impl Asker {
             redirected,
             profile: Mutex::default(),
         }
+    }
+
+    /// On whose account its questions are asked: its program's, which may be many processes, each user's for itself.
+    pub fn account(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let program = self.process.as_ref().map(|process| &process.executable.path);
+        (self.uid, program).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Its profile in this policy; found once.
@@ -117,7 +126,9 @@ impl Clients {
 
     /// On whose account a query waits: its user's, as far as that is to be seen at once.
     pub fn account(&self, client: &Client) -> u64 {
-        socket(client, client.server).map_or(u64::MAX, |socket| socket.uid.into())
+        let known = self.known.get(&(client.protocol, client.address));
+        let server = known.map_or(client.server, |known| known.server);
+        socket(client, server).map_or(u64::MAX, |socket| socket.uid.into())
     }
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.

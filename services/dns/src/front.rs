@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dns_core::wire::Query;
+use dns_core::wire::{Query, Reply};
 use verdict::Protocol;
 
 use crate::{
@@ -47,6 +47,10 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
             account: self.judge.clients.account(&asker),
             note: at,
         }
+    }
+
+    fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        self.judge.probe(query, reply, out);
     }
 
     async fn slow(&self, query: Query, client: Client, at: Instant) -> Vec<u8> {

@@ -34,9 +34,6 @@ use crate::{
     server::OwnAddresses,
 };
 
-/// `localhost`, A: answered here whatever the network is like.
-const PROBE: &[u8] = b"\x11\x53\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01";
-
 /// For how long a client may keep a refusal, in seconds: a rule that is taken back holds soon.
 const REFUSAL_TTL: u32 = 10;
 
@@ -153,16 +150,20 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
                 self.clients.find(arrived.client, hash).await
             }
         };
+        let name = Arc::new(arrived.query.to_question().name);
+        let before = self.policy.load_full();
+        let plan = self.plan(&self.who(&asker, &before), &name, arrived.query);
+        if !matches!(plan, Plan::Resolve { .. }) {
+            return self.finish(arrived, &asker, name, plan, out);
+        }
+        let given = self.lookup.answer(arrived.query, asker.account()).await;
+        // judged again, by what is in force now: an answer may take seconds
         let policy = self.policy.load_full();
-        let (who, name) = (
-            self.who(&asker, &policy),
-            Arc::new(arrived.query.to_question().name),
-        );
+        let who = self.who(&asker, &policy);
         let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
         };
-        let given = self.lookup.answer(arrived.query).await;
         let held = held(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
         // who is told nothing needs nothing to be known
@@ -208,19 +209,13 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         (judged, steps)
     }
 
-    /// A query of our own is read, planned under the policy in force, and answered.
-    pub fn is_well(&self) -> bool {
-        let Ok(query) = Query::parse(PROBE) else {
-            return false;
-        };
+    /// A query of our own for a special name is planned under the policy in force, and answered; nothing of it is told.
+    pub fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         let (asker, policy) = (Asker::default(), self.policy.load());
         let name = query.to_question().name;
-        let mut out = Vec::new();
-        if let Plan::Special(answered) = self.plan(&self.who(&asker, &policy), &name, &query) {
-            let reply = Reply::datagram(&query, dns_core::wire::UDP_SIZE);
-            answered.write(&query, &reply, &mut out);
+        if let Plan::Special(answered) = self.plan(&self.who(&asker, &policy), &name, query) {
+            answered.write(query, reply, out);
         }
-        out.get(3).is_some_and(|flags| flags & 0x0f == 0)
     }
 
     fn who<'a>(&self, asker: &Asker, policy: &'a CompiledPolicy) -> Who<'a> {

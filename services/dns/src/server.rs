@@ -13,6 +13,7 @@ mod handler;
 mod holder;
 mod local;
 mod outstanding;
+mod probe;
 mod tcp;
 mod udp;
 
@@ -35,6 +36,7 @@ pub use flights::Flights;
 pub use handler::{Client, Handler, Quick, Transport};
 pub use holder::Holder;
 pub use local::OwnAddresses;
+pub use outstanding::{Outstanding, Place};
 
 /// The sockets to serve.
 #[derive(Debug, Default)]
@@ -105,8 +107,8 @@ struct Front<H> {
     limits: Limits,
     cookies: CookieSecret,
     counters: counters::Shared,
-    outstanding: Arc<outstanding::Outstanding>,
-    connections: Arc<outstanding::Outstanding>,
+    outstanding: Arc<Outstanding>,
+    connections: Arc<Outstanding>,
     addresses: OwnAddresses,
 }
 
@@ -115,6 +117,7 @@ struct Front<H> {
 pub struct Server<H> {
     front: Arc<Front<H>>,
     workers: Vec<thread::JoinHandle<()>>,
+    probes: Vec<probe::Probe>,
     listeners: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -137,14 +140,16 @@ impl<H: Handler> Server<H> {
             limits,
             cookies: CookieSecret::new(cookie_secret),
             counters: counters::Shared::default(),
-            outstanding: outstanding::Outstanding::new(limits.outstanding, limits.outstanding_per_account),
-            connections: outstanding::Outstanding::new(limits.connections, limits.connections_per_account),
+            outstanding: Outstanding::new(limits.outstanding, limits.outstanding_per_account),
+            connections: Outstanding::new(limits.connections, limits.connections_per_account),
             addresses: OwnAddresses::new(),
         });
         let runtime = Handle::current();
-        let mut workers = Vec::new();
+        let (mut workers, mut probes) = (Vec::new(), Vec::new());
         for (number, own) in sockets.udp.into_iter().enumerate() {
-            let worker = udp::Worker::new(own, Arc::clone(&front), runtime.clone(), &shutdown)?;
+            let (probe, probed) = probe::pair()?;
+            probes.push(probe);
+            let worker = udp::Worker::new(own, probed, Arc::clone(&front), runtime.clone(), &shutdown)?;
             let name = format!("dns-udp-{number}");
             workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
         }
@@ -157,6 +162,7 @@ impl<H: Handler> Server<H> {
         Ok(Self {
             front,
             workers,
+            probes,
             listeners,
             shutdown,
         })
@@ -168,6 +174,17 @@ impl<H: Handler> Server<H> {
         counters.outstanding = self.front.outstanding.now() as u64;
         counters.tcp_open = self.front.connections.now() as u64;
         counters
+    }
+
+    /// Asks each thread that answers datagrams a question of our own, through a socket, and waits for its answer. False
+    /// where one of them hangs.
+    pub async fn is_well(&self) -> bool {
+        for probe in &self.probes {
+            if !probe.is_answered().await {
+                return false;
+            }
+        }
+        true
     }
 
     /// The handler.
@@ -185,3 +202,6 @@ impl<H: Handler> Server<H> {
         let _ = tokio::task::spawn_blocking(join).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dns_core::wire::{Query, Reply};
+use dns_core::wire::{Query, Reply, code, refuse};
 
 /// How a query came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +60,12 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Finds the answer out. An empty one is not sent.
     fn slow(&self, query: Query, client: Client, note: Self::Note) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// Answers a question of the server's own, for `localhost`, as any other and without telling of it. What is written
+    /// proves that answers are given.
+    fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        refuse(query, code::NOERROR, None, reply, out);
+    }
 
     /// On whose account a TCP connection is kept. Without better knowledge: that of its address.
     fn account(&self, peer: SocketAddr, _local: SocketAddr) -> u64 {

@@ -35,6 +35,8 @@ pub(super) struct Worker<H> {
 struct Socket {
     socket: Arc<UdpSocket>,
     address: SocketAddr,
+    /// Only our own [`super::probe::Probe`] can send here.
+    is_probed: bool,
 }
 
 /// What becomes of one datagram.
@@ -53,6 +55,7 @@ impl<H: Handler> Worker<H> {
     /// Prepares the sockets.
     pub(super) fn new(
         sockets: Vec<UdpSocket>,
+        probed: Arc<UdpSocket>,
         front: Arc<Front<H>>,
         runtime: Handle,
         shutdown: &CancellationToken,
@@ -63,8 +66,18 @@ impl<H: Handler> Worker<H> {
             Ok(Socket {
                 socket: Arc::new(socket),
                 address,
+                is_probed: false,
             })
         };
+        let mut sockets = sockets
+            .into_iter()
+            .map(prepared)
+            .collect::<io::Result<Vec<_>>>()?;
+        sockets.push(Socket {
+            address: probed.local_addr()?,
+            socket: probed,
+            is_probed: true,
+        });
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (bell, shutdown) = (stop.try_clone()?, shutdown.clone());
         runtime.spawn(async move {
@@ -73,7 +86,7 @@ impl<H: Handler> Worker<H> {
             let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
         });
         Ok(Self {
-            sockets: sockets.into_iter().map(prepared).collect::<io::Result<_>>()?,
+            sockets,
             stop,
             front,
             runtime,
@@ -121,7 +134,9 @@ impl<H: Handler> Worker<H> {
                 break;
             }
         }
-        self.front.counters.add(&mut tally);
+        if !socket.is_probed {
+            self.front.counters.add(&mut tally);
+        }
     }
 
     fn answer(
@@ -202,6 +217,10 @@ impl<H: Handler> Worker<H> {
             }
         };
         if at_once(&query, &client.reply, out) {
+            return Fate::Answer;
+        }
+        if socket.is_probed {
+            self.front.handler.probe(&query, &client.reply, out);
             return Fate::Answer;
         }
         match self.front.handler.quick(&query, &client, now, out) {
