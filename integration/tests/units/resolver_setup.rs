@@ -36,7 +36,8 @@ impl Stage {
             .start();
         let folder = tempfile::tempdir().unwrap();
         let (v4, v6) = INTERNET;
-        let records = ["one", "two", "three", "four"].map(|name| format!("host-record={name}.example,{v4}"));
+        let records =
+            ["one", "two", "three", "four", "five"].map(|name| format!("host-record={name}.example,{v4}"));
         let server = NameServer::start(
             &host.internet,
             &[IpAddr::from(v4), IpAddr::from(v6)],

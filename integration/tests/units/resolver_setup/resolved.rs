@@ -56,6 +56,12 @@ fn with_resolved_names_come_to_us_and_afterwards_all_is_as_before() {
     stage.host.run("portmaster dns enable");
     assert_eq!(stage.state(), enabled, "twice is no error");
 
+    // otherwise than before: programs are known by themselves
+    stage.host.run("portmaster dns enable --direct");
+    assert!(stage.found("five"));
+    let said = stage.host.run(&format!("{LOG} | grep five.example"));
+    assert!(said.contains("/usr/bin/getent"), "{said}");
+
     stage.host.run("portmaster dns disable");
     assert_eq!(stage.state(), before);
     assert!(!stage.found("four"));

@@ -26,7 +26,7 @@ use self::{
     facts::Facts,
     host::Host,
     place::{Place, Root},
-    plan::Plan,
+    plan::{Plan, Wishes},
     probe::Probe,
     record::{Lock, Record},
 };
@@ -39,12 +39,25 @@ pub struct EnableArgs {
     /// Say what would be changed, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Programs ask Portmaster themselves where they would ask systemd-resolved's stub, so that rules know who asks; names that
+    /// only systemd-resolved finds (LLMNR, multicast DNS) are then not found
+    #[arg(long)]
+    pub direct: bool,
     /// Also where the DNS service does not answer, or another program would write over it
     #[arg(long)]
     pub force: bool,
     /// What is common
     #[command(flatten)]
     pub plain: PlainArgs,
+}
+
+impl EnableArgs {
+    const fn wishes(&self) -> Wishes {
+        Wishes {
+            direct: self.direct,
+            force: self.force,
+        }
+    }
 }
 
 /// `portmaster dns disable`
@@ -102,15 +115,18 @@ pub(super) async fn enable(args: EnableArgs) -> Result<ExitCode> {
     let mut probe = Probe::new(&args.plain.place);
     let (server, own_upstreams) = service(&mut probe, &host, args.force).await?;
     if let Some(record) = Record::load(&root)? {
-        if record.server == server && carry::state(&root, &record)? == State::Enabled {
+        if record.server == server
+            && record.direct == args.direct
+            && carry::state(&root, &record)? == State::Enabled
+        {
             return tell(&args.plain, "enabled", &already(&record), &[]);
         }
-        // interrupted, or for another address: what was there before is what counts
+        // interrupted, or done otherwise: what was there before is what counts
         put_back(&root, &host, args.force).await?;
     }
     let facts = gather(&root, &host).await?;
-    let plan = plan::plan(&facts, server, own_upstreams, args.force)?;
-    carry::enable(&root, &host, &plan, Record::new(server)).await?;
+    let plan = plan::plan(&facts, server, own_upstreams, args.wishes())?;
+    carry::enable(&root, &host, &plan, Record::new(server, args.direct)).await?;
     verify(&mut probe, &root, &host, &plan, args.force).await?;
     tell(&args.plain, "enabled", &changes(&plan), &plan.notes)
 }
@@ -179,7 +195,7 @@ async fn dry_run(args: &EnableArgs, root: &Root, host: &Host) -> Result<ExitCode
         return tell(&args.plain, state, &already(&record), &[]);
     }
     let facts = gather(root, host).await?;
-    let plan = plan::plan(&facts, USUAL, false, args.force)?;
+    let plan = plan::plan(&facts, USUAL, false, args.wishes())?;
     tell(&args.plain, "disabled", &changes(&plan), &plan.notes)
 }
 

@@ -23,6 +23,8 @@ pub(super) struct Facts {
     pub(super) network_manager: bool,
     /// What `/etc/resolv.conf` says, through all links; empty where there is none.
     pub(super) resolv_conf: String,
+    /// The C library asks systemd-resolved itself (nss-resolve(8)), whatever that file says.
+    pub(super) library_asks_resolved: bool,
     /// The file that it leads to, as the host sees it.
     pub(super) leads_to: PathBuf,
 }
@@ -41,6 +43,9 @@ impl Facts {
             network_manager: there("/run/NetworkManager")
                 || there("/etc/systemd/system/dbus-org.freedesktop.nm-dispatcher.service"),
             global: GlobalResolver::default(),
+            library_asks_resolved: library_asks_resolved(
+                &fs::read_to_string(root.at("/etc/nsswitch.conf")).unwrap_or_default(),
+            ),
             resolv_conf: String::from_utf8_lossy(&text).into_owned(),
             leads_to,
         }
@@ -75,6 +80,12 @@ impl Facts {
         let found = self.resolv_conf.lines().map(str::trim).find(is_said)?;
         Some(found.trim_start_matches(['#', ' ']))
     }
+}
+
+/// By nsswitch.conf(5).
+fn library_asks_resolved(text: &str) -> bool {
+    let hosts = text.lines().find_map(|line| line.trim().strip_prefix("hosts:"));
+    hosts.is_some_and(|hosts| hosts.split_whitespace().any(|word| word == "resolve"))
 }
 
 /// Whether a server is ours, or the stub that asks us.
@@ -122,6 +133,15 @@ mod tests {
         assert!(!of(stub, false).asks_stub());
         assert!(!of("nameserver 127.0.0.53\nnameserver 192.0.2.1\n", true).asks_stub());
         assert!(!of("", true).asks_stub());
+    }
+
+    #[test]
+    fn a_library_that_asks_by_itself_is_known() {
+        assert!(library_asks_resolved(
+            "passwd: files\nhosts: mymachines resolve [!UNAVAIL=return] files dns\n"
+        ));
+        assert!(!library_asks_resolved("hosts:\tfiles dns\n# hosts: resolve\n"));
+        assert!(!library_asks_resolved(""));
     }
 
     #[test]

@@ -33,6 +33,9 @@ pub(super) struct Record {
     version: u32,
     /// Where names are asked instead.
     pub(super) server: IpAddr,
+    /// Whether programs ask our server themselves, and not systemd-resolved.
+    #[serde(default)]
+    pub(super) direct: bool,
     /// Whether all steps were done.
     pub(super) complete: bool,
     /// In the order in which they are done.
@@ -51,10 +54,11 @@ pub(super) struct Step {
 }
 
 impl Record {
-    pub(super) fn new(server: IpAddr) -> Self {
+    pub(super) fn new(server: IpAddr, direct: bool) -> Self {
         Self {
             version: VERSION,
             server,
+            direct,
             complete: false,
             steps: Vec::new(),
         }
@@ -178,7 +182,7 @@ mod tests {
     fn a_record_is_read_as_it_was_written_and_leaves_nothing() {
         let (_folder, root) = root();
         assert_eq!(Record::load(&root).unwrap(), None);
-        let mut record = Record::new([127, 0, 0, 17].into());
+        let mut record = Record::new([127, 0, 0, 17].into(), false);
         record.steps.push(Step {
             place: Place::ResolvConf,
             before: Kept::ours("nameserver 192.0.2.1\n"),
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn a_record_that_others_could_write_or_that_is_newer_is_refused() {
         let (_folder, root) = root();
-        Record::new([127, 0, 0, 17].into()).save(&root).unwrap();
+        Record::new([127, 0, 0, 17].into(), false).save(&root).unwrap();
         fs::set_permissions(root.at(FOLDER), fs::Permissions::from_mode(0o775)).unwrap();
         let error = Record::load(&root).unwrap_err().to_string();
         assert!(error.contains("chmod go-w"), "{error}");

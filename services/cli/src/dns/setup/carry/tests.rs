@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, net::IpAddr, os::unix::fs::symlink};
 
 use super::*;
-use crate::dns::setup::{facts::Facts, plan::plan};
+use crate::dns::setup::{
+    facts::Facts,
+    plan::{Wishes, plan},
+};
 
 const OURS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 17));
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -65,11 +68,11 @@ impl Tree {
     }
 
     fn plan(&self) -> Plan {
-        plan(&Facts::of_files(&self.root), OURS, false, false).unwrap()
+        plan(&Facts::of_files(&self.root), OURS, false, Wishes::default()).unwrap()
     }
 
     async fn enable(&self) -> Result<()> {
-        enable(&self.root, &Host::files(), &self.plan(), Record::new(OURS)).await
+        enable(&self.root, &Host::files(), &self.plan(), Record::new(OURS, false)).await
     }
 
     async fn disable(&self, force: bool) -> Result<Vec<(Place, Outcome)>> {
@@ -124,7 +127,7 @@ async fn wherever_it_was_interrupted_disable_takes_it_back() {
     for tree in trees() {
         let before = tree.all();
         let plan = tree.plan();
-        let mut record = Record::new(OURS);
+        let mut record = Record::new(OURS, false);
         for done in 0..=plan.changes.len() {
             for begun in 0..=1 {
                 record.steps.clear();
@@ -243,7 +246,7 @@ async fn what_fails_in_the_middle_is_taken_back_at_once() {
     fs::remove_file(tree.root.at(RESOLV_CONF)).unwrap();
     tree.folder(RESOLV_CONF);
     let before = tree.all();
-    let error = enable(&tree.root, &Host::files(), &plan, Record::new(OURS)).await;
+    let error = enable(&tree.root, &Host::files(), &plan, Record::new(OURS, false)).await;
     let text = format!("{:#}", error.unwrap_err());
     assert!(
         text.starts_with("nothing was changed") && text.contains("put it away"),
