@@ -4,7 +4,9 @@
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+mod authority;
 mod filtered;
 mod names;
 mod served;
+mod server;
 mod stage;

@@ -68,10 +68,7 @@ impl Stage {
 
     /// A program with a path of its own that can look names up: a copy of dig.
     pub(super) fn dig(&self, name: &str) -> Dig<'_> {
-        Dig {
-            world: &self.world,
-            program: program(self.world.root(), "/usr/bin/dig", name),
-        }
+        Dig::new(&self.world, "/usr/bin/dig", name)
     }
 
     /// A copy of python, for whatever a real program does.
@@ -125,7 +122,15 @@ impl Said {
     }
 }
 
-impl Dig<'_> {
+impl<'a> Dig<'a> {
+    /// A copy of `original`, called `name`.
+    pub(super) fn new(world: &'a World, original: &str, name: &str) -> Self {
+        Self {
+            world,
+            program: program(world.root(), original, name),
+        }
+    }
+
     /// `words` as on its command line.
     pub(super) fn ask(&self, words: &[&str]) -> Said {
         let mut command = self.world.host.command(&self.program);
