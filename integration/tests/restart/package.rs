@@ -97,7 +97,9 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
     ];
     let standing = invocations(&host, &sockets);
     // an upgrade goes on being asked for names, a removal puts back who was
-    host.run("rm /etc/resolv.conf; echo 'nameserver 192.0.2.53' >/etc/resolv.conf; chmod 640 /etc/resolv.conf");
+    host.run(
+        "rm /etc/resolv.conf; echo 'nameserver 192.0.2.53' >/etc/resolv.conf; chmod 640 /etc/resolv.conf",
+    );
     let resolver = "stat --format='%F %a %u %g %s %y' /etc/resolv.conf; cat /etc/resolv.conf";
     let asked_before = host.run(resolver);
     host.systemctl("enable portmaster.target");
