@@ -1,6 +1,6 @@
 //! With systemd-resolved, whose stub every program asks.
 
-use integration::{Booted, booted::INTERNET};
+use integration::{Booted, booted::INTERNET, eventually};
 
 use super::{LOG, MANAGERS, NONE, Stage};
 
@@ -144,6 +144,14 @@ fn servers_of_the_owner_for_the_whole_host_are_asked_on() {
 fn uninstalling_and_stopping_put_everything_back() {
     let stage = with_resolved("dns-uninstall");
     let before = stage.state();
+    // as shipped: queries to others are redirected, and that alone would make it look as if it worked
+    stage.host.run("rm /etc/portmaster/profiles.d/global.toml");
+    eventually("queries are redirected", || {
+        let said = stage
+            .host
+            .run("portmaster explain --program /usr/bin/getent --to 192.0.2.53:53 --protocol udp");
+        said.starts_with("redirect-dns").then_some(())
+    });
     stage.host.run("portmaster dns enable");
     assert_ne!(stage.state(), before);
     let said = stage.host.run("portmaster stop");

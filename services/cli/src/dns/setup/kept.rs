@@ -95,9 +95,18 @@ pub(super) struct Owner {
 impl Kept {
     /// What we write: root's, readable by everybody.
     pub(super) fn ours(text: &str) -> Self {
+        Self::own(text, 0o644)
+    }
+
+    /// The same for root alone.
+    pub(super) fn private(text: &str) -> Self {
+        Self::own(text, 0o600)
+    }
+
+    fn own(text: &str, mode: u32) -> Self {
         Self::File {
             content: Content::Text(text.to_owned()),
-            mode: 0o644,
+            mode,
             owner: Owner {
                 uid: rustix::process::geteuid().as_raw(),
                 gid: rustix::process::getegid().as_raw(),
@@ -285,8 +294,8 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// A rename is only on the disk once its folder is.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// What is new in a folder is only on the disk once the folder is.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     match path.parent().map(fs::File::open) {
         Some(Ok(folder)) => folder.sync_all(),
         _ => Ok(()),

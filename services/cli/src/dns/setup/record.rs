@@ -3,19 +3,14 @@
 //! Invariant: only root can write it, since whoever can decides what `disable` puts into files of the host's. It lies in a
 //! folder of its own, not in that of the DNS service.
 
-use std::{
-    fs, io,
-    net::IpAddr,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::PathBuf,
-};
+use std::{fs, io, net::IpAddr, os::unix::fs::MetadataExt as _, path::PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    kept::Kept,
+    kept::{Kept, sync_folder},
     place::{Place, Root},
     trouble::explain,
 };
@@ -112,11 +107,9 @@ impl Record {
         let mut text = serde_json::to_string_pretty(self).context("write the record")?;
         text.push('\n');
         let path = root.at(RECORD);
-        fs::create_dir_all(root.at(FOLDER)).map_err(|error| explain(&root.at(FOLDER), error))?;
-        Kept::ours(&text).put(&path)?;
-        // what is in it is in files that everybody can read, or could not
-        let private = fs::Permissions::from_mode(0o600);
-        fs::set_permissions(&path, private).map_err(|error| explain(&path, error))
+        make_folder(root)?;
+        // not everybody could read what is in it
+        Kept::private(&text).put(&path)
     }
 
     /// Nothing is changed any more.
@@ -131,8 +124,14 @@ impl Record {
 
 /// Keeps the servers that ours take the place of.
 pub(super) fn keep_servers(root: &Root, text: &str) -> Result<()> {
-    fs::create_dir_all(root.at(FOLDER)).map_err(|error| explain(&root.at(FOLDER), error))?;
+    make_folder(root)?;
     Kept::ours(text).put(&root.at(SERVERS))
+}
+
+fn make_folder(root: &Root) -> Result<()> {
+    let folder = root.at(FOLDER);
+    let made = fs::create_dir_all(&folder).and_then(|()| sync_folder(&folder));
+    made.map_err(|error| explain(&folder, error))
 }
 
 /// Puts aside what somebody made of a file; says where.
@@ -170,6 +169,8 @@ impl Lock {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn root() -> (tempfile::TempDir, Root) {
