@@ -13,7 +13,7 @@ use integration::{
 };
 
 /// In one tree; each test leaves out what it does without.
-const MANAGERS: &[&str] = &["systemd-resolved", "network-manager"];
+const MANAGERS: &[&str] = &["systemd-resolved", "libnss-resolve", "network-manager"];
 /// A unit of this content is as good as masked.
 const NONE: &str = "";
 /// Queries are not redirected: what comes to the service comes by the host's own set-up.
@@ -36,8 +36,8 @@ impl Stage {
             .start();
         let folder = tempfile::tempdir().unwrap();
         let (v4, v6) = INTERNET;
-        let records =
-            ["one", "two", "three", "four", "five"].map(|name| format!("host-record={name}.example,{v4}"));
+        let records = ["one", "two", "three", "four", "five", "six"]
+            .map(|name| format!("host-record={name}.example,{v4}"));
         let server = NameServer::start(
             &host.internet,
             &[IpAddr::from(v4), IpAddr::from(v6)],

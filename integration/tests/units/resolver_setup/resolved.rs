@@ -26,6 +26,8 @@ fn with_resolved_names_come_to_us_and_afterwards_all_is_as_before() {
     let stage = with_resolved("dns-resolved");
     let before = stage.state();
     assert!(before.contains("stub-resolv.conf"), "{before}");
+    let hosts = stage.host.run("grep ^hosts: /etc/nsswitch.conf");
+    assert!(hosts.contains("resolve [!UNAVAIL=return]"), "{hosts}");
     assert!(!stage.found("one"), "nothing is changed unless it is asked for");
 
     let said = stage.host.run("portmaster dns enable --dry-run");
@@ -56,15 +58,25 @@ fn with_resolved_names_come_to_us_and_afterwards_all_is_as_before() {
     stage.host.run("portmaster dns enable");
     assert_eq!(stage.state(), enabled, "twice is no error");
 
-    // otherwise than before: programs are known by themselves
-    stage.host.run("portmaster dns enable --direct");
+    // through its stub, where a program does not ask the C library
+    stage.host.run("dig +short four.example @127.0.0.53");
+    let said = stage.host.run(&format!("{LOG} | grep four.example"));
+    assert!(said.contains("systemd-resolved"), "{said}");
+    // otherwise than before: programs are known by themselves, once the C library asks by itself
+    let said = stage.host.run("portmaster dns enable --direct");
+    assert!(said.contains("/etc/nsswitch.conf"), "{said}");
+    stage
+        .host
+        .run("cp /etc/nsswitch.conf /run/nss; sed -i 's/resolve \\[!UNAVAIL=return\\]//' /etc/nsswitch.conf");
     assert!(stage.found("five"));
     let said = stage.host.run(&format!("{LOG} | grep five.example"));
     assert!(said.contains("/usr/bin/getent"), "{said}");
 
-    stage.host.run("portmaster dns disable");
+    stage
+        .host
+        .run("cp /run/nss /etc/nsswitch.conf; portmaster dns disable");
     assert_eq!(stage.state(), before);
-    assert!(!stage.found("four"));
+    assert!(!stage.found("six"));
     stage.host.run("portmaster dns disable");
     assert_eq!(stage.state(), before);
     assert_eq!(
