@@ -2,10 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,7 +12,7 @@ use tokio::{
     runtime::Runtime,
 };
 
-use super::stage::Dig;
+use super::stage::{self, Dig};
 
 /// What it was asked.
 #[derive(Clone, Debug)]
@@ -33,7 +30,6 @@ type Script = dyn Fn(&Asked) -> Sends + Send + Sync;
 /// A world whose one upstream follows a script.
 pub(super) struct Scripted {
     pub(super) world: World,
-    pub(super) asked: Arc<AtomicUsize>,
     /// Ends before the world does.
     _runtime: Runtime,
 }
@@ -50,13 +46,16 @@ impl Scripted {
             .config_file("dns.toml", &toml)
             .with(Service::Dns)
             .start();
-        let asked = Arc::new(AtomicUsize::new(0));
-        let runtime = serve(&world, Arc::new(script), &asked);
+        let runtime = serve(&world, Arc::new(script));
         Self {
             world,
-            asked,
             _runtime: runtime,
         }
+    }
+
+    /// What the service counted; nothing where it is not there.
+    pub(super) fn counter(&self, name: &str) -> u64 {
+        stage::counter(&self.world, name).unwrap_or(0)
     }
 
     pub(super) fn dig(&self, name: &str) -> Dig<'_> {
@@ -64,7 +63,7 @@ impl Scripted {
     }
 }
 
-fn serve(world: &World, script: Arc<Script>, asked: &Arc<AtomicUsize>) -> Runtime {
+fn serve(world: &World, script: Arc<Script>) -> Runtime {
     let at = SocketAddr::from((INTERNET_V4, 53));
     let (udp, tcp) = world
         .internet
@@ -76,19 +75,17 @@ fn serve(world: &World, script: Arc<Script>, asked: &Arc<AtomicUsize>) -> Runtim
         .enable_all()
         .build()
         .unwrap();
-    let (for_tcp, count) = (Arc::clone(&script), Arc::clone(asked));
+    let for_tcp = Arc::clone(&script);
     runtime.spawn(async move {
         let tcp = tokio::net::TcpListener::from_std(tcp).unwrap();
         while let Ok((stream, _)) = tcp.accept().await {
-            tokio::spawn(stream_served(stream, Arc::clone(&for_tcp), Arc::clone(&count)));
+            tokio::spawn(stream_served(stream, Arc::clone(&for_tcp)));
         }
     });
-    let count = Arc::clone(asked);
     runtime.spawn(async move {
         let udp = Arc::new(tokio::net::UdpSocket::from_std(udp).unwrap());
         let mut octets = [0; 4096];
         while let Ok((length, peer)) = udp.recv_from(&mut octets).await {
-            count.fetch_add(1, SeqCst);
             let asked = read(octets.get(..length).unwrap_or_default(), false);
             let (udp, sends) = (Arc::clone(&udp), script(&asked));
             tokio::spawn(async move {
@@ -102,13 +99,12 @@ fn serve(world: &World, script: Arc<Script>, asked: &Arc<AtomicUsize>) -> Runtim
     runtime
 }
 
-async fn stream_served(mut stream: tokio::net::TcpStream, script: Arc<Script>, count: Arc<AtomicUsize>) {
+async fn stream_served(mut stream: tokio::net::TcpStream, script: Arc<Script>) {
     while let Ok(length) = stream.read_u16().await {
         let mut query = vec![0; length.into()];
         if stream.read_exact(&mut query).await.is_err() {
             return;
         }
-        count.fetch_add(1, SeqCst);
         for (after, message) in script(&read(&query, true)) {
             tokio::time::sleep(after).await;
             let length = u16::try_from(message.len()).unwrap();

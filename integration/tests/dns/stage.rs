@@ -73,12 +73,18 @@ impl Stage {
 
     /// A copy of python, for whatever a real program does.
     pub(super) fn python(&self, name: &str, script: &str) -> std::process::Command {
-        let interpreter = fs::canonicalize("/usr/bin/python3").unwrap();
-        let program = program(self.world.root(), interpreter, name);
-        let mut command = self.world.host.command(program);
-        command.env("PYTHONHOME", "/usr").args(["-c", script]);
+        let mut command = python(&self.world, name);
+        command.args(["-c", script]);
         command
     }
+}
+
+/// A copy of python, called `name`.
+pub(super) fn python(world: &World, name: &str) -> std::process::Command {
+    let interpreter = fs::canonicalize("/usr/bin/python3").unwrap();
+    let mut command = world.host.command(program(world.root(), interpreter, name));
+    command.env("PYTHONHOME", "/usr");
+    command
 }
 
 /// Where [`Stage::dig`] and [`Stage::python`] put a program: for profiles.
@@ -140,21 +146,21 @@ impl<'a> Dig<'a> {
     }
 }
 
+/// What a service counted; `name` is a word of one of them alone.
+pub(super) fn counter(world: &World, name: &str) -> Option<u64> {
+    let mut command = std::process::Command::new(integration::binary("portmaster"));
+    command.args(["status", "--json", "--root"]).arg(world.root());
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let counted = said.split(&format!("\"{name}\":")).nth(1)?;
+    let digits: String = counted.trim().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 impl Stage {
     /// Returns once the DNS service has told a new interceptor what it knows: a name that is asked anew is told.
     pub(super) fn wait_until_linked(&self) {
-        let told = || {
-            let mut command = std::process::Command::new(integration::binary("portmaster"));
-            command
-                .args(["status", "--json", "--root"])
-                .arg(self.world.root());
-            String::from_utf8(command.output().unwrap().stdout).unwrap()
-        };
         integration::eventually("the interceptor knows names", || {
-            let said = told();
-            let counted = said.split("\"names_told\":").nth(1)?;
-            let digits: String = counted.trim().chars().take_while(char::is_ascii_digit).collect();
-            (digits.parse::<u64>().ok()? > 0).then_some(())
+            (counter(&self.world, "names_told")? > 0).then_some(())
         });
     }
 }

@@ -18,7 +18,7 @@ use verdict::{
     policy::{CompiledPolicy, ProfileRef},
 };
 
-use crate::{attribution::Attribution, link::Link};
+use crate::{attribution::Attribution, link::Link, server::Flights};
 
 /// Sockets that are remembered at once.
 const MOST: u64 = 16_384;
@@ -100,6 +100,9 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Clients {
     known: Cache<(Protocol, SocketAddr), Arc<Known>>,
+    /// Who is being found: many queries of one socket come at once. By its inode, so that nobody is taken for the one who
+    /// had the port before him.
+    finding: Arc<Flights<(Client, u64), Arc<Asker>>>,
     attribution: Attribution,
     link: Link,
 }
@@ -112,6 +115,7 @@ impl Clients {
                 .max_capacity(MOST)
                 .time_to_live(REMEMBERED)
                 .build(),
+            finding: Arc::default(),
             attribution,
             link,
         }
@@ -133,6 +137,17 @@ impl Clients {
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.
     pub async fn find(&self, client: &Client, hash: bool) -> Arc<Asker> {
+        let Some(socket) = socket(client, client.server).filter(|socket| socket.inode != 0) else {
+            return self.search(client, hash).await;
+        };
+        let ask = || {
+            let (clients, client) = (self.clone(), *client);
+            async move { clients.search(&client, hash).await }
+        };
+        self.finding.share(&(*client, socket.inode), ask).await
+    }
+
+    async fn search(&self, client: &Client, hash: bool) -> Arc<Asker> {
         let (server, redirected) = match socket(client, client.server) {
             // a redirected query keeps the address that it would have gone out by
             Some(_) => (client.server, !client.address.ip().is_loopback()),

@@ -53,6 +53,10 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
         self.judge.probe(query, reply, out);
     }
 
+    async fn meet(&self, client: &Client) {
+        self.judge.meet(&known(client)).await;
+    }
+
     async fn slow(&self, query: Query, client: Client, at: Instant) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         let asker = known(&client);

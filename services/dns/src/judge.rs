@@ -138,18 +138,23 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         })
     }
 
+    /// Finds out who asks, where that is not known yet.
+    pub async fn meet(&self, client: &Client) -> Arc<Asker> {
+        match self.clients.quick(client) {
+            Some(asker) => asker,
+            None => {
+                let hash = self.policy.load().needs_hash();
+                self.clients.find(client, hash).await
+            }
+        }
+    }
+
     /// Finds out whatever is missing, and writes the answer.
     pub async fn slow(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) {
         if self.answered_to_anybody(arrived, out) {
             return;
         }
-        let asker = match self.clients.quick(arrived.client) {
-            Some(asker) => asker,
-            None => {
-                let hash = self.policy.load().needs_hash();
-                self.clients.find(arrived.client, hash).await
-            }
-        };
+        let asker = self.meet(arrived.client).await;
         let name = Arc::new(arrived.query.to_question().name);
         let before = self.policy.load_full();
         let plan = self.plan(&self.who(&asker, &before), &name, arrived.query);

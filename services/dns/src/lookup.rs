@@ -64,7 +64,7 @@ struct Inner {
     router: Router,
     bounds: Bounds,
     clock: Clock,
-    flights: Flights<Looked>,
+    flights: Flights<Key, Looked>,
     under_way: Arc<Outstanding>,
 }
 

@@ -6,6 +6,7 @@
 
 mod bind;
 mod clock;
+mod connections;
 mod counters;
 mod datagram;
 mod flights;
@@ -89,7 +90,7 @@ impl Default for Limits {
         Self {
             datagram: dns_core::wire::UDP_SIZE,
             outstanding: 4096,
-            outstanding_per_account: 512,
+            outstanding_per_account: 2048,
             connections: 512,
             connections_per_account: 64,
             pipelined: 64,
@@ -108,7 +109,7 @@ struct Front<H> {
     cookies: CookieSecret,
     counters: counters::Shared,
     outstanding: Arc<Outstanding>,
-    connections: Arc<Outstanding>,
+    connections: Arc<connections::Connections>,
     addresses: OwnAddresses,
 }
 
@@ -141,7 +142,11 @@ impl<H: Handler> Server<H> {
             cookies: CookieSecret::new(cookie_secret),
             counters: counters::Shared::default(),
             outstanding: Outstanding::new(limits.outstanding, limits.outstanding_per_account),
-            connections: Outstanding::new(limits.connections, limits.connections_per_account),
+            connections: connections::Connections::new(
+                limits.connections,
+                limits.connections_per_account,
+                limits.pipelined,
+            ),
             addresses: OwnAddresses::new(),
         });
         let runtime = Handle::current();

@@ -67,6 +67,11 @@ pub trait Handler: Send + Sync + 'static {
         refuse(query, code::NOERROR, None, reply, out);
     }
 
+    /// Finds out who has opened a connection, before the first query on it is answered.
+    fn meet(&self, _client: &Client) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// On whose account a TCP connection is kept. Without better knowledge: that of its address.
     fn account(&self, peer: SocketAddr, _local: SocketAddr) -> u64 {
         account_of(peer.ip())

@@ -1,0 +1,184 @@
+//! Programs that ask for everything at once, or that hold what others need: the others are served.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    process::Command,
+    time::Duration,
+};
+
+use integration::{PATIENCE, Running, Service, eventually};
+
+use super::{
+    authority::{Asked, Scripted, Sends},
+    stage,
+};
+
+const SERVER: &str = "@127.0.0.1";
+
+/// So many names, each once, from so many sockets; never more than a window of them unanswered. Prints how many answers
+/// of which code came.
+const FLOOD: &str = "
+import os, select, socket, struct, sys
+count, sockets, host = int(sys.argv[1]), int(sys.argv[2]), os.urandom(4).hex()
+group = []
+for _ in range(sockets):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.connect(('127.0.0.1', 53))
+    s.setblocking(False)
+    group.append(s)
+codes, lost = {}, 0
+def drain(wait):
+    for s in select.select(group, [], [], wait)[0]:
+        try:
+            while True:
+                code = s.recv(4096)[3] & 15
+                codes[code] = codes.get(code, 0) + 1
+        except BlockingIOError:
+            pass
+tail = b'\\5flood\\7example\\0' + struct.pack('>HH', 1, 1)
+sent = 0
+while sent < count:
+    # what is lost is not waited for
+    if sent - sum(codes.values()) - lost >= 600:
+        before = sum(codes.values())
+        drain(0.2)
+        if sum(codes.values()) == before:
+            lost = sent - before
+    label = f'{host}-{sent}'.encode()
+    q = struct.pack('>HHHHHH', sent & 0xffff, 256, 1, 0, 0, 0) + bytes([len(label)]) + label + tail
+    try:
+        group[sent % sockets].send(q)
+        sent += 1
+    except BlockingIOError:
+        drain(0.01)
+    if sent % 64 == 0:
+        drain(0)
+drain(1)
+print(codes)
+";
+
+/// Names of the flood take their time, others a little.
+fn slow(asked: &Asked) -> Sends {
+    let after = if asked.name.ends_with("flood.example") {
+        300
+    } else {
+        20
+    };
+    vec![(Duration::from_millis(after), asked.addresses(1, 300))]
+}
+
+fn resident(scripted: &Scripted) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid(scripted))).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+}
+
+fn descriptors(scripted: &Scripted) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", pid(scripted)))
+        .unwrap()
+        .count()
+}
+
+fn pid(scripted: &Scripted) -> i32 {
+    scripted.world.service(Service::Dns).pid().as_raw_nonzero().get()
+}
+
+fn flood(scripted: &Scripted, program: &str, count: u32, sockets: u32) -> Running {
+    let python = stage::python(&scripted.world, program);
+    let mut command: Command = python;
+    command.args(["-c", FLOOD, &count.to_string(), &sockets.to_string()]);
+    Running::start_logged(
+        program,
+        command,
+        &scripted.world.root().join(format!("{program}.log")),
+    )
+}
+
+/// What the others see while a flood is on; the flood has to go on meanwhile.
+fn others_are_served(scripted: &Scripted, mut flood: Running, most: u64) {
+    eventually("the flood is more than its part", || {
+        (scripted.counter("lookups_turned_away") > 1000).then_some(())
+    });
+    let dig = scripted.dig("others");
+    let mut asked = 0;
+    while flood.ended().is_none() || asked < 10 {
+        for name in ["known.example".to_owned(), format!("new-{asked}.example")] {
+            let said = dig.ask(&[SERVER, &name]);
+            assert_eq!(said.status(), "NOERROR", "{name}, round {asked}: {}", said.0);
+        }
+        asked += 1;
+        assert!(resident(scripted) < most, "{} MiB", resident(scripted));
+        assert!(
+            scripted.counter("lookups_now") <= 200,
+            "its part, and those of the others"
+        );
+    }
+    // it was told that it asks too much, and got its part all the same
+    let said = flood.output();
+    assert!(said.contains("2: ") && said.contains("0: "), "{said}");
+}
+
+#[test]
+fn a_flood_of_names_of_one_program_leaves_the_others_served() {
+    let scripted = Scripted::new("dns-flood", "", slow);
+    let dig = scripted.dig("others");
+    assert_eq!(dig.ask(&[SERVER, "known.example"]).status(), "NOERROR");
+    let before = resident(&scripted);
+    others_are_served(&scripted, flood(&scripted, "floods", 100_000, 1), before + 100);
+    // the same from many sockets, each of which has to be found out about
+    others_are_served(&scripted, flood(&scripted, "floods", 20_000, 500), before + 100);
+    assert!(!scripted.world.output(Service::Dns).contains("panicked"));
+}
+
+#[test]
+fn clients_that_hold_connections_keep_nobody_out() {
+    let scripted = Scripted::new("dns-idle", "", |asked| {
+        vec![(
+            Duration::ZERO,
+            asked.addresses(if asked.tcp { 200 } else { 60 }, 300),
+        )]
+    });
+    let (memory, files) = (resident(&scripted), descriptors(&scripted));
+    let server = SocketAddr::from(([127, 0, 0, 1], 53));
+    let query = b"\0\x1d\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03big\x07example\0\0\x01\0\x01";
+    // never sends; says that much is to come; one octet at a time; never reads
+    let begins: [Vec<u8>; 4] = [Vec::new(), vec![255, 255], vec![0], query.repeat(2000)];
+    let mut held: Vec<TcpStream> = Vec::new();
+    for round in 0..500 {
+        for begin in &begins {
+            let stream = scripted.world.host.enter(|| TcpStream::connect(server)).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let _full = (&stream).write(begin);
+            held.push(stream);
+        }
+        if round % 50 == 0 {
+            // one octet more for each that is slow
+            for mut stream in held.iter().skip(2).step_by(4) {
+                let _closed = stream.write(&[30]);
+            }
+            let said = scripted.dig("others").ask(&[SERVER, "+tcp", "some.example"]);
+            assert_eq!(said.status(), "NOERROR", "round {round}: {}", said.0);
+            assert!(descriptors(&scripted) < files + 200, "{}", descriptors(&scripted));
+            assert!(resident(&scripted) < memory + 100, "{} MiB", resident(&scripted));
+        }
+    }
+    assert!(scripted.counter("queries_tcp_displaced") > 0);
+    // all of them are closed, without anybody else coming
+    for stream in &mut held {
+        stream.set_nonblocking(false).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut rest = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "it is closed");
+        }
+    }
+    eventually("none is left", || {
+        (scripted.counter("queries_tcp_open_now") == 0).then_some(())
+    });
+    assert!(descriptors(&scripted) < files + 20);
+}
