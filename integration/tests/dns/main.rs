@@ -11,5 +11,6 @@ mod flood;
 mod names;
 mod served;
 mod server;
+mod signed;
 mod stage;
 mod upstreams;
