@@ -26,7 +26,7 @@ pub(crate) struct Stub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     cache: Cache,
-    flights: Flights<Arc<Answer>>,
+    flights: Flights<Key, Arc<Answer>>,
     upstream: SocketAddr,
     asked: AtomicU64,
 }
