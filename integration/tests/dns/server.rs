@@ -3,11 +3,13 @@
 use std::{
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream, UdpSocket},
+    os::unix::net::UnixDatagram,
     process::Command,
     time::Duration,
 };
 
-use integration::{PATIENCE, Service};
+use integration::{PATIENCE, Running, Service};
+use proto::interceptor::v1::ConnectionEvent;
 
 use super::{
     authority::{Asked, Scripted, Sends, now},
@@ -262,6 +264,52 @@ fn octets_that_are_no_query_are_refused_or_left_and_harm_nobody() {
     assert_eq!(said.status(), "NOERROR", "{}", said.0);
     assert_eq!(scripted.world.service(Service::Dns).pid(), pid);
     assert!(!scripted.world.output(Service::Dns).contains("panicked"));
+}
+
+#[test]
+fn the_service_manager_hears_of_questions_that_came_back_through_a_socket() {
+    let mut scripted = scripted("dns-watchdog");
+    let path = scripted.world.root().join("watchdog.sock");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let is_fed = || {
+        let mut octets = [0; 512];
+        // what is left of before, and one after it
+        for _ in 0..4 {
+            loop {
+                let length = socket.recv(&mut octets).unwrap();
+                if octets[..length].starts_with(b"WATCHDOG=1") {
+                    break;
+                }
+            }
+        }
+    };
+    let start = |scripted: &Scripted, log: &str| {
+        let mut command = scripted.world.service_command(Service::Dns);
+        command
+            .env("NOTIFY_SOCKET", &path)
+            .env("WATCHDOG_USEC", "1000000");
+        Running::start_logged("dns", command, &scripted.world.root().join(log))
+    };
+    scripted.world.stop(Service::Dns);
+    let events = scripted.world.events();
+    let service = start(&scripted, "watched.log");
+    is_fed();
+    let own = |event: &ConnectionEvent| {
+        let flow = event
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.flow.as_ref());
+        flow.is_some_and(|flow| flow.remote_address == [127, 0, 0, 1] && flow.remote_port != 53)
+    };
+    let seen = events.all().iter().filter(|event| own(event)).count();
+    assert!((1..=2).contains(&seen), "one conversation, which stays open: {seen}");
+    service.stop();
+    // where the firewall lets nothing through, that is no reason to be ended
+    scripted.world.kill(Service::Interceptor);
+    let service = start(&scripted, "closed.log");
+    is_fed();
+    assert!(!service.output().contains("hangs"));
 }
 
 #[test]

@@ -18,7 +18,11 @@ use verdict::{
     policy::{CompiledPolicy, ProfileRef},
 };
 
-use crate::{attribution::Attribution, link::Link, server::Flights};
+use crate::{
+    attribution::Attribution,
+    link::Link,
+    server::{Account, Flights},
+};
 
 /// Sockets that are remembered at once.
 const MOST: u64 = 16_384;
@@ -128,11 +132,19 @@ impl Clients {
         (now.inode == known.inode && now.uid == known.uid).then(|| Arc::clone(&known.asker))
     }
 
-    /// On whose account a query waits: its user's, as far as that is to be seen at once.
-    pub fn account(&self, client: &Client) -> u64 {
+    /// On whose account a query waits: its user's, and of his control group's (a service, an application of a desktop), as
+    /// far as the kernel says so at once.
+    pub fn account(&self, client: &Client) -> Account {
         let known = self.known.get(&(client.protocol, client.address));
         let server = known.map_or(client.server, |known| known.server);
-        socket(client, server).map_or(u64::MAX, |socket| socket.uid.into())
+        let nobody = Account {
+            user: u64::MAX,
+            group: 0,
+        };
+        socket(client, server).map_or(nobody, |socket| Account {
+            user: socket.uid.into(),
+            group: socket.cgroup_id,
+        })
     }
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.

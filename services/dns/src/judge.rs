@@ -4,6 +4,9 @@
 //! given; and what is told is known to the interceptor before the program can connect. [`Judge::quick`] does all of it
 //! without waiting, where everything is known already; [`Judge::slow`] finds out what is not.
 
+mod explain;
+mod held;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -14,12 +17,9 @@ use dns_core::{
     Name,
     cache::{Cache, Found},
     special::{self, Outcome},
-    wire::{Age, Answer, Blocked, Manner, Query, Reply, Response, code, extended, minimal_any, refuse},
+    wire::{Age, Blocked, Manner, Query, Reply, code, extended, minimal_any, refuse},
 };
-use verdict::{
-    Decision, Verdict, Why,
-    policy::{CompiledPolicy, ProfileRef},
-};
+use verdict::{Decision, Verdict, Why, policy::CompiledPolicy};
 
 use crate::{
     clients::{Asker, Client, Clients},
@@ -112,7 +112,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             }
         };
         let Some(given) = given else { return false };
-        let held = held(&given.answer, arrived.query);
+        let held = held::of(&given.answer, arrived.query);
         if self.news(&asker, &name, &held, &given).is_some() {
             return false;
         }
@@ -169,7 +169,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
         };
-        let held = held(&given.answer, arrived.query);
+        let held = held::of(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
         // who is told nothing needs nothing to be known
         if refused.is_none()
@@ -179,39 +179,6 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             self.names.told(news);
         }
         self.give(arrived, &asker, name, (judged, refused), &given, held, out);
-    }
-
-    /// What would become of a name, asked by nobody in particular; and how that comes about, line by line.
-    pub fn explain(&self, profile: ProfileRef, name: &Name, kind: u16) -> (Judged, Vec<String>) {
-        let policy = self.policy.load();
-        let who = Who {
-            policy: &policy,
-            profile,
-            uid: None,
-            now: SystemTime::now(),
-        };
-        let mut steps = Vec::new();
-        if let Outcome::Answered(answered) = self.special(name, kind) {
-            steps.push(format!("a special name: {}", answered.why));
-            return (special_decision(&who), steps);
-        }
-        let way = self.lookup.router().decide(&dns_core::Question {
-            name: name.clone(),
-            kind,
-            class: 1,
-        });
-        let is_local = is_local(way.why);
-        let judged = filter::question(&who, name, is_local, &**self.lists.load());
-        let source = &judged.decision.source;
-        let by = match &judged.list {
-            Some(list) => format!("list {list:?} has it, and {source} filters by it"),
-            None => format!("{source} decides ({})", judged.decision.why),
-        };
-        steps.push(format!("{}: {by}", judged.decision.verdict.text()));
-        if judged.passes() {
-            steps.push(format!("it would be asked of {}", way.why.text()));
-        }
-        (judged, steps)
     }
 
     /// A query of our own for a special name is planned under the policy in force, and answered; nothing of it is told.
@@ -418,34 +385,5 @@ fn special_decision(who: &Who<'_>) -> Judged {
         },
         list: None,
         by_rule: false,
-    }
-}
-
-/// What an answer holds, as those who judge it need it.
-fn held(answer: &Answer, query: &Query) -> Held {
-    let message = answer.to_message(query.key());
-    let Ok(response) = Response::parse(&message) else {
-        return Held::default();
-    };
-    let addresses = response.addresses().unwrap_or_default();
-    let hints = response.hints().unwrap_or_default();
-    let mut aliases = response.chain().unwrap_or_default();
-    if !aliases.is_empty() {
-        aliases.remove(0); // the question itself
-    }
-    aliases.extend(
-        hints
-            .iter()
-            .filter(|hint| !hint.target.is_root())
-            .map(|hint| hint.target.clone()),
-    );
-    let hinted = hints.into_iter().flat_map(|hint| hint.addresses);
-    Held {
-        aliases,
-        addresses: addresses
-            .into_iter()
-            .map(|address| address.address)
-            .chain(hinted)
-            .collect(),
     }
 }

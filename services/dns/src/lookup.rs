@@ -114,7 +114,7 @@ impl Lookup {
                 }
             }
             Found::Stale(answer) => Looked::stale(answer),
-            Found::Miss => match self.0.under_way.enter(account) {
+            Found::Miss => match self.0.under_way.enter(account.into()) {
                 Some(place) => self.wait(key, place).await,
                 None => self.0.turned_away(key),
             },

@@ -34,7 +34,7 @@ pub use bind::{BindError, Bound, Transport as BindTransport, bind};
 pub use clock::{now, wall};
 pub use counters::Counters;
 pub use flights::Flights;
-pub use handler::{Client, Handler, Quick, Transport};
+pub use handler::{Account, Client, Handler, Quick, Transport};
 pub use holder::Holder;
 pub use local::OwnAddresses;
 pub use outstanding::{Outstanding, Place};
@@ -69,8 +69,10 @@ pub struct Limits {
     pub datagram: u16,
     /// Queries that wait for an upstream.
     pub outstanding: usize,
-    /// Of one account.
-    pub outstanding_per_account: usize,
+    /// Of one user.
+    pub outstanding_per_user: usize,
+    /// Of one group of a user's programs.
+    pub outstanding_per_group: usize,
     /// TCP connections.
     pub connections: usize,
     /// Of one account.
@@ -90,7 +92,8 @@ impl Default for Limits {
         Self {
             datagram: dns_core::wire::UDP_SIZE,
             outstanding: 4096,
-            outstanding_per_account: 2048,
+            outstanding_per_user: 2048,
+            outstanding_per_group: 1024,
             connections: 512,
             connections_per_account: 64,
             pipelined: 64,
@@ -109,6 +112,7 @@ struct Front<H> {
     cookies: CookieSecret,
     counters: counters::Shared,
     outstanding: Arc<Outstanding>,
+    groups: Arc<Outstanding>,
     connections: Arc<connections::Connections>,
     addresses: OwnAddresses,
 }
@@ -141,7 +145,8 @@ impl<H: Handler> Server<H> {
             limits,
             cookies: CookieSecret::new(cookie_secret),
             counters: counters::Shared::default(),
-            outstanding: Outstanding::new(limits.outstanding, limits.outstanding_per_account),
+            outstanding: Outstanding::new(limits.outstanding, limits.outstanding_per_user),
+            groups: Outstanding::new(limits.outstanding, limits.outstanding_per_group),
             connections: connections::Connections::new(
                 limits.connections,
                 limits.connections_per_account,

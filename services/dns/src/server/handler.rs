@@ -33,6 +33,15 @@ pub struct Client {
     pub reply: Reply,
 }
 
+/// On whose account something waits. Neither has more than its part of what may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// A user.
+    pub user: u64,
+    /// Those of his programs that belong together, as far as that is seen at once.
+    pub group: u64,
+}
+
 /// What is known at once.
 #[derive(Debug)]
 pub enum Quick<N> {
@@ -42,8 +51,8 @@ pub enum Quick<N> {
     Drop,
     /// It takes time: [`Handler::slow`] gets the note.
     Later {
-        /// On whose account it waits: a user, a program. No account has more than its part of what may wait.
-        account: u64,
+        /// On whose account it waits.
+        account: Account,
         /// What was found out so far.
         note: N,
     },

@@ -16,14 +16,14 @@ pub struct Outstanding {
     total: AtomicUsize,
     turned_away: AtomicU64,
     /// Accounts that have something waiting.
-    accounts: Mutex<HashMap<u64, usize>>,
+    accounts: Mutex<HashMap<u128, usize>>,
 }
 
 /// One that waits; ends with it.
 #[derive(Debug)]
 pub struct Place {
     of: Arc<Outstanding>,
-    account: u64,
+    account: u128,
 }
 
 impl Outstanding {
@@ -39,7 +39,7 @@ impl Outstanding {
     }
 
     /// A place, if there is one.
-    pub fn enter(self: &Arc<Self>, account: u64) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, account: u128) -> Option<Place> {
         let mut accounts = self.lock();
         let count = accounts.get(&account).copied().unwrap_or(0);
         if count >= self.most_per_account || self.now() >= self.most {
@@ -64,7 +64,7 @@ impl Outstanding {
         self.turned_away.load(Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, usize>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

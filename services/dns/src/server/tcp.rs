@@ -229,13 +229,13 @@ impl<H: Handler> Connection<H> {
                     out.clear();
                 }
                 Quick::Later { account, note } => {
-                    if let Some(place) = self.front.outstanding.enter(account) {
+                    if let Some(place) = self.front.enter(account) {
                         tally.later += 1;
                         self.front.counters.add(&mut tally);
                         self.later(query, client, note, place, permit);
                         return true;
                     }
-                    trace!(account, "too many queries wait");
+                    trace!(?account, "too many queries wait");
                     tally.overflowed += 1;
                     udp::overflow(&query, &client.reply, &mut out);
                 }
@@ -266,7 +266,14 @@ impl<H: Handler> Connection<H> {
         }
     }
 
-    fn later(&self, query: Query, client: Client, note: H::Note, place: Place, permit: OwnedSemaphorePermit) {
+    fn later(
+        &self,
+        query: Query,
+        client: Client,
+        note: H::Note,
+        place: [Place; 2],
+        permit: OwnedSemaphorePermit,
+    ) {
         let (front, answers) = (Arc::clone(&self.front), self.answers.clone());
         tokio::spawn(async move {
             // whoever closes the connection does not wait for the answer, nor do we

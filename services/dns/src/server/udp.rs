@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, trace};
 
 use super::{
-    Client, Counters, Front, Handler, Quick, Transport, clock,
+    Account, Client, Counters, Front, Handler, Place, Quick, Transport, clock,
     datagram::{self, BATCH, Batch, Outgoing, Way},
 };
 
@@ -47,7 +47,7 @@ enum Fate<N> {
         query: Box<Query>,
         client: Client,
         note: N,
-        account: u64,
+        account: Account,
     },
 }
 
@@ -250,11 +250,11 @@ impl<H: Handler> Worker<H> {
         query: &Query,
         client: Client,
         note: H::Note,
-        account: u64,
+        account: Account,
         tally: &mut Counters,
     ) -> bool {
-        let Some(place) = self.front.outstanding.enter(account) else {
-            trace!(account, "too many queries wait");
+        let Some(place) = self.front.enter(account) else {
+            trace!(?account, "too many queries wait");
             tally.overflowed += 1;
             return false;
         };
@@ -281,6 +281,15 @@ impl<H: Handler> Worker<H> {
 }
 
 impl<H: Handler> Front<H> {
+    /// A place to wait: one of the user's, and of those one of the group's.
+    pub(super) fn enter(&self, account: Account) -> Option<[Place; 2]> {
+        let key = (u128::from(account.user) << 64) | u128::from(account.group);
+        Some([
+            self.groups.enter(key)?,
+            self.outstanding.enter(account.user.into())?,
+        ])
+    }
+
     /// Reads a datagram, and prepares what its answer depends on.
     fn understand(
         &self,
