@@ -303,7 +303,10 @@ fn the_service_manager_hears_of_questions_that_came_back_through_a_socket() {
         flow.is_some_and(|flow| flow.remote_address == [127, 0, 0, 1] && flow.remote_port != 53)
     };
     let seen = events.all().iter().filter(|event| own(event)).count();
-    assert!((1..=2).contains(&seen), "one conversation, which stays open: {seen}");
+    assert!(
+        (1..=2).contains(&seen),
+        "one conversation, which stays open: {seen}"
+    );
     service.stop();
     // where the firewall lets nothing through, that is no reason to be ended
     scripted.world.kill(Service::Interceptor);
