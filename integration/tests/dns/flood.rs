@@ -4,14 +4,14 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
-    process::Command,
+    process::{Command, Stdio},
     time::Duration,
 };
 
 use integration::{PATIENCE, Running, Service, eventually};
 
 use super::{
-    authority::{Asked, Scripted, Sends},
+    authority::{Asked, Scripted, Sends, now},
     stage,
 };
 
@@ -181,4 +181,45 @@ fn clients_that_hold_connections_keep_nobody_out() {
         (scripted.counter("queries_tcp_open_now") == 0).then_some(())
     });
     assert!(descriptors(&scripted) < files + 20);
+}
+
+/// Asks, waits to be told, and asks again on the same connection.
+const TWICE: &str = "
+import socket
+s = socket.create_connection(('127.0.0.1', 53))
+def ask():
+    s.sendall(bytes.fromhex('001e') + bytes.fromhex('000101000001000000000000') + b'\\4some\\7example\\0\\0\\1\\0\\1')
+    assert len(s.recv(4096)) > 30
+ask()
+print('asked', flush=True)
+input()
+ask()
+";
+
+#[test]
+fn connections_of_one_user_take_no_place_of_anothers() {
+    let scripted = Scripted::new("dns-users", "", |asked| now(asked.addresses(1, 300)));
+    let server = SocketAddr::from(([127, 0, 0, 1], 53));
+    // again where the machine is so slow that the connection was idle for too long
+    eventually("another user's connection stays", || {
+        let mut command = scripted.world.host.command("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["/usr/bin/python3", "-c", TWICE]);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        let mut line = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut line).unwrap();
+        let held: Vec<_> = (0..200)
+            .map(|_| scripted.world.host.enter(|| TcpStream::connect(server)).unwrap())
+            .collect();
+        eventually("it is more than one user may have", || {
+            (scripted.counter("queries_tcp_displaced") >= 100).then_some(())
+        });
+        let _closed = child.stdin.as_mut().unwrap().write_all(b"\n");
+        drop(held);
+        child.wait().unwrap().success().then_some(())
+    });
 }

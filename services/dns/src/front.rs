@@ -1,6 +1,7 @@
 //! Between the sockets and the judge: translates, no more.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -51,6 +52,15 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
 
     fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         self.judge.probe(query, reply, out);
+    }
+
+    fn account(&self, peer: SocketAddr, local: SocketAddr) -> u64 {
+        let client = clients::Client {
+            protocol: Protocol::TCP,
+            address: peer,
+            server: local,
+        };
+        self.judge.clients.account(&client).user
     }
 
     async fn meet(&self, client: &Client) {

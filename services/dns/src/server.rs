@@ -27,6 +27,7 @@ use std::{
 };
 
 use dns_core::wire::CookieSecret;
+use futures_util::future::join_all;
 use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -189,12 +190,8 @@ impl<H: Handler> Server<H> {
     /// Asks each thread that answers datagrams a question of our own, through a socket, and waits for its answer. False
     /// where one of them hangs.
     pub async fn is_well(&self) -> bool {
-        for probe in &self.probes {
-            if !probe.is_answered().await {
-                return false;
-            }
-        }
-        true
+        let answered = join_all(self.probes.iter().map(probe::Probe::is_answered)).await;
+        answered.into_iter().all(|answered| answered)
     }
 
     /// The handler.
