@@ -25,11 +25,19 @@ fn asked(bytes: &[u8]) -> Option<Query> {
             return None;
         }
     };
-    assert_eq!(Key::from_bytes(query.key().as_bytes()).as_ref(), Some(query.key()));
+    assert_eq!(
+        Key::from_bytes(query.key().as_bytes()).as_ref(),
+        Some(query.key())
+    );
     assert!(query.as_asked().eq_ignore_ascii_case(query.key().question()) || query.kind() > 0x40);
     for reply in [Reply::datagram(&query, UDP_SIZE), Reply::stream()] {
         for manner in [Manner::NxDomain, Manner::Refused, Manner::Zero] {
-            let blocked = Blocked { manner, extended: 15, reason: "a reason", ttl: 10 };
+            let blocked = Blocked {
+                manner,
+                extended: 15,
+                reason: "a reason",
+                ttl: 10,
+            };
             blocked.write(&query, &reply, &mut out);
             is_answer(&out, &query, &reply);
         }
@@ -43,23 +51,43 @@ fn asked(bytes: &[u8]) -> Option<Query> {
 
 /// What an upstream sends: taken, and given to a client, is the same whenever it is taken again.
 fn answered(bytes: &[u8]) {
-    let Ok(response) = Response::parse(bytes) else { return };
-    let _ = (response.chain(), response.addresses(), response.hints(), response.extended_error());
+    let Ok(response) = Response::parse(bytes) else {
+        return;
+    };
+    let _ = (
+        response.chain(),
+        response.addresses(),
+        response.hints(),
+        response.extended_error(),
+    );
     let key = Key::new(&response.question(), true, false);
-    let Ok(answer) = Answer::from_response(&response, &key, &Bounds::default()) else { return };
+    let Ok(answer) = Answer::from_response(&response, &key, &Bounds::default()) else {
+        return;
+    };
     let message = answer.to_message(&key);
     let again = Response::parse(&message).unwrap();
-    assert!(again.records().all(|record| record.and_then(|record| record.owner()).is_ok()));
+    assert!(
+        again
+            .records()
+            .all(|record| record.and_then(|record| record.owner()).is_ok())
+    );
     let twice = Answer::from_response(&again, &key, &Bounds::default()).unwrap();
     assert_eq!(twice.to_message(&key), message);
     // to a client that asked just that
     let question = response.question();
-    let mut asking = [&[0u8, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], question.name.as_wire()].concat();
+    let mut asking = [
+        &[0u8, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..],
+        question.name.as_wire(),
+    ]
+    .concat();
     asking.extend(question.kind.to_be_bytes());
     asking.extend(question.class.to_be_bytes());
     let Some(query) = asked(&asking) else { return };
     let mut out = Vec::new();
-    for (age, reply) in [(Age::Fresh(7), Reply::datagram(&query, UDP_SIZE)), (Age::Stale, Reply::stream())] {
+    for (age, reply) in [
+        (Age::Fresh(7), Reply::datagram(&query, UDP_SIZE)),
+        (Age::Stale, Reply::stream()),
+    ] {
         answer.write(&query, age, &reply, &mut out);
         is_answer(&out, &query, &reply);
     }
