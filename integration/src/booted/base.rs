@@ -98,12 +98,19 @@ fn remove(path: &Path) {
     }
 }
 
-/// A plain Debian.
-pub(super) fn tree() -> PathBuf {
-    once(&format!("base-{SUITE}-{}", mark(PACKAGES)), |path| {
+/// A plain Debian, with packages beside those of every host.
+pub(super) fn tree(more: &[&str]) -> PathBuf {
+    // no other name for the plain one, whatever it is asked with
+    let name = if more.is_empty() {
+        mark(PACKAGES)
+    } else {
+        mark((PACKAGES, more))
+    };
+    once(&format!("base-{SUITE}-{name}"), |path| {
+        let packages: Vec<&str> = PACKAGES.iter().chain(more).copied().collect();
         let mut command = Command::new("debootstrap");
         command.args(["--variant=minbase", "--cache-dir=/var/cache/apt/archives"]);
-        command.arg(format!("--include={}", PACKAGES.join(",")));
+        command.arg(format!("--include={}", packages.join(",")));
         command.arg(SUITE).arg(path);
         eprintln!("making the tree of a host, once: {command:?}");
         crate::process::run(&mut command);

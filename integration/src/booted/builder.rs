@@ -23,6 +23,7 @@ pub struct Builder {
     /// Files that lie over everything else.
     own: TempDir,
     repository: bool,
+    packages: &'static [&'static str],
 }
 
 impl Builder {
@@ -33,6 +34,7 @@ impl Builder {
             enabled: true,
             own: machine::folder(),
             repository: false,
+            packages: &[],
         }
     }
 
@@ -51,6 +53,12 @@ impl Builder {
     /// The repository lies in `/src`, the programs in `/programs`; read-only.
     pub fn with_repository(mut self) -> Self {
         self.repository = true;
+        self
+    }
+
+    /// Packages of the distribution beside those of every host: a tree of its own, made once.
+    pub fn packages(mut self, packages: &'static [&'static str]) -> Self {
+        self.packages = packages;
         self
     }
 
@@ -86,7 +94,7 @@ impl Builder {
 
     /// Topmost first.
     fn layers(&self) -> Vec<PathBuf> {
-        let base = base::tree();
+        let base = base::tree(self.packages);
         let product = self.installed.then(|| product::tree(&base));
         [Some(self.own.path().to_owned()), product, Some(base)]
             .into_iter()

@@ -68,20 +68,23 @@ impl Stage {
 
     /// A program with a path of its own that can look names up: a copy of dig.
     pub(super) fn dig(&self, name: &str) -> Dig<'_> {
-        Dig {
-            world: &self.world,
-            program: program(self.world.root(), "/usr/bin/dig", name),
-        }
+        Dig::new(&self.world, "/usr/bin/dig", name)
     }
 
     /// A copy of python, for whatever a real program does.
     pub(super) fn python(&self, name: &str, script: &str) -> std::process::Command {
-        let interpreter = fs::canonicalize("/usr/bin/python3").unwrap();
-        let program = program(self.world.root(), interpreter, name);
-        let mut command = self.world.host.command(program);
-        command.env("PYTHONHOME", "/usr").args(["-c", script]);
+        let mut command = python(&self.world, name);
+        command.args(["-c", script]);
         command
     }
+}
+
+/// A copy of python, called `name`.
+pub(super) fn python(world: &World, name: &str) -> std::process::Command {
+    let interpreter = fs::canonicalize("/usr/bin/python3").unwrap();
+    let mut command = world.host.command(program(world.root(), interpreter, name));
+    command.env("PYTHONHOME", "/usr");
+    command
 }
 
 /// Where [`Stage::dig`] and [`Stage::python`] put a program: for profiles.
@@ -125,7 +128,15 @@ impl Said {
     }
 }
 
-impl Dig<'_> {
+impl<'a> Dig<'a> {
+    /// A copy of `original`, called `name`.
+    pub(super) fn new(world: &'a World, original: &str, name: &str) -> Self {
+        Self {
+            world,
+            program: program(world.root(), original, name),
+        }
+    }
+
     /// `words` as on its command line.
     pub(super) fn ask(&self, words: &[&str]) -> Said {
         let mut command = self.world.host.command(&self.program);
@@ -135,21 +146,21 @@ impl Dig<'_> {
     }
 }
 
+/// What a service counted; `name` is a word of one of them alone.
+pub(super) fn counter(world: &World, name: &str) -> Option<u64> {
+    let mut command = std::process::Command::new(integration::binary("portmaster"));
+    command.args(["status", "--json", "--root"]).arg(world.root());
+    let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let counted = said.split(&format!("\"{name}\":")).nth(1)?;
+    let digits: String = counted.trim().chars().take_while(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
 impl Stage {
     /// Returns once the DNS service has told a new interceptor what it knows: a name that is asked anew is told.
     pub(super) fn wait_until_linked(&self) {
-        let told = || {
-            let mut command = std::process::Command::new(integration::binary("portmaster"));
-            command
-                .args(["status", "--json", "--root"])
-                .arg(self.world.root());
-            String::from_utf8(command.output().unwrap().stdout).unwrap()
-        };
         integration::eventually("the interceptor knows names", || {
-            let said = told();
-            let counted = said.split("\"names_told\":").nth(1)?;
-            let digits: String = counted.trim().chars().take_while(char::is_ascii_digit).collect();
-            (digits.parse::<u64>().ok()? > 0).then_some(())
+            (counter(&self.world, "names_told")? > 0).then_some(())
         });
     }
 }

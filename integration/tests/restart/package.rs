@@ -96,6 +96,14 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
         "portmaster.target",
     ];
     let standing = invocations(&host, &sockets);
+    // an upgrade goes on being asked for names, a removal puts back who was
+    host.run(
+        "rm /etc/resolv.conf; echo 'nameserver 192.0.2.53' >/etc/resolv.conf; chmod 640 /etc/resolv.conf",
+    );
+    let resolver = "stat --format='%F %a %u %g %s %y' /etc/resolv.conf; cat /etc/resolv.conf";
+    let asked_before = host.run(resolver);
+    host.systemctl("enable portmaster.target");
+    host.run("portmaster dns enable");
     let new = later(package());
     let mut step = 0;
     let outcome = meanwhile(&host, "dpkg -i", || {
@@ -114,8 +122,12 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
     );
     assert_eq!(invocations(&host, &sockets), standing, "these stand meanwhile");
 
+    host.run("grep -q 127.0.0.17 /etc/resolv.conf");
+
     assert!(rules(&host).contains("C17"));
+    host.systemctl("disable portmaster.target");
     host.run("dpkg --remove portmaster");
+    assert_eq!(host.run(resolver), asked_before);
     assert!(!rules(&host).contains("C17"), "rules are left");
     let units = "systemctl list-units --all --no-legend 'portmaster*' | grep -v not-found || true";
     assert_eq!(host.run(units), "");

@@ -12,6 +12,7 @@ mod lockout;
 mod names;
 mod pause;
 mod privileges;
+mod resolver_setup;
 mod unsound;
 
 use integration::Booted;

@@ -99,3 +99,58 @@ fn where_another_server_has_the_port_the_own_address_serves() {
         format!("code 0 {}", INTERNET.0)
     );
 }
+
+/// Stops one thread of a process, by its name, and no other (`ptrace(2)`: SEIZE, INTERRUPT); holds it until it is gone.
+const FREEZE: &str = r#"
+import ctypes, os, sys
+pid, name = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+for tid in map(int, os.listdir(f"/proc/{pid}/task")):
+    if open(f"/proc/{pid}/task/{tid}/comm").read().strip() == name:
+        for request in (0x4206, 0x4207):
+            if libc.ptrace(request, ctypes.c_long(tid), None, None):
+                sys.exit(os.strerror(ctypes.get_errno()))
+        while True:
+            _, status = os.waitpid(tid, 0x40000000)
+            if os.WIFEXITED(status) or os.WIFSIGNALED(status):
+                sys.exit(0)
+sys.exit(f"no thread {name}")
+"#;
+
+#[test]
+fn a_thread_that_answers_no_more_is_noticed_and_the_service_comes_back() {
+    const DNS: &str = "portmaster-dns.service";
+    let (v4, v6) = INTERNET;
+    let host = Booted::builder("thread")
+        .file(
+            "/etc/portmaster/dns.toml",
+            &format!("[resolve.upstreams]\nservers = [\"udp://{v4}\"]\n"),
+        )
+        .file(
+            &format!("/etc/systemd/system/{DNS}.d/watchdog.conf"),
+            "[Service]\nWatchdogSec=8s\n",
+        )
+        .file("/usr/local/bin/ask", ASK)
+        .file("/usr/local/bin/freeze", FREEZE)
+        .start();
+    let folder = tempfile::tempdir().unwrap();
+    let record = format!("host-record=fine.example,{v4}");
+    let addresses = [IpAddr::from(v4), IpAddr::from(v6)];
+    let _server = NameServer::start(&host.internet, &addresses, &[record], folder.path());
+    let answer = format!("code 0 {v4}");
+    assert_eq!(ask(&host, "fine.example", "127.0.0.1"), answer);
+    let before = host.property(DNS, "MainPID");
+    std::thread::sleep(std::time::Duration::from_secs(10));
+    assert_eq!(host.property(DNS, "MainPID"), before, "idle is no hanging");
+    // all other threads go on, those that feed the watchdog among them
+    host.run(&format!(
+        "systemd-run --unit=freeze --quiet python3 /usr/local/bin/freeze {before} dns-udp-0"
+    ));
+    eventually("the watchdog ended it, and another one runs", || {
+        let now = host.property(DNS, "MainPID");
+        let active = host.property(DNS, "ActiveState") == "active";
+        (now != before && now != "0" && active).then_some(())
+    });
+    assert!(host.journal(DNS).contains("a thread that answers queries hangs"));
+    assert_eq!(ask(&host, "fine.example", "127.0.0.1"), answer);
+}

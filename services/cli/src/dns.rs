@@ -1,8 +1,9 @@
-//! `portmaster dns`: what the DNS server answers, from where, and why.
+//! `portmaster dns`: what the DNS server answers, from where, and why; and whether this host asks it.
 
 mod kind;
 mod log;
 mod query;
+pub(crate) mod setup;
 mod show;
 
 use std::{path::PathBuf, process::ExitCode};
@@ -31,6 +32,14 @@ pub enum DnsCommand {
     Lists(PlainArgs),
     /// Say what would happen to a query, and why
     Explain(ExplainArgs),
+    /// Have this host ask Portmaster for names: systemd-resolved, NetworkManager, /etc/resolv.conf
+    ///
+    /// Without it queries are answered all the same, since the firewall redirects them. What is changed is recorded before,
+    /// tried with a real query, and put back by `disable`, by `portmaster stop`, and when Portmaster is removed. Twice is no
+    /// error.
+    Enable(setup::EnableArgs),
+    /// Put back what `enable` changed, exactly as it was
+    Disable(setup::DisableArgs),
 }
 
 /// `portmaster dns log`
@@ -120,5 +129,7 @@ pub(crate) async fn run(command: DnsCommand, paint: Paint) -> Result<ExitCode> {
         DnsCommand::Upstreams(args) => show::upstreams(args, paint).await,
         DnsCommand::Lists(args) => show::lists(args, paint).await,
         DnsCommand::Explain(args) => show::explain(args, paint).await,
+        DnsCommand::Enable(args) => setup::enable(args).await,
+        DnsCommand::Disable(args) => setup::disable(args).await,
     }
 }

@@ -8,7 +8,7 @@ use std::{io::IsTerminal as _, path::Path, process::ExitCode, time::Duration};
 use anyhow::{Context as _, Result, bail, ensure};
 use tokio::{io::AsyncReadExt as _, process::Command};
 
-use crate::{args::StartArgs, check_host, output::print};
+use crate::{args::StartArgs, check_host, dns::setup, output::print, printable::printable};
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
@@ -80,7 +80,7 @@ pub(crate) async fn start(args: &StartArgs) -> Result<ExitCode> {
 pub(crate) async fn confirm() -> Result<ExitCode> {
     need_systemd()?;
     ensure!(
-        is_active(&format!("{UNCONFIRMED}.timer")).await?,
+        is_unconfirmed().await?,
         "nothing waits for a confirmation: `portmaster start --confirm SECONDS` makes it wait"
     );
     take_timer_away().await?;
@@ -96,12 +96,41 @@ pub(crate) async fn confirm() -> Result<ExitCode> {
 /// `portmaster stop`
 pub(crate) async fn stop() -> Result<ExitCode> {
     need_systemd()?;
+    // first, while names are answered; what keeps it from being done does not keep anybody from stopping
+    match setup::take_back().await {
+        Ok(false) => {}
+        Ok(true) => {
+            print(
+                "this host's name servers are as they were: after a start, `portmaster dns enable` sets ours again\n",
+            )?;
+        }
+        Err(error) => eprintln!("portmaster: {}", printable(&format!("{error:#}"))),
+    }
     systemctl(&stop_words()).await?;
     // nothing is left to go back from
-    if is_active(&format!("{UNCONFIRMED}.timer")).await? {
+    if is_unconfirmed().await? {
         take_timer_away().await?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether a start waits for its confirmation.
+pub(crate) async fn is_unconfirmed() -> Result<bool> {
+    Ok(need_systemd().is_ok() && is_active(&format!("{UNCONFIRMED}.timer")).await?)
+}
+
+/// Whether the target comes up with the system (systemctl(1), is-enabled). Without systemd nobody can tell.
+pub(crate) async fn starts_at_boot() -> Result<bool> {
+    if need_systemd().is_err() {
+        return Ok(true);
+    }
+    let mut command = Command::new("systemctl");
+    let output = command.args(["is-enabled", TARGET]).output().await;
+    let said = output.context("run systemctl")?.stdout;
+    Ok(matches!(
+        String::from_utf8_lossy(&said).trim(),
+        "enabled" | "alias" | "static" | "indirect" | "generated"
+    ))
 }
 
 fn stop_words() -> Vec<&'static str> {

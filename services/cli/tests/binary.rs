@@ -95,6 +95,42 @@ fn without_services_every_command_says_what_is_missing() {
 }
 
 #[test]
+fn name_servers_below_a_root_are_set_and_put_back() {
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("etc")).unwrap();
+    let was = "search lan\nnameserver 192.0.2.1\n";
+    let path = write(&root.path().join("etc"), "resolv.conf", was);
+    let dns = |words: &[&str]| {
+        let words: Vec<&str> = ["dns"].iter().chain(words).copied().collect();
+        run(&[&words[..], &["--root", root.path().to_str().unwrap()]].concat())
+    };
+    let (code, out, _) = dns(&["enable", "--dry-run"]);
+    assert!(
+        code == 0 && out.starts_with("disabled\n  /etc/resolv.conf: "),
+        "{out}"
+    );
+    assert_eq!(fs::read_to_string(&path).unwrap(), was);
+    let (code, out, err) = dns(&["enable", "--json"]);
+    let whole: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (code, err.as_str(), whole["state"].as_str()),
+        (0, "", Some("enabled"))
+    );
+    assert_eq!(whole["places"][0]["path"], "/etc/resolv.conf");
+    let ours = fs::read_to_string(&path).unwrap();
+    assert!(ours.ends_with("\nnameserver 127.0.0.17\nsearch lan\n"), "{ours}");
+    assert_eq!(dns(&["enable"]).0, 0, "twice is no error");
+    fs::write(&path, ours + "options rotate\n").unwrap();
+    assert!(dns(&["enable", "--dry-run"]).1.starts_with("edited\n"));
+    let (code, out, err) = dns(&["disable"]);
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(err.contains("/etc/resolv.conf was edited since"), "{err}");
+    assert_eq!(dns(&["disable", "--force"]).0, 0);
+    assert_eq!(fs::read_to_string(&path).unwrap(), was);
+    assert_eq!(dns(&["disable"]), (0, "disabled\n".to_owned(), String::new()));
+}
+
+#[test]
 fn the_runtime_folder_comes_from_the_environment_too() {
     let output = portmaster(&["connections"])
         .env("PORTMASTER_RUNTIME_DIR", "/nonexistent/pm")
@@ -199,6 +235,8 @@ fn there_is_a_man_page_for_every_command() {
         "confirm",
         "connections",
         "dns-cache",
+        "dns-disable",
+        "dns-enable",
         "dns-explain",
         "dns-flush",
         "dns-lists",

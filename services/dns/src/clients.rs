@@ -5,6 +5,7 @@
 
 use std::{
     cell::RefCell,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -17,7 +18,11 @@ use verdict::{
     policy::{CompiledPolicy, ProfileRef},
 };
 
-use crate::{attribution::Attribution, link::Link};
+use crate::{
+    attribution::Attribution,
+    link::Link,
+    server::{Account, Flights},
+};
 
 /// Sockets that are remembered at once.
 const MOST: u64 = 16_384;
@@ -59,6 +64,14 @@ impl Asker {
         }
     }
 
+    /// On whose account its questions are asked: its program's, which may be many processes, each user's for itself.
+    pub fn account(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let program = self.process.as_ref().map(|process| &process.executable.path);
+        (self.uid, program).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// Its profile in this policy; found once.
     pub fn profile(&self, policy: &CompiledPolicy) -> ProfileRef {
         let mut known = self.profile.lock().unwrap_or_else(PoisonError::into_inner);
@@ -91,6 +104,9 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Clients {
     known: Cache<(Protocol, SocketAddr), Arc<Known>>,
+    /// Who is being found: many queries of one socket come at once. By its inode, so that nobody is taken for the one who
+    /// had the port before him.
+    finding: Arc<Flights<(Client, u64), Arc<Asker>>>,
     attribution: Attribution,
     link: Link,
 }
@@ -103,6 +119,7 @@ impl Clients {
                 .max_capacity(MOST)
                 .time_to_live(REMEMBERED)
                 .build(),
+            finding: Arc::default(),
             attribution,
             link,
         }
@@ -115,13 +132,34 @@ impl Clients {
         (now.inode == known.inode && now.uid == known.uid).then(|| Arc::clone(&known.asker))
     }
 
-    /// On whose account a query waits: its user's, as far as that is to be seen at once.
-    pub fn account(&self, client: &Client) -> u64 {
-        socket(client, client.server).map_or(u64::MAX, |socket| socket.uid.into())
+    /// On whose account a query waits: its user's, and of his control group's (a service, an application of a desktop), as
+    /// far as the kernel says so at once.
+    pub fn account(&self, client: &Client) -> Account {
+        let known = self.known.get(&(client.protocol, client.address));
+        let server = known.map_or(client.server, |known| known.server);
+        let nobody = Account {
+            user: u64::MAX,
+            group: 0,
+        };
+        socket(client, server).map_or(nobody, |socket| Account {
+            user: socket.uid.into(),
+            group: socket.cgroup_id,
+        })
     }
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes.
     pub async fn find(&self, client: &Client, hash: bool) -> Arc<Asker> {
+        let Some(socket) = socket(client, client.server).filter(|socket| socket.inode != 0) else {
+            return self.search(client, hash).await;
+        };
+        let ask = || {
+            let (clients, client) = (self.clone(), *client);
+            async move { clients.search(&client, hash).await }
+        };
+        self.finding.share(&(*client, socket.inode), ask).await
+    }
+
+    async fn search(&self, client: &Client, hash: bool) -> Arc<Asker> {
         let (server, redirected) = match socket(client, client.server) {
             // a redirected query keeps the address that it would have gone out by
             Some(_) => (client.server, !client.address.ip().is_loopback()),

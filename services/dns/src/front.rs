@@ -1,11 +1,12 @@
 //! Between the sockets and the judge: translates, no more.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use dns_core::wire::Query;
+use dns_core::wire::{Query, Reply};
 use verdict::Protocol;
 
 use crate::{
@@ -47,6 +48,23 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
             account: self.judge.clients.account(&asker),
             note: at,
         }
+    }
+
+    fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        self.judge.probe(query, reply, out);
+    }
+
+    fn account(&self, peer: SocketAddr, local: SocketAddr) -> u64 {
+        let client = clients::Client {
+            protocol: Protocol::TCP,
+            address: peer,
+            server: local,
+        };
+        self.judge.clients.account(&client).user
+    }
+
+    async fn meet(&self, client: &Client) {
+        self.judge.meet(&known(client)).await;
     }
 
     async fn slow(&self, query: Query, client: Client, at: Instant) -> Vec<u8> {

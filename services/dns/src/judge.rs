@@ -4,6 +4,9 @@
 //! given; and what is told is known to the interceptor before the program can connect. [`Judge::quick`] does all of it
 //! without waiting, where everything is known already; [`Judge::slow`] finds out what is not.
 
+mod explain;
+mod held;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -14,12 +17,9 @@ use dns_core::{
     Name,
     cache::{Cache, Found},
     special::{self, Outcome},
-    wire::{Age, Answer, Blocked, Manner, Query, Reply, Response, code, extended, minimal_any, refuse},
+    wire::{Age, Blocked, Manner, Query, Reply, code, extended, minimal_any, refuse},
 };
-use verdict::{
-    Decision, Verdict, Why,
-    policy::{CompiledPolicy, ProfileRef},
-};
+use verdict::{Decision, Verdict, Why, policy::CompiledPolicy};
 
 use crate::{
     clients::{Asker, Client, Clients},
@@ -34,9 +34,6 @@ use crate::{
     server::OwnAddresses,
     tunnel::Tunnel,
 };
-
-/// `localhost`, A: answered here whatever the network is like.
-const PROBE: &[u8] = b"\x11\x53\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x09localhost\x00\x00\x01\x00\x01";
 
 /// For how long a client may keep a refusal, in seconds: a rule that is taken back holds soon.
 const REFUSAL_TTL: u32 = 10;
@@ -121,7 +118,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             return false;
         }
         let Some(given) = given else { return false };
-        let held = held(&given.answer, arrived.query);
+        let held = held::of(&given.answer, arrived.query);
         if self.news(&asker, &name, &held, &given).is_some() {
             return false;
         }
@@ -147,34 +144,42 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         })
     }
 
+    /// Finds out who asks, where that is not known yet.
+    pub async fn meet(&self, client: &Client) -> Arc<Asker> {
+        match self.clients.quick(client) {
+            Some(asker) => asker,
+            None => {
+                let hash = self.policy.load().needs_hash();
+                self.clients.find(client, hash).await
+            }
+        }
+    }
+
     /// Finds out whatever is missing, and writes the answer.
     pub async fn slow(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) {
         if self.answered_to_anybody(arrived, out) {
             return;
         }
-        let asker = match self.clients.quick(arrived.client) {
-            Some(asker) => asker,
-            None => {
-                let hash = self.policy.load().needs_hash();
-                self.clients.find(arrived.client, hash).await
+        let asker = self.meet(arrived.client).await;
+        let name = Arc::new(arrived.query.to_question().name);
+        let before = self.policy.load_full();
+        let plan = self.plan(&self.who(&asker, &before), &name, arrived.query);
+        let given = match plan {
+            Plan::Resolve { judged, is_local } if is_tunnelled(&judged, is_local) => {
+                let profile = &judged.decision.profile;
+                self.tunnel.answer(arrived.query, &asker, profile).await
             }
+            Plan::Resolve { .. } => self.lookup.answer(arrived.query, asker.account()).await,
+            done => return self.finish(arrived, &asker, name, done, out),
         };
+        // judged again, by what is in force now: an answer may take seconds
         let policy = self.policy.load_full();
-        let (who, name) = (
-            self.who(&asker, &policy),
-            Arc::new(arrived.query.to_question().name),
-        );
+        let who = self.who(&asker, &policy);
         let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
             Plan::Resolve { judged, is_local } => (judged, is_local),
             done => return self.finish(arrived, &asker, name, done, out),
         };
-        let given = if is_tunnelled(&judged, is_local) {
-            let profile = &judged.decision.profile;
-            self.tunnel.answer(arrived.query, &asker, profile).await
-        } else {
-            self.lookup.answer(arrived.query).await
-        };
-        let held = held(&given.answer, arrived.query);
+        let held = held::of(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
         // who is told nothing needs nothing to be known
         if refused.is_none()
@@ -186,52 +191,13 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         self.give(arrived, &asker, name, (judged, refused), &given, held, out);
     }
 
-    /// What would become of a name, asked by nobody in particular; and how that comes about, line by line.
-    pub fn explain(&self, profile: ProfileRef, name: &Name, kind: u16) -> (Judged, Vec<String>) {
-        let policy = self.policy.load();
-        let who = Who {
-            policy: &policy,
-            profile,
-            uid: None,
-            now: SystemTime::now(),
-        };
-        let mut steps = Vec::new();
-        if let Outcome::Answered(answered) = self.special(name, kind) {
-            steps.push(format!("a special name: {}", answered.why));
-            return (special_decision(&who), steps);
-        }
-        let way = self.lookup.router().decide(&dns_core::Question {
-            name: name.clone(),
-            kind,
-            class: 1,
-        });
-        let is_local = is_local(way.why);
-        let judged = filter::question(&who, name, is_local, &**self.lists.load());
-        let source = &judged.decision.source;
-        let by = match &judged.list {
-            Some(list) => format!("list {list:?} has it, and {source} filters by it"),
-            None => format!("{source} decides ({})", judged.decision.why),
-        };
-        steps.push(format!("{}: {by}", judged.decision.verdict.text()));
-        if judged.passes() {
-            steps.push(format!("it would be asked of {}", way.why.text()));
-        }
-        (judged, steps)
-    }
-
-    /// A query of our own is read, planned under the policy in force, and answered.
-    pub fn is_well(&self) -> bool {
-        let Ok(query) = Query::parse(PROBE) else {
-            return false;
-        };
+    /// A query of our own for a special name is planned under the policy in force, and answered; nothing of it is told.
+    pub fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
         let (asker, policy) = (Asker::default(), self.policy.load());
         let name = query.to_question().name;
-        let mut out = Vec::new();
-        if let Plan::Special(answered) = self.plan(&self.who(&asker, &policy), &name, &query) {
-            let reply = Reply::datagram(&query, dns_core::wire::UDP_SIZE);
-            answered.write(&query, &reply, &mut out);
+        if let Plan::Special(answered) = self.plan(&self.who(&asker, &policy), &name, query) {
+            answered.write(query, reply, out);
         }
-        out.get(3).is_some_and(|flags| flags & 0x0f == 0)
     }
 
     fn who<'a>(&self, asker: &Asker, policy: &'a CompiledPolicy) -> Who<'a> {
@@ -434,34 +400,5 @@ fn special_decision(who: &Who<'_>) -> Judged {
         },
         list: None,
         by_rule: false,
-    }
-}
-
-/// What an answer holds, as those who judge it need it.
-fn held(answer: &Answer, query: &Query) -> Held {
-    let message = answer.to_message(query.key());
-    let Ok(response) = Response::parse(&message) else {
-        return Held::default();
-    };
-    let addresses = response.addresses().unwrap_or_default();
-    let hints = response.hints().unwrap_or_default();
-    let mut aliases = response.chain().unwrap_or_default();
-    if !aliases.is_empty() {
-        aliases.remove(0); // the question itself
-    }
-    aliases.extend(
-        hints
-            .iter()
-            .filter(|hint| !hint.target.is_root())
-            .map(|hint| hint.target.clone()),
-    );
-    let hinted = hints.into_iter().flat_map(|hint| hint.addresses);
-    Held {
-        aliases,
-        addresses: addresses
-            .into_iter()
-            .map(|address| address.address)
-            .chain(hinted)
-            .collect(),
     }
 }

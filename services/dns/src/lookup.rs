@@ -1,7 +1,8 @@
 //! From a question to an answer: the cache, else the upstreams; equal questions are asked once.
 //!
 //! Invariant: whoever asks gets an answer. Where upstreams fail that is the last one known, however stale within the bound
-//! (RFC 8767), else a failure with its reason (RFC 8914).
+//! (RFC 8767), else a failure with its reason (RFC 8914). And no asker has more questions under way than its part, so that
+//! one that asks for everything leaves the upstreams to the others.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,12 +15,18 @@ use tokio::task::JoinHandle;
 use crate::{
     log::Origin,
     route::Router,
-    server::Flights,
+    server::{Flights, Outstanding, Place},
     upstream::{self, Error},
 };
 
 /// A client that has waited so long is given what is known, however old (RFC 8767 §5).
 const PATIENCE: Duration = Duration::from_millis(1800);
+
+/// Questions of one asker that are under way at once: more than a browser with many pages has, and a part of what an
+/// upstream takes ([`crate::upstream::PoolSettings`]).
+const MOST_OF_ONE: usize = 128;
+/// Questions that are under way at once.
+const MOST: usize = 4096;
 
 /// An answer, and where it came from.
 #[derive(Clone, Debug)]
@@ -57,7 +64,8 @@ struct Inner {
     router: Router,
     bounds: Bounds,
     clock: Clock,
-    flights: Flights<Looked>,
+    flights: Flights<Key, Looked>,
+    under_way: Arc<Outstanding>,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -75,6 +83,7 @@ impl Lookup {
             bounds,
             clock,
             flights: Flights::default(),
+            under_way: Outstanding::new(MOST, MOST_OF_ONE),
         }))
     }
 
@@ -83,13 +92,19 @@ impl Lookup {
         &self.0.router
     }
 
-    /// Answers in any case.
-    pub async fn answer(&self, query: &Query) -> Looked {
+    /// Who waits for upstreams, and who was turned away.
+    pub fn under_way(&self) -> &Outstanding {
+        &self.0.under_way
+    }
+
+    /// Answers in any case. `account`: on whose it is asked, where somebody has to be.
+    pub async fn answer(&self, query: &Query, account: u64) -> Looked {
         let key = query.key();
         match self.0.cache.get(key, (self.0.clock)()) {
             Found::Fresh { answer, age, refresh } => {
                 if refresh {
-                    drop(self.ask(key));
+                    // whose turn it is to wait for it is nobody's, and it is one for each name that is used
+                    drop(self.ask(key, None));
                 }
                 Looked {
                     answer,
@@ -99,12 +114,15 @@ impl Lookup {
                 }
             }
             Found::Stale(answer) => Looked::stale(answer),
-            Found::Miss => self.wait(key).await,
+            Found::Miss => match self.0.under_way.enter(account.into()) {
+                Some(place) => self.wait(key, place).await,
+                None => self.0.turned_away(key),
+            },
         }
     }
 
-    async fn wait(&self, key: &Key) -> Looked {
-        let mut asked = self.ask(key);
+    async fn wait(&self, key: &Key, place: Place) -> Looked {
+        let mut asked = self.ask(key, Some(place));
         let answered = match tokio::time::timeout(PATIENCE, &mut asked).await {
             Ok(answered) => answered,
             Err(_) => match self.0.cache.stale(key, (self.0.clock)()) {
@@ -118,10 +136,12 @@ impl Lookup {
         })
     }
 
-    /// Joins those who wait for the same, or asks. What is asked is asked to its end, whoever goes away.
-    fn ask(&self, key: &Key) -> JoinHandle<Looked> {
+    /// Joins those who wait for the same, or asks. What is asked is asked to its end, whoever goes away, and takes its place
+    /// until then: who asks and goes has no more of them than who waits.
+    fn ask(&self, key: &Key, place: Option<Place>) -> JoinHandle<Looked> {
         let (inner, key) = (Arc::clone(&self.0), key.clone());
         tokio::spawn(async move {
+            let _place = place;
             let ask = || {
                 let (inner, key) = (Arc::clone(&inner), key.clone());
                 async move { Box::pin(inner.resolve(&key)).await }
@@ -192,6 +212,20 @@ impl Inner {
                 }
             }
             _ => self.failed(key, error.extended().0, &text),
+        }
+    }
+
+    /// Its asker has too many questions under way.
+    fn turned_away(&self, key: &Key) -> Looked {
+        if let Some(answer) = self.cache.stale(key, (self.clock)()) {
+            return Looked::stale(answer);
+        }
+        let text = "too many questions of this program wait";
+        Looked {
+            answer: Arc::new(Answer::failure(key, code::SERVFAIL, extended::OTHER, text, 0)),
+            age: Age::Fresh(0),
+            origin: Origin::Failed,
+            upstream: None,
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod bind;
 mod clock;
+mod connections;
 mod counters;
 mod datagram;
 mod flights;
@@ -13,6 +14,7 @@ mod handler;
 mod holder;
 mod local;
 mod outstanding;
+mod probe;
 mod tcp;
 mod udp;
 
@@ -25,6 +27,7 @@ use std::{
 };
 
 use dns_core::wire::CookieSecret;
+use futures_util::future::join_all;
 use tokio::{runtime::Handle, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -32,9 +35,10 @@ pub use bind::{BindError, Bound, Transport as BindTransport, bind};
 pub use clock::{now, wall};
 pub use counters::Counters;
 pub use flights::Flights;
-pub use handler::{Client, Handler, Quick, Transport};
+pub use handler::{Account, Client, Handler, Quick, Transport};
 pub use holder::Holder;
 pub use local::OwnAddresses;
+pub use outstanding::{Outstanding, Place};
 
 /// The sockets to serve.
 #[derive(Debug, Default)]
@@ -66,8 +70,10 @@ pub struct Limits {
     pub datagram: u16,
     /// Queries that wait for an upstream.
     pub outstanding: usize,
-    /// Of one account.
-    pub outstanding_per_account: usize,
+    /// Of one user.
+    pub outstanding_per_user: usize,
+    /// Of one group of a user's programs.
+    pub outstanding_per_group: usize,
     /// TCP connections.
     pub connections: usize,
     /// Of one account.
@@ -87,7 +93,8 @@ impl Default for Limits {
         Self {
             datagram: dns_core::wire::UDP_SIZE,
             outstanding: 4096,
-            outstanding_per_account: 512,
+            outstanding_per_user: 2048,
+            outstanding_per_group: 1024,
             connections: 512,
             connections_per_account: 64,
             pipelined: 64,
@@ -105,8 +112,9 @@ struct Front<H> {
     limits: Limits,
     cookies: CookieSecret,
     counters: counters::Shared,
-    outstanding: Arc<outstanding::Outstanding>,
-    connections: Arc<outstanding::Outstanding>,
+    outstanding: Arc<Outstanding>,
+    groups: Arc<Outstanding>,
+    connections: Arc<connections::Connections>,
     addresses: OwnAddresses,
 }
 
@@ -115,6 +123,7 @@ struct Front<H> {
 pub struct Server<H> {
     front: Arc<Front<H>>,
     workers: Vec<thread::JoinHandle<()>>,
+    probes: Vec<probe::Probe>,
     listeners: JoinSet<()>,
     shutdown: CancellationToken,
 }
@@ -137,14 +146,21 @@ impl<H: Handler> Server<H> {
             limits,
             cookies: CookieSecret::new(cookie_secret),
             counters: counters::Shared::default(),
-            outstanding: outstanding::Outstanding::new(limits.outstanding, limits.outstanding_per_account),
-            connections: outstanding::Outstanding::new(limits.connections, limits.connections_per_account),
+            outstanding: Outstanding::new(limits.outstanding, limits.outstanding_per_user),
+            groups: Outstanding::new(limits.outstanding, limits.outstanding_per_group),
+            connections: connections::Connections::new(
+                limits.connections,
+                limits.connections_per_account,
+                limits.pipelined,
+            ),
             addresses: OwnAddresses::new(),
         });
         let runtime = Handle::current();
-        let mut workers = Vec::new();
+        let (mut workers, mut probes) = (Vec::new(), Vec::new());
         for (number, own) in sockets.udp.into_iter().enumerate() {
-            let worker = udp::Worker::new(own, Arc::clone(&front), runtime.clone(), &shutdown)?;
+            let (probe, probed) = probe::pair()?;
+            probes.push(probe);
+            let worker = udp::Worker::new(own, probed, Arc::clone(&front), runtime.clone(), &shutdown)?;
             let name = format!("dns-udp-{number}");
             workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
         }
@@ -157,6 +173,7 @@ impl<H: Handler> Server<H> {
         Ok(Self {
             front,
             workers,
+            probes,
             listeners,
             shutdown,
         })
@@ -168,6 +185,13 @@ impl<H: Handler> Server<H> {
         counters.outstanding = self.front.outstanding.now() as u64;
         counters.tcp_open = self.front.connections.now() as u64;
         counters
+    }
+
+    /// Asks each thread that answers datagrams a question of our own, through a socket, and waits for its answer. False
+    /// where one of them hangs.
+    pub async fn is_well(&self) -> bool {
+        let answered = join_all(self.probes.iter().map(probe::Probe::is_answered)).await;
+        answered.into_iter().all(|answered| answered)
     }
 
     /// The handler.
@@ -185,3 +209,6 @@ impl<H: Handler> Server<H> {
         let _ = tokio::task::spawn_blocking(join).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use dns_core::{Name, cache::Cache};
 use proto::{dns::v1::dns_server::DnsServer, interceptor::v1::names_server::NamesServer};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
+use tracing::error;
 use verdict::policy::CompiledPolicy;
 
 use crate::{
@@ -157,7 +158,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             follow_system(&router, &shutdown),
             keep(&judge, &paths.state, &shutdown),
             count(&server, &judge, &status, &shutdown),
-            feed(&judge, &shutdown),
+            feed(&server, &shutdown),
         );
         std::future::pending().await
     };
@@ -224,6 +225,7 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
         .is_some()
     {
         let (served, cache) = (server.counters(), judge.cache.statistics());
+        let waiting = judge.lookup.under_way();
         for (name, value) in served.by_name() {
             status.counter(name).set(value);
         }
@@ -234,27 +236,36 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
             ("cache_stale", cache.stale),
             ("cache_misses", cache.misses),
             ("cache_evicted", cache.evicted),
+            ("lookups_now", waiting.now() as u64),
+            ("lookups_turned_away", waiting.turned_away()),
         ] {
             status.counter(name).set(value);
         }
     }
 }
 
-/// Proves by a query of our own that answers are being given.
+/// Proves by queries of our own, through sockets, that answers are being given.
 async fn feed<L: crate::filter::Lists + Send + Sync + 'static>(
-    judge: &Judge<L>,
+    server: &Server<Front<L>>,
     shutdown: &CancellationToken,
 ) {
     let mut watchdog = Watchdog::from_environment();
     let Some(pause) = watchdog.pause() else { return };
+    let mut was_well = true;
     while shutdown
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()
     {
-        if judge.is_well() {
+        let is_well = server.is_well().await;
+        if is_well {
             watchdog.feed();
+        } else if was_well {
+            error!(
+                "a thread that answers queries hangs: the service manager is no longer told that all is well"
+            );
         }
+        was_well = is_well;
     }
     ready::stopping();
 }

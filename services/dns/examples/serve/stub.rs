@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dns::server::{Client, Flights, Handler, Quick, now};
+use dns::server::{Account, Client, Flights, Handler, Quick, now};
 use dns_core::{
     cache::{Cache, Found, Settings},
     wire::{Age, Answer, Blocked, Bounds, Key, Manner, Query, Response, code, extended},
@@ -26,7 +26,7 @@ pub(crate) struct Stub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     cache: Cache,
-    flights: Flights<Arc<Answer>>,
+    flights: Flights<Key, Arc<Answer>>,
     upstream: SocketAddr,
     asked: AtomicU64,
 }
@@ -76,7 +76,8 @@ impl Handler for Stub {
             Found::Fresh { answer, age, .. } => (answer, Age::Fresh(age)),
             Found::Stale(answer) => (answer, Age::Stale),
             Found::Miss => {
-                let account = u64::from(client.peer.port());
+                let user = u64::from(client.peer.port());
+                let account = Account { user, group: 0 };
                 return Quick::Later { account, note: () };
             }
         };

@@ -22,10 +22,7 @@ pub(super) fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Syst
             }
             // The last of these lines counts.
             Some("search" | "domain") => {
-                link.domains = words
-                    .filter_map(|word| Name::parse(word).ok())
-                    .map(searched)
-                    .collect();
+                link.domains = words.filter_map(domain).collect();
             }
             _ => {}
         }
@@ -37,11 +34,13 @@ pub(super) fn parse(text: &str, interface: impl Fn(&str) -> Option<u32>) -> Syst
     }
 }
 
-fn searched(name: Name) -> Domain {
-    Domain {
+/// `~domain` stands only in what `portmaster dns enable` keeps of systemd-resolved's, which writes it that way.
+fn domain(word: &str) -> Option<Domain> {
+    let name = Name::parse(word.trim_start_matches('~')).ok()?;
+    Some(Domain {
         name,
-        route_only: false,
-    }
+        route_only: word.starts_with('~'),
+    })
 }
 
 /// An address, with its interface where it is link-local: `fe80::1%eth0`.
@@ -86,6 +85,17 @@ mod tests {
             .collect();
         assert_eq!(names, ["lan", "corp.example"]);
         assert!(system.links.iter().all(|link| link.default_route));
+    }
+
+    #[test]
+    fn domains_for_routing_are_kept_as_such() {
+        let system = read("nameserver 192.0.2.1\nsearch lan ~. ~corp.example\n");
+        let domains = system.links.iter().flat_map(|link| &link.domains);
+        let told: Vec<_> = domains
+            .map(|one| (one.name.to_string(), one.route_only))
+            .collect();
+        let expected = [("lan", false), (".", true), ("corp.example", true)];
+        assert_eq!(told, expected.map(|(name, route)| (name.to_owned(), route)));
     }
 
     #[test]

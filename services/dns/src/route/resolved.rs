@@ -43,8 +43,12 @@ trait ResolvedLink {
     fn default_route(&self) -> zbus::Result<bool>;
 }
 
-/// Asks it.
-pub(super) async fn read(bus: &Connection, interfaces: &Interfaces) -> zbus::Result<System> {
+/// Asks it. `displaced` are the servers for the host as a whole that ours stand in the place of.
+pub(super) async fn read(
+    bus: &Connection,
+    interfaces: &Interfaces,
+    displaced: Vec<Link>,
+) -> zbus::Result<System> {
     let manager = ManagerProxy::builder(bus)
         .cache_properties(CacheProperties::No)
         .build()
@@ -58,7 +62,14 @@ pub(super) async fn read(bus: &Connection, interfaces: &Interfaces) -> zbus::Res
             default_route.insert(*interface, takes.unwrap_or(false));
         }
     }
-    Ok(translate(&servers, &domains, &default_route, interfaces))
+    let mut system = translate(&servers, &domains, &default_route, interfaces);
+    let for_all =
+        |server: &Server| server.0 == 0 && address(server).is_some_and(|address| !is_ours(&address));
+    if !servers.iter().any(for_all) {
+        system.links.extend(displaced);
+        system.source = (!system.is_empty()).then_some(Source::Resolved);
+    }
+    Ok(system)
 }
 
 async fn takes_default(bus: &Connection, manager: &ManagerProxy<'_>, interface: i32) -> zbus::Result<bool> {

@@ -33,21 +33,28 @@ const SIGNALS: usize = 16;
 pub struct Files {
     /// In the order in which they are read.
     pub resolv_conf: Vec<PathBuf>,
+    /// The servers for the host as a whole that `portmaster dns enable` put ours in the place of.
+    pub displaced: PathBuf,
 }
 
+/// Root's: whoever writes it says where names are asked.
+const DISPLACED: &str = "/var/lib/portmaster/resolver/resolv.conf";
+
 impl Default for Files {
-    /// The C library's file; what systemd-resolved and NetworkManager write beside it when it names a stub; what
-    /// `portmaster dns enable` keeps of it when it names us.
+    /// The C library's file; what systemd-resolved, NetworkManager and resolvconf write beside it when it names a stub, or us;
+    /// what `portmaster dns enable` keeps of it when it names us.
     fn default() -> Self {
         let paths = [
             "/etc/resolv.conf",
             "/run/systemd/resolve/resolv.conf",
             "/run/NetworkManager/no-stub-resolv.conf",
             "/run/NetworkManager/resolv.conf",
-            "/var/lib/portmaster/dns/resolv.conf",
+            "/run/resolvconf/resolv.conf",
+            DISPLACED,
         ];
         Self {
             resolv_conf: paths.map(PathBuf::from).to_vec(),
+            displaced: DISPLACED.into(),
         }
     }
 }
@@ -132,11 +139,18 @@ impl Reader {
 
     async fn system(&self) -> System {
         let interfaces = Interfaces::read();
+        let read = |path: &PathBuf| {
+            let text = std::fs::read_to_string(path).ok()?;
+            let system = resolv_conf::parse(&text, |name| interfaces.number(name));
+            (!system.is_empty()).then_some(system)
+        };
         if let Some(bus) = &self.bus {
-            if is_there(bus, resolved::NAME).await
-                && let Some(system) = said(timeout(PATIENCE, resolved::read(bus, &interfaces)).await)
-            {
-                return system;
+            if is_there(bus, resolved::NAME).await {
+                let displaced = read(&self.files.displaced).map_or_else(Vec::new, |system| system.links);
+                let told = timeout(PATIENCE, resolved::read(bus, &interfaces, displaced)).await;
+                if let Some(system) = said(told) {
+                    return system;
+                }
             }
             if is_there(bus, network_manager::NAME).await
                 && let Some(system) = said(timeout(PATIENCE, network_manager::read(bus, &interfaces)).await)
@@ -144,11 +158,6 @@ impl Reader {
                 return system;
             }
         }
-        let read = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).ok()?;
-            let system = resolv_conf::parse(&text, |name| interfaces.number(name));
-            (!system.is_empty()).then_some(system)
-        };
         self.files.resolv_conf.iter().find_map(read).unwrap_or_default()
     }
 

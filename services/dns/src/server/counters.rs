@@ -85,6 +85,8 @@ counters! {
     unsent,
     /// TCP connections accepted.
     tcp_accepted,
+    /// TCP connections that did nothing, closed to make place for another.
+    tcp_displaced,
     /// TCP connections closed at once because there were too many, in total or on their account.
     tcp_refused,
     /// TCP connections closed because their clients did not send, or did not read.

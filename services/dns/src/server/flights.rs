@@ -3,26 +3,26 @@
 use std::{
     collections::HashMap,
     future::Future,
+    hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use dns_core::wire::Key;
 use futures_util::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
 
 type Flight<T> = Shared<BoxFuture<'static, T>>;
-type Known<T> = HashMap<Key, (u64, WeakShared<BoxFuture<'static, T>>)>;
-type Map<T> = Mutex<Known<T>>;
+type Known<K, T> = HashMap<K, (u64, WeakShared<BoxFuture<'static, T>>)>;
+type Map<K, T> = Mutex<Known<K, T>>;
 
-/// The questions under way. `T` is what those who wait get.
+/// The questions under way: `K` tells them apart, `T` is what those who wait get.
 #[derive(Debug)]
-pub struct Flights<T: Clone + Send + Sync + 'static> {
-    under_way: Arc<Map<T>>,
+pub struct Flights<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> {
+    under_way: Arc<Map<K, T>>,
 }
 
-impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
+impl<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Default for Flights<K, T> {
     fn default() -> Self {
         Self {
             under_way: Arc::default(),
@@ -30,10 +30,10 @@ impl<T: Clone + Send + Sync + 'static> Default for Flights<T> {
     }
 }
 
-impl<T: Clone + Send + Sync + 'static> Flights<T> {
+impl<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Flights<K, T> {
     /// Waits for the answer to `key`. `ask` is called only if nobody waits for it yet; what it gives goes on as long as
     /// anybody waits, and ends with the last of them.
-    pub async fn share<F>(&self, key: &Key, ask: impl FnOnce() -> F) -> T
+    pub async fn share<F>(&self, key: &K, ask: impl FnOnce() -> F) -> T
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -50,7 +50,7 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
         self.len() == 0
     }
 
-    fn join<F>(&self, key: &Key, ask: impl FnOnce() -> F) -> Flight<T>
+    fn join<F>(&self, key: &K, ask: impl FnOnce() -> F) -> Flight<T>
     where
         F: Future<Output = T> + Send + 'static,
     {
@@ -80,14 +80,14 @@ impl<T: Clone + Send + Sync + 'static> Flights<T> {
 }
 
 /// Takes the question off the list, when it is answered or nobody waits for it any more.
-struct Landing<T: Clone + Send + Sync + 'static> {
-    under_way: Arc<Map<T>>,
-    key: Key,
+struct Landing<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> {
+    under_way: Arc<Map<K, T>>,
+    key: K,
     /// A later question for the same may be under way already.
     number: u64,
 }
 
-impl<T: Clone + Send + Sync + 'static> Drop for Landing<T> {
+impl<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static> Drop for Landing<K, T> {
     fn drop(&mut self) {
         let mut under_way = lock(&self.under_way);
         if under_way
@@ -99,7 +99,9 @@ impl<T: Clone + Send + Sync + 'static> Drop for Landing<T> {
     }
 }
 
-fn lock<T: Clone + Send + Sync + 'static>(map: &Map<T>) -> MutexGuard<'_, Known<T>> {
+fn lock<K: Eq + Hash + Clone + Send + 'static, T: Clone + Send + Sync + 'static>(
+    map: &Map<K, T>,
+) -> MutexGuard<'_, Known<K, T>> {
     map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -107,7 +109,7 @@ fn lock<T: Clone + Send + Sync + 'static>(map: &Map<T>) -> MutexGuard<'_, Known<
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-    use dns_core::{Name, Question};
+    use dns_core::{Name, Question, wire::Key};
     use tokio::sync::Notify;
 
     use super::*;
@@ -158,7 +160,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_question_that_nobody_waits_for_ends() {
-        let flights: Flights<u8> = Flights::default();
+        let flights: Flights<Key, u8> = Flights::default();
         let one = flights.join(&key("a.org"), std::future::pending);
         let two = flights.join(&key("a.org"), || async { unreachable!("it is under way") });
         drop(one);

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use dns_core::wire::{Query, Reply};
+use dns_core::wire::{Query, Reply, code, refuse};
 
 /// How a query came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -33,6 +33,15 @@ pub struct Client {
     pub reply: Reply,
 }
 
+/// On whose account something waits. Neither has more than its part of what may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Account {
+    /// A user.
+    pub user: u64,
+    /// Those of his programs that belong together, as far as that is seen at once.
+    pub group: u64,
+}
+
 /// What is known at once.
 #[derive(Debug)]
 pub enum Quick<N> {
@@ -42,8 +51,8 @@ pub enum Quick<N> {
     Drop,
     /// It takes time: [`Handler::slow`] gets the note.
     Later {
-        /// On whose account it waits: a user, a program. No account has more than its part of what may wait.
-        account: u64,
+        /// On whose account it waits.
+        account: Account,
         /// What was found out so far.
         note: N,
     },
@@ -60,6 +69,17 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Finds the answer out. An empty one is not sent.
     fn slow(&self, query: Query, client: Client, note: Self::Note) -> impl Future<Output = Vec<u8>> + Send;
+
+    /// Answers a question of the server's own, for `localhost`, as any other and without telling of it. What is written
+    /// proves that answers are given.
+    fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
+        refuse(query, code::NOERROR, None, reply, out);
+    }
+
+    /// Finds out who has opened a connection, before the first query on it is answered.
+    fn meet(&self, _client: &Client) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 
     /// On whose account a TCP connection is kept. Without better knowledge: that of its address.
     fn account(&self, peer: SocketAddr, _local: SocketAddr) -> u64 {

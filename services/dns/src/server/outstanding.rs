@@ -4,41 +4,46 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
 };
 
+/// See the module.
 #[derive(Debug)]
-pub(super) struct Outstanding {
+pub struct Outstanding {
     most: usize,
     most_per_account: usize,
     total: AtomicUsize,
+    turned_away: AtomicU64,
     /// Accounts that have something waiting.
-    accounts: Mutex<HashMap<u64, usize>>,
+    accounts: Mutex<HashMap<u128, usize>>,
 }
 
 /// One that waits; ends with it.
 #[derive(Debug)]
-pub(super) struct Place {
+pub struct Place {
     of: Arc<Outstanding>,
-    account: u64,
+    account: u128,
 }
 
 impl Outstanding {
-    pub(super) fn new(most: usize, most_per_account: usize) -> Arc<Self> {
+    /// Room for `most`, and for `most_per_account` of one account.
+    pub fn new(most: usize, most_per_account: usize) -> Arc<Self> {
         Arc::new(Self {
             most,
             most_per_account,
             total: AtomicUsize::new(0),
+            turned_away: AtomicU64::new(0),
             accounts: Mutex::default(),
         })
     }
 
     /// A place, if there is one.
-    pub(super) fn enter(self: &Arc<Self>, account: u64) -> Option<Place> {
+    pub fn enter(self: &Arc<Self>, account: u128) -> Option<Place> {
         let mut accounts = self.lock();
         let count = accounts.get(&account).copied().unwrap_or(0);
         if count >= self.most_per_account || self.now() >= self.most {
+            self.turned_away.fetch_add(1, Relaxed);
             return None;
         }
         accounts.insert(account, count + 1);
@@ -50,11 +55,16 @@ impl Outstanding {
     }
 
     /// How many wait.
-    pub(super) fn now(&self) -> usize {
+    pub fn now(&self) -> usize {
         self.total.load(Relaxed)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
+    /// For how many there was no place, since the start.
+    pub fn turned_away(&self) -> u64 {
+        self.turned_away.load(Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<u128, usize>> {
         self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -84,6 +94,7 @@ mod tests {
         assert!(first.is_some() && second.is_some() && all.enter(1).is_none());
         let other = all.enter(2);
         assert!(other.is_some() && all.enter(3).is_none(), "full");
+        assert_eq!(all.turned_away(), 2);
         drop(first);
         assert!(all.enter(1).is_some());
         drop((second, other));

@@ -9,14 +9,16 @@ use tokio::{
         TcpListener, TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, mpsc},
     task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{trace, warn};
 
-use super::{Client, Counters, Front, Handler, Quick, Transport, clock, outstanding::Place, udp};
+use super::{
+    Client, Counters, Front, Handler, Quick, Transport, clock, connections, outstanding::Place, udp,
+};
 
 /// No query is larger.
 const LARGEST: u16 = 4096;
@@ -38,8 +40,7 @@ struct Connection<H> {
     front: Arc<Front<H>>,
     peer: SocketAddr,
     local: SocketAddr,
-    /// Queries that are not answered yet each hold a permit.
-    pipeline: Arc<Semaphore>,
+    activity: Arc<connections::Activity>,
     answers: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
 }
 
@@ -70,36 +71,47 @@ pub(super) async fn serve<H: Handler>(
 }
 
 /// A place for a connection of this host, if there is one.
-fn admit<H: Handler>(stream: &TcpStream, peer: SocketAddr, front: &Front<H>) -> Option<Place> {
+fn admit<H: Handler>(stream: &TcpStream, peer: SocketAddr, front: &Front<H>) -> Option<connections::Place> {
     let mut tally = Counters::default();
     let local = front.addresses.has(peer, clock::now());
-    let place = local
+    let entered = local
         .then(|| stream.local_addr().ok())
         .flatten()
-        .and_then(|local| front.connections.enter(front.handler.account(peer, local)));
+        .and_then(|local| {
+            front
+                .connections
+                .enter(front.handler.account(peer, local), clock::now())
+        });
     tally.foreign += u64::from(!local);
-    tally.tcp_accepted += u64::from(place.is_some());
-    tally.tcp_refused += u64::from(local && place.is_none());
+    tally.tcp_accepted += u64::from(entered.is_some());
+    tally.tcp_displaced += u64::from(entered.as_ref().is_some_and(|entered| entered.displaced));
+    tally.tcp_refused += u64::from(local && entered.is_none());
     front.counters.add(&mut tally);
-    place
+    entered.map(|entered| entered.place)
 }
 
-async fn serve_one<H: Handler>(stream: TcpStream, peer: SocketAddr, front: Arc<Front<H>>, place: Place) {
+async fn serve_one<H: Handler>(
+    stream: TcpStream,
+    peer: SocketAddr,
+    front: Arc<Front<H>>,
+    place: connections::Place,
+) {
     let Ok(local) = stream.local_addr() else { return };
     // each answer is written whole
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
-    let pipelined = front.limits.pipelined.max(1);
-    let (answers, queue) = mpsc::channel(pipelined);
+    let (answers, queue) = mpsc::channel(front.limits.pipelined.max(1));
+    let activity = Arc::clone(&place.activity);
     let connection = Connection {
-        pipeline: Arc::new(Semaphore::new(pipelined)),
+        activity: Arc::clone(&activity),
         answers,
         peer,
         local,
         front: Arc::clone(&front),
     };
-    let mut writing = std::pin::pin!(write(writer, queue, front.limits.write));
+    let mut writing = std::pin::pin!(write(writer, queue, front.limits.write, &activity));
     let end = tokio::select! {
+        () = activity.leave.cancelled() => End::Closed,
         end = connection.read(reader) => {
             // the answers that are still to come are the last to hold the channel
             drop(connection);
@@ -125,10 +137,14 @@ async fn write(
     mut writer: OwnedWriteHalf,
     mut queue: mpsc::Receiver<(Vec<u8>, OwnedSemaphorePermit)>,
     patience: Duration,
+    activity: &connections::Activity,
 ) -> End {
     while let Some((message, permit)) = queue.recv().await {
         match timeout(patience, writer.write_all(&message)).await {
-            Ok(Ok(())) => drop(permit),
+            Ok(Ok(())) => {
+                drop(permit);
+                activity.moved();
+            }
             Ok(Err(_)) => return End::Closed,
             Err(_) => return End::TimedOut,
         }
@@ -140,9 +156,9 @@ impl<H: Handler> Connection<H> {
     /// Reads queries until the end.
     async fn read(&self, reader: OwnedReadHalf) -> End {
         let mut reader = BufReader::with_capacity(usize::from(LARGEST), reader);
-        let (mut patience, mut message) = (self.front.limits.whole_query, Vec::new());
+        let (mut patience, mut message, mut met) = (self.front.limits.whole_query, Vec::new(), false);
         loop {
-            let Ok(permit) = Arc::clone(&self.pipeline).acquire_owned().await else {
+            let Ok(permit) = Arc::clone(&self.activity.pipeline).acquire_owned().await else {
                 return End::Closed;
             };
             let length = match self.length(&mut reader, patience).await {
@@ -155,6 +171,12 @@ impl<H: Handler> Connection<H> {
                 Ok(Ok(_)) => {}
                 Ok(Err(_)) => return End::Closed,
                 Err(_) => return End::TimedOut,
+            }
+            self.activity.moved();
+            if !met {
+                // once, not for each of the many queries that may follow it at once
+                self.front.handler.meet(&self.client()).await;
+                met = true;
             }
             if !self.query(&message, permit).await {
                 return End::Garbage;
@@ -170,7 +192,7 @@ impl<H: Handler> Connection<H> {
                 match timeout(patience, reader.get_ref().readable()).await {
                     Ok(Ok(())) => {}
                     Ok(Err(_)) => return Err(End::Closed),
-                    Err(_) if self.waits() => continue,
+                    Err(_) if self.activity.waits() => continue,
                     Err(_) => return Err(End::TimedOut),
                 }
             }
@@ -182,11 +204,6 @@ impl<H: Handler> Connection<H> {
                 Err(_) => Err(End::TimedOut),
             };
         }
-    }
-
-    /// Whether answers are still to come, beside the permit of the query that is being read.
-    fn waits(&self) -> bool {
-        self.pipeline.available_permits() + 1 < self.front.limits.pipelined.max(1)
     }
 
     /// Answers one query, or lets it wait. Whether the connection is worth going on with.
@@ -212,13 +229,13 @@ impl<H: Handler> Connection<H> {
                     out.clear();
                 }
                 Quick::Later { account, note } => {
-                    if let Some(place) = self.front.outstanding.enter(account) {
+                    if let Some(place) = self.front.enter(account) {
                         tally.later += 1;
                         self.front.counters.add(&mut tally);
                         self.later(query, client, note, place, permit);
                         return true;
                     }
-                    trace!(account, "too many queries wait");
+                    trace!(?account, "too many queries wait");
                     tally.overflowed += 1;
                     udp::overflow(&query, &client.reply, &mut out);
                 }
@@ -230,8 +247,14 @@ impl<H: Handler> Connection<H> {
 
     fn understand(&self, message: &[u8]) -> Result<(Query, Client), dns_core::wire::Unfit> {
         let query = Query::parse(message)?;
+        let mut client = self.client();
+        self.front.cookie(&query, &mut client, Duration::ZERO);
+        Ok((query, client))
+    }
+
+    fn client(&self) -> Client {
         let tenths = self.front.limits.idle.as_millis() / 100;
-        let mut client = Client {
+        Client {
             peer: self.peer,
             local: self.local,
             transport: Transport::Tcp,
@@ -240,12 +263,17 @@ impl<H: Handler> Connection<H> {
                 keepalive: Some(u16::try_from(tenths).unwrap_or(u16::MAX)),
                 ..Reply::stream()
             },
-        };
-        self.front.cookie(&query, &mut client, Duration::ZERO);
-        Ok((query, client))
+        }
     }
 
-    fn later(&self, query: Query, client: Client, note: H::Note, place: Place, permit: OwnedSemaphorePermit) {
+    fn later(
+        &self,
+        query: Query,
+        client: Client,
+        note: H::Note,
+        place: [Place; 2],
+        permit: OwnedSemaphorePermit,
+    ) {
         let (front, answers) = (Arc::clone(&self.front), self.answers.clone());
         tokio::spawn(async move {
             // whoever closes the connection does not wait for the answer, nor do we

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, trace};
 
 use super::{
-    Client, Counters, Front, Handler, Quick, Transport, clock,
+    Account, Client, Counters, Front, Handler, Place, Quick, Transport, clock,
     datagram::{self, BATCH, Batch, Outgoing, Way},
 };
 
@@ -35,6 +35,8 @@ pub(super) struct Worker<H> {
 struct Socket {
     socket: Arc<UdpSocket>,
     address: SocketAddr,
+    /// Only our own [`super::probe::Probe`] can send here.
+    is_probed: bool,
 }
 
 /// What becomes of one datagram.
@@ -45,7 +47,7 @@ enum Fate<N> {
         query: Box<Query>,
         client: Client,
         note: N,
-        account: u64,
+        account: Account,
     },
 }
 
@@ -53,6 +55,7 @@ impl<H: Handler> Worker<H> {
     /// Prepares the sockets.
     pub(super) fn new(
         sockets: Vec<UdpSocket>,
+        probed: Arc<UdpSocket>,
         front: Arc<Front<H>>,
         runtime: Handle,
         shutdown: &CancellationToken,
@@ -63,8 +66,18 @@ impl<H: Handler> Worker<H> {
             Ok(Socket {
                 socket: Arc::new(socket),
                 address,
+                is_probed: false,
             })
         };
+        let mut sockets = sockets
+            .into_iter()
+            .map(prepared)
+            .collect::<io::Result<Vec<_>>>()?;
+        sockets.push(Socket {
+            address: probed.local_addr()?,
+            socket: probed,
+            is_probed: true,
+        });
         let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         let (bell, shutdown) = (stop.try_clone()?, shutdown.clone());
         runtime.spawn(async move {
@@ -73,7 +86,7 @@ impl<H: Handler> Worker<H> {
             let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
         });
         Ok(Self {
-            sockets: sockets.into_iter().map(prepared).collect::<io::Result<_>>()?,
+            sockets,
             stop,
             front,
             runtime,
@@ -121,7 +134,9 @@ impl<H: Handler> Worker<H> {
                 break;
             }
         }
-        self.front.counters.add(&mut tally);
+        if !socket.is_probed {
+            self.front.counters.add(&mut tally);
+        }
     }
 
     fn answer(
@@ -204,6 +219,10 @@ impl<H: Handler> Worker<H> {
         if at_once(&query, &client.reply, out) {
             return Fate::Answer;
         }
+        if socket.is_probed {
+            self.front.handler.probe(&query, &client.reply, out);
+            return Fate::Answer;
+        }
         match self.front.handler.quick(&query, &client, now, out) {
             Quick::Answered => Fate::Answer,
             Quick::Drop => {
@@ -231,11 +250,11 @@ impl<H: Handler> Worker<H> {
         query: &Query,
         client: Client,
         note: H::Note,
-        account: u64,
+        account: Account,
         tally: &mut Counters,
     ) -> bool {
-        let Some(place) = self.front.outstanding.enter(account) else {
-            trace!(account, "too many queries wait");
+        let Some(place) = self.front.enter(account) else {
+            trace!(?account, "too many queries wait");
             tally.overflowed += 1;
             return false;
         };
@@ -262,6 +281,15 @@ impl<H: Handler> Worker<H> {
 }
 
 impl<H: Handler> Front<H> {
+    /// A place to wait: one of the user's, and of those one of the group's.
+    pub(super) fn enter(&self, account: Account) -> Option<[Place; 2]> {
+        let key = (u128::from(account.user) << 64) | u128::from(account.group);
+        Some([
+            self.groups.enter(key)?,
+            self.outstanding.enter(account.user.into())?,
+        ])
+    }
+
     /// Reads a datagram, and prepares what its answer depends on.
     fn understand(
         &self,

@@ -40,7 +40,7 @@ impl Default for PoolSettings {
             strategy: Strategy::default(),
             race: 2,
             deadline_ms: 5000,
-            outstanding: 256,
+            outstanding: 1024,
             bootstrap: Vec::new(),
             plaintext_fallback: false,
             dnssec: false,

@@ -55,7 +55,7 @@ async fn what_a_portal_says_is_not_kept() {
     router.open_for(Duration::from_secs(60));
     let lookup = lookup(&router);
     for asked in 1..3 {
-        let looked = lookup.answer(&client("login.hotel.example")).await;
+        let looked = lookup.answer(&client("login.hotel.example"), 0).await;
         assert_eq!(looked.answer.code(), 0);
         assert_eq!(network.over_udp.load(Ordering::SeqCst), asked);
     }
@@ -67,7 +67,7 @@ async fn what_upstreams_say_is_kept() {
     let router = router(&format!("upstreams.servers = ['udp://{}']", network.address));
     let lookup = lookup(&router);
     for _ in 0..2 {
-        lookup.answer(&client("www.example.org")).await;
+        lookup.answer(&client("www.example.org"), 0).await;
         assert_eq!(network.over_udp.load(Ordering::SeqCst), 1);
     }
 }
@@ -89,11 +89,11 @@ async fn a_validators_word_is_told_and_no_older_answer_is_given_instead() {
     let router = router(&format!("upstreams.servers = ['udp://{}']", server.address));
     let lookup = lookup(&router);
     let asked = client("www.example.org");
-    assert_eq!(lookup.answer(&asked).await.answer.code(), 0);
+    assert_eq!(lookup.answer(&asked, 0).await.answer.code(), 0);
     bogus.store(true, Ordering::SeqCst);
     let end = std::time::Instant::now() + GENEROUS;
     let refused = loop {
-        let looked = lookup.answer(&asked).await;
+        let looked = lookup.answer(&asked, 0).await;
         if looked.answer.code() == 2 {
             break looked;
         }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use dns::{
-    route::{Connectivity, Files, RouteSettings, Router, Source, Sources, System, Why},
+    route::{Connectivity, Files, Link, RouteSettings, Router, Source, Sources, System, Why},
     upstream::Error,
 };
 use tempfile::TempDir;
@@ -142,6 +142,7 @@ async fn next(sources: &mut Sources, wanted: impl Fn(&System) -> bool) -> System
 fn files(paths: &[PathBuf]) -> Files {
     Files {
         resolv_conf: paths.to_vec(),
+        displaced: PathBuf::from("/nonexistent"),
     }
 }
 
@@ -206,6 +207,53 @@ async fn resolved_comes_first_and_is_followed_from_its_start_to_its_end() {
     drop(manager);
     service.close().await.unwrap();
     next(&mut sources, |system| system.source == Some(Source::ResolvConf)).await;
+}
+
+/// `portmaster dns enable` made systemd-resolved ask us for all names: its links' servers are asked on, and those that it had
+/// for the host as a whole; never itself, which would go round in circles.
+#[tokio::test]
+async fn servers_that_ours_took_the_place_of_are_asked_on() {
+    let bus = Bus::start().await;
+    let directory = TempDir::new().unwrap();
+    let displaced = directory.path().join("displaced");
+    std::fs::write(&displaced, "nameserver 192.0.2.9\nsearch ~.\n").unwrap();
+    let (ours, link): (SocketAddr, SocketAddr) =
+        ("127.0.0.17:53".parse().unwrap(), "192.0.2.7:53".parse().unwrap());
+    let manager = Manager {
+        servers: vec![entry(0, ours), entry(7, link)],
+        domains: vec![(0, ".".to_owned(), true)],
+    };
+    let service = resolved(&bus, manager).await;
+    let places = Files {
+        displaced,
+        ..files(&[])
+    };
+    let mut sources = Sources::start(places, Some(bus.client().build().await.unwrap()));
+    let system = next(&mut sources, |system| system.source == Some(Source::Resolved)).await;
+    assert_eq!(system.servers(), [link, "192.0.2.9:53".parse().unwrap()]);
+    let all = |link: &Link| {
+        link.domains
+            .iter()
+            .any(|domain| domain.route_only && domain.name.is_root())
+    };
+    assert_eq!(
+        system.links.iter().map(all).collect::<Vec<_>>(),
+        [false, true],
+        "as it was before"
+    );
+    // put back: what it has for the host counts, and no longer what is kept
+    let manager = service
+        .object_server()
+        .interface::<_, Manager>("/org/freedesktop/resolve1")
+        .await
+        .unwrap();
+    manager.get_mut().await.servers = vec![entry(0, "192.0.2.8:53".parse().unwrap())];
+    let emitter: &SignalEmitter<'_> = manager.signal_emitter();
+    manager.get().await.d_n_s_ex_changed(emitter).await.unwrap();
+    next(&mut sources, |system| {
+        system.servers() == ["192.0.2.8:53".parse().unwrap()]
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

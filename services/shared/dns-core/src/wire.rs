@@ -76,6 +76,8 @@ pub const CLASS_IN: u16 = 1;
 
 /// Codes of Extended DNS Errors (RFC 8914 §4).
 pub mod extended {
+    /// None of the others.
+    pub const OTHER: u16 = 0;
     /// The answer is from the cache, and older than its time.
     pub const STALE_ANSWER: u16 = 3;
     /// The same failed a moment ago.

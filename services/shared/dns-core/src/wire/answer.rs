@@ -221,21 +221,29 @@ impl<'a> Taken<'a> {
 
     fn chain(&mut self, records: &[Owned<'_>]) -> Result<(), ResponseError> {
         let answers = || {
-            records
-                .iter()
-                .filter(|(_, record)| record.section == Section::Answer)
+            let all = records.iter().enumerate();
+            all.filter(|(_, (_, record))| record.section == Section::Answer)
+        };
+        // one that makes aliases of many names of the chain is there once all the same
+        let mut taken = vec![false; records.len()];
+        let mut is_new = |place: usize| {
+            taken
+                .get_mut(place)
+                .is_some_and(|taken| !std::mem::replace(taken, true))
         };
         let mut chain: Vec<Name> = vec![self.key.to_question().name];
         for at in 0..LONGEST_CHAIN {
             let Some(name) = chain.get(at).cloned() else { break };
             // the record that makes an alias of all names below another stands before the alias that it made
-            for (owner, record) in answers().filter(|(_, record)| covers(record, kind::DNAME)) {
-                if owner != &name && name.is_within(owner) {
+            for (place, (owner, record)) in answers().filter(|(_, (_, record))| covers(record, kind::DNAME)) {
+                if owner != &name && name.is_within(owner) && is_new(place) {
                     self.take(owner, record)?;
                 }
             }
-            for (owner, record) in answers().filter(|(owner, _)| owner == &name) {
-                self.take(owner, record)?;
+            for (place, (owner, record)) in answers().filter(|(_, (owner, _))| owner == &name) {
+                if is_new(place) {
+                    self.take(owner, record)?;
+                }
                 if record.kind == kind::CNAME && self.key.kind() != kind::CNAME && chain.len() == at + 1 {
                     let (target, _) = record.name_in(0)?;
                     if !chain.contains(&target) {

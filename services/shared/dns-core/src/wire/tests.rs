@@ -428,6 +428,18 @@ pub(crate) fn any_bytes(bytes: &[u8]) {
     }
 }
 
+/// What was found once stays found: every file of the fuzzer's corpus.
+#[test]
+fn the_corpus_is_answered_or_refused() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../fuzz/corpus/dns");
+    let mut files = 0;
+    for file in std::fs::read_dir(corpus).unwrap() {
+        any_bytes(&std::fs::read(file.unwrap().path()).unwrap());
+        files += 1;
+    }
+    assert!(files >= 30);
+}
+
 proptest! {
     #[test]
     fn any_message_is_answered_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
