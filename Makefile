@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PROGRAMS := -p interceptor -p process-resolver -p policy -p dns -p gate17-entry -p gate17-node -p cli
+PROGRAMS := -p interceptor -p process-resolver -p policy -p dns -p gate17-entry -p cli
 ifneq ($(shell id -u),0)
 # Compiled by you, run by root: namespaces, rules and queues need it.
 SUDO := sudo

@@ -234,7 +234,10 @@ fn a_stuck_bus_costs_the_publisher_bounded_memory_and_no_time() {
 
 #[test]
 fn the_interfaces_are_those_that_are_committed() {
-    let mut world = World::builder("introspect").with(Service::Dns).start();
+    let mut world = World::builder("introspect")
+        .with(Service::Dns)
+        .with(Service::Gate17Entry)
+        .start();
     let (address, runtime) = (world.bus().address(), runtime());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dbus/interfaces");
     for (interface, of) in [

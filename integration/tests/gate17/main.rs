@@ -1,6 +1,7 @@
 //! Gate17, on this host and beyond: what is tunnelled is carried, and nothing of it leaves in the clear.
 #![expect(
     clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::unwrap_used,
     reason = "whatever fails here fails the test"
 )]

@@ -27,6 +27,7 @@ const RESOLVER: &str = "process-resolver";
 const POLICY: &str = "policy";
 const INTERCEPTOR: &str = "interceptor";
 const DNS: &str = "dns";
+const ENTRY: &str = "gate17-entry";
 
 /// How long a service may take until it is ready.
 const START: Duration = Duration::from_secs(30);
@@ -68,8 +69,8 @@ pub async fn run(args: UpArgs) -> Result<ExitCode> {
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
-/// Bus, resolver and policy first: the interceptor then has all that it decides by. The DNS server is last: what it tells is
-/// for the interceptor.
+/// Bus, resolver and policy first: the interceptor then has all that it decides by. The DNS server and the tunnel's
+/// entry are last: what they tell is for the interceptor.
 async fn start(place: &Arc<Place>, units: &mut Vec<Unit>) -> Result<()> {
     if place.given_bus.is_none() {
         units.push(Unit::start(bus::unit(place.root())?, place.root())?);
@@ -81,6 +82,7 @@ async fn start(place: &Arc<Place>, units: &mut Vec<Unit>) -> Result<()> {
     units.push(Unit::start(place.service(INTERCEPTOR), place.root())?);
     ready(units).await?;
     units.push(Unit::start(place.service(DNS), place.root())?);
+    units.push(Unit::start(place.service(ENTRY), place.root())?);
     ready(units).await?;
     if !policy_arrives(place).await {
         eprintln!("portmaster up: the interceptor has not got the policy yet; it decides by its last one");

@@ -46,6 +46,7 @@ where
 pub fn reset(program: TcpStream) {
     // a socket that is gone already needs no reset
     let _ = rustix::net::sockopt::set_socket_linger(&program, Some(AT_ONCE));
+    drop(program);
 }
 
 async fn copy<R, W>(reader: &mut R, writer: &mut W, counter: &Counter) -> io::Result<()>

@@ -143,7 +143,7 @@ impl<O: Opener> Relay<O> {
             for _ in 0..BATCH {
                 match self.socket.try_recv_from(&mut buffer) {
                     Ok((length, client)) => {
-                        self.came(plain(client), buffer.get(..length).unwrap_or_default())
+                        self.came(plain(client), buffer.get(..length).unwrap_or_default());
                     }
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(_) => {}
