@@ -1,6 +1,7 @@
 //! `portmaster gate17`: what is carried through the tunnel and by whom, and the networks that carry it.
 
 mod entry;
+mod network;
 
 use std::process::ExitCode;
 
@@ -8,6 +9,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::{dns::PlainArgs, paint::Paint};
+pub use network::{MapCommand, NetworkCommand, NodeCommand};
 
 /// `portmaster gate17`
 #[derive(Debug, Subcommand)]
@@ -24,6 +26,15 @@ pub enum Gate17Command {
     Ping(PingArgs),
     /// Close a circuit, and what it carries
     Close(CloseArgs),
+    /// Found a network of your own, and let clients in
+    #[command(subcommand)]
+    Network(NetworkCommand),
+    /// Say which nodes a network has
+    #[command(subcommand)]
+    Node(NodeCommand),
+    /// Sign and read maps
+    #[command(subcommand)]
+    Map(MapCommand),
 }
 
 /// `portmaster gate17 route`
@@ -70,5 +81,8 @@ pub(crate) async fn run(command: Gate17Command, paint: Paint) -> Result<ExitCode
         Gate17Command::Route(args) => entry::route(args, paint).await,
         Gate17Command::Ping(args) => entry::ping(args).await,
         Gate17Command::Close(args) => entry::close(args).await,
+        Gate17Command::Network(command) => network::network(command),
+        Gate17Command::Node(command) => network::node(command),
+        Gate17Command::Map(command) => network::map(command, paint),
     }
 }
