@@ -90,6 +90,9 @@ fn descriptors(scripted: &Scripted) -> usize {
         .count()
 }
 
+/// Names that one program of one user may have at upstreams.
+const PART: u64 = 128;
+
 fn pid(scripted: &Scripted) -> i32 {
     scripted.world.service(Service::Dns).pid().as_raw_nonzero().get()
 }
@@ -124,10 +127,9 @@ fn others_are_served(scripted: &Scripted, mut flood: Running, most: u64) {
         }
         asked += 1;
         assert!(resident(scripted) < most, "{} MiB", resident(scripted));
-        assert!(
-            scripted.counter("lookups_now") <= 200,
-            "its part, and those of the others"
-        );
+        // its part, that of sockets which nobody can find out about in time, and the others'
+        let lookups = scripted.counter("lookups_now");
+        assert!(lookups <= 2 * PART + 50, "{lookups} look-ups");
     }
     // it was told that it asks too much, and got its part all the same
     let said = flood.output();

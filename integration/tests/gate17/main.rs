@@ -8,5 +8,6 @@
 
 mod carried;
 mod leaks;
+mod measure;
 mod network;
 mod stand_in;
