@@ -145,7 +145,7 @@ fn an_intruder_in_a_service_gets_no_further() {
             // asks upstreams, and the kernel whose a socket is
             "portmaster-dns" => &["python", "inet", "inet6", "packet", "netlink"],
             // carries to nodes
-            "portmaster-gate17-entry" => &["python", "inet", "inet6"],
+            "portmaster-gate17-entry" => &["python", "inet", "inet6", "packet"],
             _ => &["python"],
         };
         assert_eq!(worked, may.iter().copied().collect(), "{unit}:\n{said}");
