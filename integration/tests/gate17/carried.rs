@@ -1,6 +1,8 @@
 //! The real entry and real nodes: programs reach the internet through them, and hear what the far end says.
 
-use integration::{App, Service, World, app::ATTEMPT, eventually, world::INTERNET_V6};
+use std::{io::Write as _, process::Stdio};
+
+use integration::{App, Running, Service, World, app::ATTEMPT, eventually, world::INTERNET_V6};
 use proto::flow::v1::{Verdict, Why};
 
 use crate::network::{ENTRY, ENTRY_TOKEN, Holds, Network, server};
@@ -22,7 +24,6 @@ fn place(label: &str, tunnel: &str) -> Place {
         .start();
     for address in world.internet_addresses() {
         world.internet.echo(address, PORT);
-        world.internet.datagrams(address, PORT);
     }
     let network = Network::start(&world);
     world.start_service(Service::Gate17Entry);
@@ -58,6 +59,30 @@ impl Place {
     }
 }
 
+/// Answers datagrams from the address that they came to.
+const ECHO: &str = "
+import socket, sys
+s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
+s.bind((sys.argv[1], 7002))
+while True:
+    said, who = s.recvfrom(2048)
+    s.sendto(said, who)
+";
+
+/// One goes there and back.
+fn datagram_returns(place: &Place, to: std::net::SocketAddr) -> bool {
+    let mut command = place.app.command(&place.world);
+    command.args(["-u", "-w", "1", &to.ip().to_string(), &to.port().to_string()]);
+    let mut running = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    running.stdin.take().unwrap().write_all(b"datagram\n").unwrap();
+    let said = running.wait_with_output().unwrap().stdout;
+    String::from_utf8_lossy(&said).contains("datagram")
+}
+
 #[test]
 fn a_program_reaches_the_internet_through_three_nodes_and_hears_what_the_far_end_says() {
     let place = place("g17-carry", "");
@@ -78,6 +103,14 @@ fn a_program_reaches_the_internet_through_three_nodes_and_hears_what_the_far_end
         v6.echoes("hello", ATTEMPT),
         "IPv6 goes through as well, though the nodes are at IPv4 addresses"
     );
+    for to in [server(7002), (INTERNET_V6, 7002).into()] {
+        let mut command = world.internet.command("python3");
+        command.args(["-c", ECHO, &to.ip().to_string()]);
+        let _echo = Running::start_logged("echo", command, &world.root().join("echo.log"));
+        eventually("a datagram goes there and comes back", || {
+            datagram_returns(&place, to).then_some(())
+        });
+    }
     // nobody listens there: the program hears of it, and not that its connection dies
     let attempt = app.connect(world, server(7001));
     assert!(!attempt.connected, "{attempt:?}");

@@ -454,7 +454,8 @@ impl Circuit {
     async fn answered(&self, answer: h2::client::ResponseFuture) -> Result<RecvStream, Refusal> {
         let answer: Response<RecvStream> = timeout(OPEN, answer)
             .await
-            .map_err(|_| Refusal::new(Cause::Timeout, "no answer from the far end"))?
+            // a node that is well gives up on a destination before
+            .map_err(|_| Refusal::new(Cause::Node, format!("node {} does not answer", self.exit.id.0)))?
             .map_err(|error| self.broken(&error))?;
         if answer.status() == StatusCode::OK {
             return Ok(answer.into_body());

@@ -196,7 +196,7 @@ impl Circuits {
     pub fn route(&self, want: &Want, target: &Target) -> Result<(Path, Option<Arc<Circuit>>), Refusal> {
         let map = self.0.maps.map()?;
         let destination = address(target).map(|address| (address, target.port, Transport::Tcp));
-        let open = self.ready(&owner(want, Some(target)), destination, &[]);
+        let open = self.ready(&map, &owner(want, Some(target)), destination, &[]);
         let path = self.choose(&map, want, destination, Vec::new())?;
         Ok((path, open))
     }
@@ -270,12 +270,12 @@ impl Circuits {
     ) -> Result<Arc<Circuit>, Refusal> {
         // without a map in time nothing is carried, also by what is there
         let map = self.0.maps.map()?;
-        if let Some(circuit) = self.ready(owner, destination, avoid) {
+        if let Some(circuit) = self.ready(&map, owner, destination, avoid) {
             return Ok(circuit);
         }
         let turn = Arc::clone(self.lock().turns.entry(owner.clone()).or_default());
         let _mine = turn.lock().await;
-        if let Some(circuit) = self.ready(owner, destination, avoid) {
+        if let Some(circuit) = self.ready(&map, owner, destination, avoid) {
             return Ok(circuit);
         }
         if self.all().len() >= MOST {
@@ -382,6 +382,7 @@ impl Circuits {
     /// One that is there, and takes another stream to that destination.
     fn ready(
         &self,
+        map: &Map,
         owner: &Owner,
         destination: Option<(IpAddr, u16, Transport)>,
         avoid: &[NodeId],
@@ -391,6 +392,9 @@ impl Circuits {
         let fits = |known: &&Known| {
             let circuit = &known.circuit;
             circuit.is_open()
+                // what the map says no more is used no more
+                && circuit.hops.iter().all(|hop| node(map, hop).is_some())
+                && node(map, &circuit.exit.id) == Some(&circuit.exit)
                 && now.saturating_duration_since(circuit.since) < AGE
                 && circuit.carried.now.load(Ordering::Relaxed) < STREAMS
                 && !avoid.contains(&circuit.exit.id)

@@ -28,9 +28,6 @@ use crate::{
     udp,
 };
 
-/// Octets of datagrams on their way to the exit; what does not fit is lost.
-const ROOM: usize = 256 << 10;
-
 /// Clones are the same.
 #[derive(Clone, Debug)]
 pub struct Opening {
@@ -140,8 +137,10 @@ impl udp::Datagrams for Way {
         if !encode(&datagram, &mut capsule) {
             return;
         }
-        self.to.reserve_capacity(ROOM);
+        // no more than this one: what is reserved and not used is taken from all streams of the circuit
+        self.to.reserve_capacity(capsule.len());
         if self.to.capacity() < capsule.len() {
+            self.to.reserve_capacity(0);
             return;
         }
         let length = datagram.len() as u64;
