@@ -7,8 +7,11 @@
 
 mod decision;
 mod flow;
+mod gate17;
 mod policy;
 mod process;
+
+pub use gate17::app;
 
 use std::{fmt, net::IpAddr};
 

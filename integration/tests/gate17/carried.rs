@@ -98,6 +98,14 @@ fn a_program_reaches_the_internet_through_three_nodes_and_hears_what_the_far_end
     });
     let decision = event.connection.unwrap().decision.unwrap();
     assert_eq!(decision.verdict(), Verdict::Tunnel);
+    let mut command = world.command(integration::binary("portmaster"));
+    let said = command
+        .args(["gate17", "status", "--json"])
+        .output()
+        .unwrap()
+        .stdout;
+    let status: serde_json::Value = serde_json::from_slice(&said).unwrap();
+    assert!(status["streams_now"].as_u64() >= Some(1), "it is open: {status}");
     let mut v6 = app.call(world, (INTERNET_V6, PORT).into());
     assert!(
         v6.echoes("hello", ATTEMPT),

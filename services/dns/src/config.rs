@@ -116,14 +116,7 @@ impl Default for CacheKeys {
 
 impl daemon::Settings for Config {
     fn check(&self) -> Result<(), Unfit> {
-        if let Some(other) = self.listen.iter().find(|address| !address.ip().is_loopback()) {
-            return Err(Unfit::new(
-                &["listen"],
-                format!(
-                    "{other} can be reached by other hosts, and this server is for this one alone; give loopback addresses"
-                ),
-            ));
-        }
+        Unfit::unless_loopback(&self.listen, "server")?;
         if self.workers == 0 || self.workers > 64 {
             return Err(Unfit::new(
                 &["workers"],

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Duration};
 
 use dns_core::wire::{Age, Answer, Bounds, Key, Query, Response, code, extended};
 use moka::sync::Cache;
-use proto::gate17::v1::{App, ResolveReply, ResolveRequest, gate17_entry_client::Gate17EntryClient};
+use proto::{
+    convert,
+    gate17::v1::{App, ResolveReply, ResolveRequest, gate17_entry_client::Gate17EntryClient},
+};
 use tonic::transport::Channel;
 
 use crate::{
@@ -24,21 +27,14 @@ const MOST: u64 = 8192;
 /// As the upstream is called in what is told.
 const UPSTREAM: &str = "gate17";
 
-/// Whose an answer is.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Whose {
-    device: u64,
-    inode: u64,
-    script: String,
-    uid: Option<u32>,
-    profile: Arc<str>,
-}
+/// Whose an answer is, and to what: program, profile, question.
+type Place = (App, Arc<str>, Key);
 
 /// Asks through the tunnel; clones are the same.
 #[derive(Clone, Debug)]
 pub struct Tunnel {
     entry: Gate17EntryClient<Channel>,
-    known: Cache<(Whose, Key), (Arc<Answer>, Duration)>,
+    known: Cache<Place, (Arc<Answer>, Duration)>,
     bounds: Bounds,
     clock: Clock,
 }
@@ -57,8 +53,8 @@ impl Tunnel {
     /// Answers in any case: with a failure that says why, where the tunnel does not.
     pub async fn answer(&self, query: &Query, asker: &Asker, profile: &Arc<str>) -> Looked {
         let key = query.key();
-        let whose = whose(asker, profile);
-        let place = (whose, key.clone());
+        let app = convert::app(asker.process.as_deref(), asker.uid);
+        let place: Place = (app.clone(), Arc::clone(profile), key.clone());
         if let Some((answer, since)) = self.known.get(&place) {
             let age = (self.clock)().saturating_sub(since).as_secs();
             if age < u64::from(answer.lifetime()) {
@@ -71,7 +67,7 @@ impl Tunnel {
             }
             self.known.invalidate(&place);
         }
-        match self.ask(key, asker, profile).await {
+        match self.ask(key, app, profile).await {
             Ok(answer) => {
                 let answer = Arc::new(answer);
                 self.known.insert(place, (Arc::clone(&answer), (self.clock)()));
@@ -101,7 +97,7 @@ impl Tunnel {
         }
     }
 
-    async fn ask(&self, key: &Key, asker: &Asker, profile: &str) -> Result<Answer, String> {
+    async fn ask(&self, key: &Key, app: App, profile: &str) -> Result<Answer, String> {
         let make = Make {
             // RFC 8484 §4.1
             id: 0,
@@ -114,7 +110,7 @@ impl Tunnel {
         };
         let query = message::query(&key.to_question(), &make);
         let request = ResolveRequest {
-            app: Some(app(asker)),
+            app: Some(app),
             profile: profile.to_owned(),
             query: query.clone(),
         };
@@ -133,47 +129,5 @@ impl Tunnel {
         }
         let response = Response::parse(&answer).map_err(|problem| problem.to_string())?;
         Answer::from_response(&response, key, &self.bounds).map_err(|problem| problem.to_string())
-    }
-}
-
-fn whose(asker: &Asker, profile: &Arc<str>) -> Whose {
-    let App {
-        device,
-        inode,
-        script,
-        ..
-    } = app(asker);
-    Whose {
-        device,
-        inode,
-        script,
-        uid: asker.uid,
-        profile: Arc::clone(profile),
-    }
-}
-
-/// As the interceptor names the programs of connections, so that both go by one circuit.
-fn app(asker: &Asker) -> App {
-    let Some(process) = &asker.process else {
-        return App {
-            uid: asker.uid.unwrap_or(u32::MAX),
-            ..App::default()
-        };
-    };
-    let executable = &process.executable;
-    App {
-        device: executable.device,
-        inode: executable.inode,
-        script: process
-            .script
-            .as_ref()
-            .map(|script| script.to_string_lossy().into_owned())
-            .unwrap_or_default(),
-        uid: process.uid,
-        path: executable
-            .path
-            .as_ref()
-            .map(|path| path.to_string_lossy().into_owned())
-            .unwrap_or_default(),
     }
 }

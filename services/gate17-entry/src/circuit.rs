@@ -3,7 +3,7 @@
 
 use std::{
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use gate17_proto::{
+    exit::{ExitPolicy, Transport},
     map::{Carrier, Node, NodeAddress, NodeId},
     target::Target,
 };
@@ -67,6 +68,8 @@ pub struct Circuit {
     pub hops: Vec<NodeId>,
     /// The last node.
     pub exit: Node,
+    /// Its rules, read once: each new stream asks them.
+    rules: ExitPolicy,
     /// When.
     pub built: SystemTime,
     /// The same, for its age.
@@ -183,6 +186,8 @@ pub async fn build(id: u64, nodes: &[Node], means: &Means) -> Result<Circuit, Bu
         id,
         hops: nodes.iter().map(|node| node.id.clone()).collect(),
         exit: exit.clone(),
+        // rules that cannot be read carry nowhere; no map has such
+        rules: ExitPolicy::of(exit).unwrap_or_default(),
         built: SystemTime::now(),
         since: began,
         building: began.elapsed(),
@@ -328,6 +333,16 @@ fn connect(authority: &str, authorization: Option<&HeaderValue>) -> http::Result
 }
 
 impl Circuit {
+    /// Whether its exit carries there.
+    pub fn carries(&self, (address, port, transport): (IpAddr, u16, Transport)) -> bool {
+        self.rules.check(address, port, transport).is_ok()
+    }
+
+    /// The nodes' ids, first to last.
+    pub fn hop_ids(&self) -> Vec<String> {
+        self.hops.iter().map(|hop| hop.0.clone()).collect()
+    }
+
     /// Takes new streams.
     pub fn is_open(&self) -> bool {
         self.lives() && !self.draining.load(Ordering::Relaxed)

@@ -14,7 +14,7 @@ use std::{
 };
 
 use gate17_proto::{
-    exit::{ExitPolicy, Transport},
+    exit::Transport,
     map::{Map, Node, NodeId},
     path::{self, Exit, Path, Wanted},
     target::{Host, Target},
@@ -398,7 +398,7 @@ impl Circuits {
                 && now.saturating_duration_since(circuit.since) < AGE
                 && circuit.carried.now.load(Ordering::Relaxed) < STREAMS
                 && !avoid.contains(&circuit.exit.id)
-                && carries(&circuit.exit, destination)
+                && destination.is_none_or(|destination| circuit.carries(destination))
         };
         let found = table.circuits.get(owner)?.iter().find(fits)?;
         Some(Arc::clone(&found.circuit))
@@ -465,13 +465,6 @@ fn owner(want: &Want, target: Option<&Target>) -> Owner {
 
 fn node<'a>(map: &'a Map, id: &NodeId) -> Option<&'a Node> {
     map.nodes.iter().find(|node| node.id == *id)
-}
-
-fn carries(exit: &Node, destination: Option<(IpAddr, u16, Transport)>) -> bool {
-    let Some((address, port, transport)) = destination else {
-        return true;
-    };
-    ExitPolicy::new(&exit.exit, Vec::new()).is_ok_and(|policy| policy.check(address, port, transport).is_ok())
 }
 
 const fn address(target: &Target) -> Option<IpAddr> {

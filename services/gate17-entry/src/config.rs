@@ -43,14 +43,7 @@ const PORT: u16 = 717;
 
 impl daemon::Settings for Config {
     fn check(&self) -> Result<(), Unfit> {
-        if let Some(other) = self.listen.iter().find(|address| !address.ip().is_loopback()) {
-            return Err(Unfit::new(
-                &["listen"],
-                format!(
-                    "{other} can be reached by other hosts, and this entry is for this one alone; give loopback addresses"
-                ),
-            ));
-        }
+        Unfit::unless_loopback(&self.listen, "entry")?;
         if !(1..=60_000).contains(&self.connections) {
             return Err(Unfit::new(
                 &["connections"],

@@ -49,15 +49,7 @@ impl Nodes {
     /// It failed.
     pub fn failed(&self, node: &NodeId, problem: &str, now: Instant) {
         let mut records = self.lock();
-        if records.len() >= MOST {
-            records.clear();
-        }
-        let record = records.entry(node.clone()).or_insert_with(|| Record {
-            trouble: Trouble::default(),
-            since: now,
-            round_trip: None,
-            problem: String::new(),
-        });
+        let record = record(&mut records, node, now);
         record.trouble = record.trouble.failed(now.saturating_duration_since(record.since));
         record.since = now;
         problem.clone_into(&mut record.problem);
@@ -66,12 +58,7 @@ impl Nodes {
     /// It was measured; later measurements count for a quarter.
     pub fn measured(&self, node: &NodeId, round_trip: Duration, now: Instant) {
         let mut records = self.lock();
-        let record = records.entry(node.clone()).or_insert_with(|| Record {
-            trouble: Trouble::default(),
-            since: now,
-            round_trip: None,
-            problem: String::new(),
-        });
+        let record = record(&mut records, node, now);
         record.round_trip = Some(
             record
                 .round_trip
@@ -83,6 +70,19 @@ impl Nodes {
         // nothing in here is left half done by a panic
         self.records.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Of a node that may be new.
+fn record<'a>(records: &'a mut HashMap<NodeId, Record>, node: &NodeId, now: Instant) -> &'a mut Record {
+    if records.len() >= MOST {
+        records.clear();
+    }
+    records.entry(node.clone()).or_insert_with(|| Record {
+        trouble: Trouble::default(),
+        since: now,
+        round_trip: None,
+        problem: String::new(),
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,6 @@ use std::{
     time::Instant,
 };
 
-use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use gate17_proto::{
     capsule::{Decoder, encode},
@@ -15,6 +14,7 @@ use gate17_proto::{
 };
 use h2::{RecvStream, SendStream};
 use proto::gate17::v1::{App, Cause, Opened, Refused, Tunnelled};
+use tokio::sync::watch;
 use verdict::policy::CompiledPolicy;
 
 use crate::{
@@ -34,7 +34,7 @@ pub struct Opening {
     /// The ways.
     pub circuits: Circuits,
     /// In force.
-    pub policy: Arc<ArcSwap<CompiledPolicy>>,
+    pub policy: watch::Receiver<Arc<CompiledPolicy>>,
     /// Streams that wait for their programs.
     pub announced: Announced<Tunnel>,
 }
@@ -44,7 +44,7 @@ impl Opening {
     pub fn want(&self, app: App, profile: &str, domain: &str) -> Want {
         Want {
             app,
-            options: self.policy.load().tunnel_options(profile).clone(),
+            options: self.policy.borrow().tunnel_options(profile).clone(),
             profile: profile.to_owned(),
             domain: domain.to_owned(),
         }
@@ -72,7 +72,7 @@ impl Opening {
             .await?;
         let opened = stream.circuit().map_or_else(Opened::default, |circuit| Opened {
             request_id: 0,
-            hops: circuit.hops.iter().map(|hop| hop.0.clone()).collect(),
+            hops: circuit.hop_ids(),
             circuit: circuit.id,
         });
         self.announced
@@ -129,7 +129,7 @@ pub struct Way {
 impl udp::Datagrams for Way {
     fn hops(&self) -> (Vec<String>, u64) {
         let circuit = self.place.circuit();
-        (circuit.hops.iter().map(|hop| hop.0.clone()).collect(), circuit.id)
+        (circuit.hop_ids(), circuit.id)
     }
 
     fn send(&mut self, datagram: Bytes) {

@@ -3,7 +3,7 @@
 use std::{pin::Pin, time::SystemTime};
 
 use bytes::Bytes;
-use daemon::status::{Counter, Status as ServiceStatus};
+use daemon::status::Status as ServiceStatus;
 use gate17_proto::target::Target;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
@@ -31,8 +31,6 @@ pub struct Service {
     pub opening: Opening,
     /// Octets of all.
     pub carried: Carried,
-    /// Connections at present.
-    pub now: Counter,
     /// Health and counters.
     pub status: ServiceStatus,
     /// Ends the streams.
@@ -44,11 +42,15 @@ impl Gate17Entry for Service {
     type WatchCircuitsStream = Pin<Box<dyn Stream<Item = Result<CircuitEvent, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusReply>, Status> {
-        let circuits = &self.opening.circuits;
+        let maps = self.opening.circuits.maps();
+        let circuits: Vec<_> = self.opening.circuits.all().iter().map(wire::circuit).collect();
         Ok(Response::new(GetStatusReply {
-            map: Some(circuits.maps().told()),
-            circuits: circuits.all().iter().map(wire::circuit).collect(),
-            streams_now: self.now.get(),
+            map: Some(maps.told()),
+            streams_now: circuits
+                .iter()
+                .map(|circuit| u64::from(circuit.streams_now))
+                .sum(),
+            circuits,
             sent_bytes: self.carried.sent.get(),
             received_bytes: self.carried.received.get(),
         }))

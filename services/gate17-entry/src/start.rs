@@ -3,7 +3,6 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
 use daemon::{
     About, Callers, Context,
     bus::{Desktop, Publisher},
@@ -17,7 +16,6 @@ use tokio::{
     sync::{Semaphore, watch},
 };
 use tokio_util::sync::CancellationToken;
-use verdict::policy::CompiledPolicy;
 
 use crate::{
     announced::Announced,
@@ -68,7 +66,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config.listen)?;
     let kept_policy = policies::Kept::new(&paths.state);
-    let (in_force, mut policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
+    let (in_force, policy) = watch::channel(Arc::new(kept_policy.load(&status)?));
     let files = config.map.iter().map(|file| paths.config.join(file)).collect();
     let maps = Maps::new(
         paths.config.join(&config.trust),
@@ -85,7 +83,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let link = Link::default();
     let opening = Opening {
         circuits: circuits.clone(),
-        policy: Arc::new(ArcSwap::new(Arc::clone(&policy.borrow_and_update()))),
+        policy,
         announced: Announced::default(),
     };
     let carried = Carried {
@@ -99,14 +97,12 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             carried: carried.clone(),
             strangers: status.counter("connections_of_strangers"),
             crowded: status.counter("connections_too_many"),
-            now: status.counter("connections_now"),
         },
         places: Arc::new(Semaphore::new(config.connections)),
     };
     let service = rpc::Service {
         opening: opening.clone(),
         carried: carried.clone(),
-        now: doorman.counters.now.clone(),
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
@@ -151,7 +147,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
                 in_force,
                 shutdown.clone()
             ),
-            follow_policy(&opening, policy),
             circuits.maps().follow(),
             doorman.tidy(),
             tidy(&circuits),
@@ -170,13 +165,6 @@ fn token(file: &Path) -> anyhow::Result<String> {
     let text =
         std::fs::read_to_string(file).with_context(|| format!("read the access token {}", file.display()))?;
     Ok(text.trim().to_owned())
-}
-
-async fn follow_policy(opening: &Opening, mut policy: watch::Receiver<Arc<CompiledPolicy>>) {
-    while policy.changed().await.is_ok() {
-        opening.policy.store(Arc::clone(&policy.borrow_and_update()));
-    }
-    std::future::pending::<()>().await;
 }
 
 async fn tidy(circuits: &Circuits) {

@@ -37,8 +37,6 @@ pub struct Counters {
     pub strangers: Counter,
     /// Refused, since too many are open.
     pub crowded: Counter,
-    /// Carried at present.
-    pub now: Counter,
 }
 
 /// Takes connections in, on every listening socket.

@@ -31,7 +31,7 @@ pub fn circuit(known: &Known) -> Circuit {
     Circuit {
         id: circuit.id,
         state: state.into(),
-        hops: circuit.hops.iter().map(|hop| hop.0.clone()).collect(),
+        hops: circuit.hop_ids(),
         built: Some(circuit.built.into()),
         building: circuit.building.try_into().ok(),
         round_trip: circuit.round_trip().and_then(|time| time.try_into().ok()),

@@ -1,6 +1,7 @@
 //! Who may have anything carried. Everybody else sees a web server.
 
 use base64::Engine as _;
+use gate17_proto::map::Digest;
 use http::{HeaderMap, header};
 use sha2::{Digest as _, Sha256};
 
@@ -14,7 +15,7 @@ pub enum Access {
     /// Everybody.
     Everybody,
     /// Who shows a token of which the digest is here.
-    Tokens(Vec<[u8; 32]>),
+    Tokens(Vec<Digest>),
 }
 
 impl Access {
@@ -45,8 +46,7 @@ impl Access {
             return false;
         };
         // digests are compared: how long it takes says nothing of the token
-        let shown: [u8; 32] = Sha256::digest(&token).into();
-        known.contains(&shown)
+        known.contains(&Digest(Sha256::digest(&token).into()))
     }
 }
 
@@ -64,16 +64,9 @@ fn token_of(value: &str) -> Option<Vec<u8>> {
     pair.get(colon + 1..).map(<[u8]>::to_vec)
 }
 
-/// 64 hexadecimal digits.
-pub fn digest(text: &str) -> Option<[u8; 32]> {
-    if text.len() != 64 || !text.is_ascii() {
-        return None;
-    }
-    let mut digest = [0; 32];
-    for (octet, place) in digest.iter_mut().zip((0..64).step_by(2)) {
-        *octet = u8::from_str_radix(text.get(place..place + 2)?, 16).ok()?;
-    }
-    Some(digest)
+/// 64 hexadecimal digits, as maps have them behind `sha256:`.
+pub fn digest(text: &str) -> Option<Digest> {
+    Digest::try_from(format!("sha256:{text}")).ok()
 }
 
 #[cfg(test)]

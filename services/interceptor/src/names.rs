@@ -25,12 +25,11 @@ use verdict::{Endpoint, Protocol};
 use crate::{
     conntrack::{Conntrack, Tuple},
     told::{App, Hearer, Names},
+    wire,
 };
 
 /// Names that are over are forgotten so often.
 const TIDY: Duration = Duration::from_secs(60);
-/// Between two looks whether there is a DNS service on this host.
-const LOOK: Duration = Duration::from_millis(100);
 /// No answer of a DNS server holds longer (RFC 8767 §4 advises a week).
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -58,14 +57,12 @@ impl Follower {
 
     /// Listens at `socket` until `shutdown`; as long as there is none, this host has no DNS service of ours.
     pub async fn run(mut self, socket: &Path, status: Status, shutdown: CancellationToken) {
-        while !socket.exists() {
-            if shutdown
-                .run_until_cancelled(tokio::time::sleep(LOOK))
-                .await
-                .is_none()
-            {
-                return;
-            }
+        if shutdown
+            .run_until_cancelled(wire::appears(socket))
+            .await
+            .is_none()
+        {
+            return;
         }
         let channel = grpc::channel(socket);
         let answers: Arc<Mutex<Option<mpsc::UnboundedSender<ToDns>>>> = Arc::default();

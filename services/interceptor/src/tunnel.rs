@@ -7,9 +7,12 @@
 use std::{path::PathBuf, rc::Rc, time::Duration};
 
 use daemon::{grpc, status::Status};
-use proto::gate17::v1::{
-    App, Carried, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, Withdrawn,
-    from_entry::Said, to_entry, tunnel_client::TunnelClient,
+use proto::{
+    convert,
+    gate17::v1::{
+        Carried, Cause, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, Withdrawn,
+        from_entry::Said, to_entry, tunnel_client::TunnelClient,
+    },
 };
 use tokio::sync::mpsc;
 use tokio_stream::{StreamExt as _, wrappers::UnboundedReceiverStream};
@@ -20,7 +23,7 @@ use verdict::Flow;
 use crate::{
     conntrack::Tuple,
     judge::{self, Connection, OpenAnswer, ToTunnel},
-    names,
+    names, wire,
 };
 
 /// Where the entry serves, in the folder of sockets.
@@ -29,8 +32,6 @@ pub const ENTRY: &str = "gate17-entry";
 const PROBLEM: &str = "tunnel-unavailable";
 /// For an entry to take the stream: systemd may hold its socket while it is not there.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Between two looks whether there is an entry on this host.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What the entry said, for the packet path.
 #[derive(Debug)]
@@ -56,14 +57,12 @@ pub async fn exchange(
     if !socket.exists() {
         on_lost();
     }
-    while !socket.exists() {
-        if shutdown
-            .run_until_cancelled(tokio::time::sleep(LOOK))
-            .await
-            .is_none()
-        {
-            return Ok(());
-        }
+    if shutdown
+        .run_until_cancelled(wire::appears(&socket))
+        .await
+        .is_none()
+    {
+        return Ok(());
     }
     let channel = grpc::channel(&socket);
     let (on_lost, on_begin) = (Rc::new(on_lost), Rc::new(on_begin));
@@ -173,21 +172,12 @@ pub fn flow_answer(request_id: u64, connection: Option<&Connection>) -> ToEntry 
 }
 
 fn tunnelled(connection: &Connection) -> Tunnelled {
-    let process = connection.who.process.as_deref();
-    let text = |path: Option<&std::path::Path>| {
-        path.map(|path| path.to_string_lossy().into_owned())
-            .unwrap_or_default()
-    };
-    let app = App {
-        device: process.map_or(0, |process| process.executable.device),
-        inode: process.map_or(0, |process| process.executable.inode),
-        script: text(process.and_then(|process| process.script.as_deref())),
-        uid: connection.who.uid.unwrap_or(u32::MAX),
-        path: text(process.and_then(|process| process.executable.path.as_deref())),
-    };
     Tunnelled {
         flow: Some(connection.flow.into()),
-        app: Some(app),
+        app: Some(convert::app(
+            connection.who.process.as_deref(),
+            connection.who.uid,
+        )),
         profile: connection.decision.profile.to_string(),
         domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
         connection: connection.id,

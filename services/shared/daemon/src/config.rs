@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -34,6 +35,22 @@ impl Unfit {
         Self {
             keys,
             problem: problem.into(),
+        }
+    }
+
+    /// For the setting `listen` of a service that answers this host alone. `what` it is: "server".
+    ///
+    /// # Errors
+    /// Where one of the addresses can be reached by others.
+    pub fn unless_loopback(listen: &[SocketAddr], what: &str) -> Result<(), Self> {
+        match listen.iter().find(|address| !address.ip().is_loopback()) {
+            None => Ok(()),
+            Some(other) => Err(Self::new(
+                &["listen"],
+                format!(
+                    "{other} can be reached by other hosts, and this {what} is for this one alone; give loopback addresses"
+                ),
+            )),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::map::ExitRule;
+use crate::map::{ExitRule, Node};
 
 /// Mail, which is refused unless a rule names the port.
 const SMTP: u16 = 25;
@@ -65,6 +65,14 @@ pub struct BadRule {
 }
 
 impl ExitPolicy {
+    /// As the map has it of a node.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of(node: &Node) -> Result<Self, BadRule> {
+        Self::new(&node.exit, node.addresses.iter().map(|at| at.address).collect())
+    }
+
     /// Of `rules`, on a node that has the addresses `own`.
     ///
     /// # Errors

@@ -155,8 +155,7 @@ fn carries(node: &Node, destination: Option<(IpAddr, u16, Transport)>) -> bool {
     let Some((to, port, transport)) = destination else {
         return true;
     };
-    let own = node.addresses.iter().map(|at| at.address).collect();
-    ExitPolicy::new(&node.exit, own).is_ok_and(|policy| policy.check(to, port, transport).is_ok())
+    ExitPolicy::of(node).is_ok_and(|policy| policy.check(to, port, transport).is_ok())
 }
 
 /// `count` relays that go before `last`; searched to the end, so that what can be found is found.
