@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long a condition may take before the test fails. Generous: reached only by what never comes true.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Asks again and again until there is an answer.
 ///

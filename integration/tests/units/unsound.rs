@@ -1,6 +1,6 @@
 //! Hosts with something wrong: they boot, closed where it must be, and say what it is.
 
-use integration::Booted;
+use integration::{Booted, eventually};
 
 use super::{LOCKDOWN, curl, rules_stand, web_server};
 
@@ -60,6 +60,54 @@ fn policy_with_a_broken_configuration_rests_and_packets_are_decided_without_it()
     let _first = host.attempt(&format!("systemctl restart {POLICY}"));
     host.wait_for(POLICY, "active");
     host.wait_for("portmaster-policy.socket", "active");
+}
+
+/// Whether policy takes calls at its socket.
+fn answers(host: &Booted) {
+    host.run("curl -sm5 --http2-prior-knowledge --unix-socket /run/portmaster/policy.sock http://x");
+}
+
+/// Knocking closes a socket while its service comes back: without more the service would go on, and nobody could call it.
+#[test]
+fn a_service_whose_socket_was_closed_comes_back_with_another() {
+    let host = Booted::builder("deaf")
+        .file(
+            "/etc/systemd/system/portmaster-policy.socket.d/strict.conf",
+            "[Socket]\nTriggerLimitIntervalSec=8s\nTriggerLimitBurst=1\n",
+        )
+        .start();
+    host.wait_for(POLICY, "active");
+    let knock = "timeout 10 sh -c 'while :; do curl -sm1 --unix-socket /run/portmaster/policy.sock http://x; done' || true";
+    std::thread::scope(|scope| {
+        scope.spawn(|| host.attempt(knock));
+        eventually("its socket was closed under it", || {
+            let _ = host.attempt(&format!("systemctl kill -s KILL {POLICY}"));
+            let said = host.journal("portmaster-policy.socket");
+            said.contains("trigger-limit-hit").then_some(())
+        });
+    });
+    host.wait_for(POLICY, "active");
+    host.wait_for("portmaster-policy.socket", "active");
+    answers(&host);
+}
+
+#[test]
+fn a_socket_file_that_somebody_removed_is_told_with_its_remedy() {
+    let host = Booted::builder("removed").start();
+    host.wait_for(POLICY, "active");
+    host.run("rm /run/portmaster/policy.sock");
+    let remedy = "systemctl restart portmaster-policy.socket";
+    eventually("it is told", || {
+        host.journal(POLICY).contains(remedy).then_some(())
+    });
+    assert_eq!(
+        host.property(POLICY, "ActiveState"),
+        "active",
+        "what it can do it does"
+    );
+    host.run(remedy);
+    host.wait_for(POLICY, "active");
+    answers(&host);
 }
 
 #[test]

@@ -1,9 +1,7 @@
 //! Why the service manager ended us: systemd knows the job, `ExecStopPost=` is not told of it
 //! (`org.freedesktop.systemd1(5)`: `Unit.Job`, `Job.JobType`).
 
-use std::time::Duration;
-
-use zbus::{OwnedObjectPath, proxy};
+use daemon::systemd;
 
 /// How the service ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,47 +14,12 @@ pub enum Ending {
     Crash,
 }
 
-/// A bus that does not answer by then will not.
-const PATIENCE: Duration = Duration::from_secs(3);
-
-#[proxy(
-    interface = "org.freedesktop.systemd1.Manager",
-    default_service = "org.freedesktop.systemd1",
-    default_path = "/org/freedesktop/systemd1"
-)]
-trait Manager {
-    fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
-
-    /// `running`, `degraded`, `stopping`, …
-    #[zbus(property)]
-    fn system_state(&self) -> zbus::Result<String>;
-}
-
-#[proxy(
-    interface = "org.freedesktop.systemd1.Unit",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Unit {
-    #[zbus(property)]
-    fn job(&self) -> zbus::Result<(u32, OwnedObjectPath)>;
-}
-
-#[proxy(
-    interface = "org.freedesktop.systemd1.Job",
-    default_service = "org.freedesktop.systemd1"
-)]
-trait Job {
-    #[zbus(property)]
-    fn job_type(&self) -> zbus::Result<String>;
-}
-
 /// By the job that systemd has for `unit` now. Without an answer it is a restart: rules that stay too long can be removed,
 /// packets that passed undecided cannot be taken back.
 pub async fn ending(unit: &str) -> Ending {
-    match tokio::time::timeout(PATIENCE, ask(unit)).await {
-        Ok(Ok((state, job))) => ending_of(&state, job.as_deref()),
-        Ok(Err(error)) => unknown(&error.to_string()),
-        Err(_) => unknown("no answer"),
+    match systemd::job(unit).await {
+        Ok((state, job)) => ending_of(&state, job.as_deref()),
+        Err(error) => unknown(&error.to_string()),
     }
 }
 
@@ -66,23 +29,6 @@ fn unknown(error: &str) -> Ending {
         "systemd does not tell why the service ended; the rules stay: remove them with --cleanup"
     );
     Ending::Restart
-}
-
-/// The state of the whole system, and the type of the unit's job where it has one.
-async fn ask(unit: &str) -> zbus::Result<(String, Option<String>)> {
-    let bus = zbus::connection::Builder::system().build().await?;
-    let manager = ManagerProxy::new(&bus).await?;
-    let state = manager.system_state().await?;
-    let unit = UnitProxy::builder(&bus)
-        .path(manager.get_unit(unit).await?)
-        .build()
-        .await?;
-    let (number, job) = unit.job().await?;
-    if number == 0 {
-        return Ok((state, None));
-    }
-    let job = JobProxy::builder(&bus).path(job).build().await?;
-    Ok((state, Some(job.job_type().await?)))
 }
 
 /// Words of `org.freedesktop.systemd1(5)`.

@@ -2,6 +2,7 @@
 
 mod callers;
 mod follow;
+mod kept;
 
 use std::{
     fs, io,
@@ -26,6 +27,7 @@ use crate::{About, Paths, ready, status::Status, telemetry, users};
 pub use callers::Callers;
 use callers::Door;
 pub use follow::follow;
+pub use kept::Lost;
 
 /// Members may call services and receive events.
 const GROUP: &str = "portmaster";
@@ -97,7 +99,8 @@ fn remove_stale(path: &Path) -> anyhow::Result<()> {
     Ok(fs::remove_file(path)?)
 }
 
-/// Serves `routes`, health and reflection until `shutdown`.
+/// Serves `routes`, health and reflection until `shutdown`. Fails with [`Lost`] where the service manager closed the socket that
+/// it passed: nobody could call any more, and a new start brings another.
 pub async fn serve(
     listener: UnixListener,
     routes: Routes,
@@ -106,6 +109,7 @@ pub async fn serve(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let door = Arc::new(Door::new(callers));
+    let kept = kept::Kept::of(&listener, status.about());
     let (reporter, health) = tonic_health::server::health_reporter();
     let reflection = tonic_reflection::server::Builder::configure()
         .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -126,7 +130,8 @@ pub async fn serve(
     };
     tokio::select! {
         served = server => served.context("serve grpc"),
-        () = report_health(reporter, status) => Ok(()),
+        () = report_health(reporter, status.clone()) => Ok(()),
+        lost = kept.lost(&status) => Err(lost.into()),
         // streams have no end of their own: they are cut
         () = too_late => Ok(()),
     }

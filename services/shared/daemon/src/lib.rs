@@ -14,6 +14,7 @@ pub mod policies;
 pub mod ready;
 pub mod socket_owner;
 pub mod status;
+pub mod systemd;
 pub mod telemetry;
 pub mod users;
 

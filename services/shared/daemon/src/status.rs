@@ -90,6 +90,11 @@ impl Status {
         }))
     }
 
+    /// Whose it is.
+    pub fn about(&self) -> &About {
+        &self.0.about
+    }
+
     /// The counter of this name; monotonic since start, unless the name ends in `_now`.
     pub fn counter(&self, name: &'static str) -> Counter {
         lock(&self.0.counters).entry(name).or_default().clone()
