@@ -24,6 +24,7 @@ use crate::{
     wait::eventually,
     world::{INTERNET_V4, INTERNET_V6},
 };
+pub use base::Suite;
 pub use builder::Builder;
 use machine::Machine;
 
@@ -195,6 +196,24 @@ impl Booted {
     /// If it cannot be written.
     pub fn profile(&self, id: &str, toml: &str) {
         self.file(&format!("/etc/portmaster/profiles.d/{id}.toml"), toml);
+    }
+
+    /// Stops all of its processes at once, pid 1 among them, as when a host is suspended; but its clocks go on, all of them.
+    ///
+    /// # Panics
+    /// Where there is no freezer (cgroup v2).
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.machine.freeze(true);
+    }
+
+    /// They go on.
+    ///
+    /// # Panics
+    /// As [`Self::freeze`].
+    #[track_caller]
+    pub fn thaw(&self) {
+        self.machine.freeze(false);
     }
 
     /// Shuts down as `systemctl poweroff` does, and waits for its end. Its network stays, until this is dropped.

@@ -12,8 +12,33 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::binary;
 
-/// The distribution that units are checked on: systemd 252.
-const SUITE: &str = "bookworm";
+/// The distribution of a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Suite {
+    /// Debian 12: systemd 252. Units are checked on this one.
+    #[default]
+    Bookworm,
+    /// Debian 13: systemd 257.
+    Trixie,
+}
+
+impl Suite {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        }
+    }
+
+    /// Version of systemd.
+    pub(super) const fn systemd(self) -> &'static str {
+        match self {
+            Self::Bookworm => "252",
+            Self::Trixie => "257",
+        }
+    }
+}
+
 /// The least of a host, and what tests use.
 const PACKAGES: [&str; 18] = [
     "systemd",
@@ -99,19 +124,20 @@ fn remove(path: &Path) {
 }
 
 /// A plain Debian, with packages beside those of every host.
-pub(super) fn tree(more: &[&str]) -> PathBuf {
+pub(super) fn tree(suite: Suite, more: &[&str]) -> PathBuf {
+    let suite = suite.name();
     // no other name for the plain one, whatever it is asked with
     let name = if more.is_empty() {
         mark(PACKAGES)
     } else {
         mark((PACKAGES, more))
     };
-    once(&format!("base-{SUITE}-{name}"), |path| {
+    once(&format!("base-{suite}-{name}"), |path| {
         let packages: Vec<&str> = PACKAGES.iter().chain(more).copied().collect();
         let mut command = Command::new("debootstrap");
         command.args(["--variant=minbase", "--cache-dir=/var/cache/apt/archives"]);
         command.arg(format!("--include={}", packages.join(",")));
-        command.arg(SUITE).arg(path);
+        command.arg(suite).arg(path);
         eprintln!("making the tree of a host, once: {command:?}");
         crate::process::run(&mut command);
     })

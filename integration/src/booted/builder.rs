@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::{
-    Booted, base,
+    Booted,
+    base::{self, Suite},
     machine::{self, Machine, Plan},
     product, write,
 };
@@ -24,6 +25,7 @@ pub struct Builder {
     own: TempDir,
     repository: bool,
     packages: &'static [&'static str],
+    suite: Suite,
 }
 
 impl Builder {
@@ -35,6 +37,7 @@ impl Builder {
             own: machine::folder(),
             repository: false,
             packages: &[],
+            suite: Suite::default(),
         }
     }
 
@@ -59,6 +62,12 @@ impl Builder {
     /// Packages of the distribution beside those of every host: a tree of its own, made once.
     pub fn packages(mut self, packages: &'static [&'static str]) -> Self {
         self.packages = packages;
+        self
+    }
+
+    /// Another distribution: a tree of its own, made once.
+    pub fn suite(mut self, suite: Suite) -> Self {
+        self.suite = suite;
         self
     }
 
@@ -94,8 +103,8 @@ impl Builder {
 
     /// Topmost first.
     fn layers(&self) -> Vec<PathBuf> {
-        let base = base::tree(self.packages);
-        let product = self.installed.then(|| product::tree(&base));
+        let base = base::tree(self.suite, self.packages);
+        let product = self.installed.then(|| product::tree(&base, self.suite));
         [Some(self.own.path().to_owned()), product, Some(base)]
             .into_iter()
             .flatten()

@@ -123,6 +123,8 @@ impl Machine {
         command.args([
             "--timezone=off",
             "--capability=all",
+            // the wall clock is the machine's: there is one for all containers
+            "--drop-capability=CAP_SYS_TIME",
             "--system-call-filter=bpf perf_event_open landlock_create_ruleset landlock_add_rule landlock_restrict_self",
         ]);
         command.arg(format!(
@@ -183,6 +185,19 @@ impl Machine {
         self.leader
     }
 
+    /// All of its processes at once, pid 1 among them, as a host that is suspended (cgroups(7), freezer); or on again.
+    #[track_caller]
+    pub(super) fn freeze(&self, frozen: bool) {
+        let root = cgroup(self.leader);
+        let write = fs::write(root.join("cgroup.freeze"), if frozen { "1" } else { "0" });
+        write.unwrap_or_else(|error| panic!("freeze {}: {error}", root.display()));
+        let wanted = if frozen { "frozen 1" } else { "frozen 0" };
+        eventually(wanted, || {
+            let events = fs::read_to_string(root.join("cgroup.events")).unwrap_or_default();
+            events.lines().any(|line| line == wanted).then_some(())
+        });
+    }
+
     pub(super) fn console(&self) -> String {
         fs::read_to_string(&self.console).unwrap_or_default()
     }
@@ -197,6 +212,8 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
+        // what is frozen does not die; a test that failed may leave it so
+        let _thawed = fs::write(cgroup(self.leader).join("cgroup.freeze"), "0");
         // with its pid 1 all of the container ends, and nspawn tidies up after it
         let _gone = kill_process(self.leader, Signal::KILL);
         let start = Instant::now();
@@ -206,6 +223,22 @@ impl Drop for Machine {
         tidy(&self.name);
         let _gone = fs::remove_file(&self.console);
     }
+}
+
+/// That of the whole container in the unified hierarchy: its pid 1 is in `init.scope` of it.
+fn cgroup(leader: Pid) -> PathBuf {
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", leader.as_raw_nonzero())).unwrap_or_default();
+    let group = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("0::/"))
+        .unwrap_or_default();
+    let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .map(Path::new)
+        .into_iter()
+        .find(|mount| mount.join("cgroup.procs").exists());
+    mount
+        .unwrap_or(Path::new("/sys/fs/cgroup"))
+        .join(group.strip_suffix("/init.scope").unwrap_or(group))
 }
 
 /// The container's pid 1 is nspawn's child that has a mount namespace and a pid namespace of its own.

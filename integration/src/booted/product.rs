@@ -7,7 +7,7 @@ use std::{
     time::SystemTime,
 };
 
-use super::base;
+use super::base::{self, Suite};
 use crate::{binary, process::run};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -34,7 +34,7 @@ pub(super) fn programs() -> PathBuf {
 }
 
 /// The folder, as of the programs and files of this moment; with the users that a package's script makes.
-pub(super) fn tree(base: &Path) -> PathBuf {
+pub(super) fn tree(base: &Path, suite: Suite) -> PathBuf {
     let mut parts: Vec<_> = PROGRAMS.iter().map(|name| state(&binary(name))).collect();
     for source in SOURCES {
         states(&repository().join(source), &mut parts);
@@ -45,7 +45,7 @@ pub(super) fn tree(base: &Path) -> PathBuf {
             .env("DESTDIR", path)
             .env("PROGRAMS", programs())
             // of the host that it is for
-            .env("SYSTEMD", "252"));
+            .env("SYSTEMD", suite.systemd()));
         make_users(base, path);
     });
     base::remove_old("product-", &tree);

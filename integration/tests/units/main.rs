@@ -13,6 +13,7 @@ mod names;
 mod pause;
 mod privileges;
 mod resolver_setup;
+mod suspend;
 mod unsound;
 
 use integration::Booted;
