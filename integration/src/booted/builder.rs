@@ -80,6 +80,17 @@ impl Builder {
         self
     }
 
+    /// A symbolic link that is there before the host boots.
+    ///
+    /// # Panics
+    /// If it cannot be made.
+    pub fn link(self, path: &str, to: &str) -> Self {
+        let path = self.own.path().join(path.trim_start_matches('/'));
+        std::fs::create_dir_all(path.parent().expect("a link has a folder")).expect("make a folder");
+        std::os::unix::fs::symlink(to, path).expect("make a link");
+        self
+    }
+
     /// A file of the host without the lines that `without` names, before it boots.
     ///
     /// # Panics
