@@ -9,6 +9,7 @@
 mod endings;
 mod load;
 mod package;
+mod rpm;
 
 use std::{thread, time::Duration};
 
