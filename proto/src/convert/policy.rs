@@ -4,7 +4,7 @@ mod rule;
 mod tunnel;
 
 use verdict::policy::{
-    model::{Action, Global, Matcher, Pause, Profile, Settings, Snapshot},
+    model::{Action, Global, Matcher, Pause, Profile, Settings, SinceBoot, Snapshot},
     tunnel::Tunnel,
 };
 
@@ -48,6 +48,7 @@ impl From<Pause> for v1::Pause {
         Self {
             from: Some(pause.from.into()),
             until: Some(pause.until.into()),
+            began: pause.began.map(Into::into),
         }
     }
 }
@@ -64,6 +65,34 @@ impl TryFrom<v1::Pause> for Pause {
         Ok(Self {
             from: at("from", wire.from)?,
             until: at("until", wire.until)?,
+            began: wire.began.map(TryInto::try_into).transpose()?,
+        })
+    }
+}
+
+impl From<SinceBoot> for v1::SinceBoot {
+    fn from(moment: SinceBoot) -> Self {
+        Self {
+            boot_id: moment.boot.to_vec(),
+            // beyond three hundred milliard years it is not told
+            elapsed: moment.elapsed.try_into().ok(),
+        }
+    }
+}
+
+impl TryFrom<v1::SinceBoot> for SinceBoot {
+    type Error = Error;
+
+    fn try_from(wire: v1::SinceBoot) -> Result<Self, Error> {
+        let elapsed = wire.elapsed.ok_or_else(|| Error::missing("elapsed"))?;
+        Ok(Self {
+            boot: wire
+                .boot_id
+                .try_into()
+                .map_err(|given: Vec<u8>| Error::invalid("boot_id", given.len(), "16 octets"))?,
+            elapsed: elapsed
+                .try_into()
+                .map_err(|error| Error::invalid("elapsed", error, "a span of time that is not negative"))?,
         })
     }
 }

@@ -12,7 +12,7 @@ use prost::Message;
 use verdict::{
     Cgroup, Decision, Direction, Endpoint, Executable, Flow, Parent, Process, Protocol, Scope, Verdict, Why,
     policy::{
-        model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, Snapshot},
+        model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, SinceBoot, Snapshot},
         tunnel::{ExitChoice, Hops, Isolation, Tunnel},
     },
 };
@@ -307,11 +307,17 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
                 ask_timeout_seconds,
             },
         );
-    let pause = option::of((0..2_000_000_000_u64, 0..90_000_u64).prop_map(|(from, seconds)| {
+    let began = option::of((any::<[u8; 16]>(), any::<u32>(), 0..1_000_000_000_u32));
+    let pause = (0..2_000_000_000_u64, 0..90_000_u64, began).prop_map(|(from, seconds, began)| {
         let from = SystemTime::UNIX_EPOCH + Duration::from_secs(from);
         let until = from + Duration::from_secs(seconds);
-        Pause { from, until }
-    }));
+        let began = began.map(|(boot, seconds, nanos)| SinceBoot {
+            boot,
+            elapsed: Duration::new(seconds.into(), nanos),
+        });
+        Pause { from, until, began }
+    });
+    let pause = option::of(pause);
     let all = (any::<u64>(), global, vec(profile(), 0..4), pause);
     all.prop_map(|(version, global, profiles, pause)| Snapshot {
         version,

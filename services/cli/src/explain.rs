@@ -136,7 +136,7 @@ fn by_files(policy: &CompiledPolicy, question: Question) -> Result<Answer> {
         uid: process.as_ref().map(|process| process.uid),
         domains: if question.domain.is_empty() { &[] } else { &domains },
         dns_is_served: true,
-        now: SystemTime::now(),
+        now: SystemTime::now().into(),
     };
     let explanation = policy.explain(profile, &facts);
     let decision = (&explanation.decision).into();

@@ -3,12 +3,12 @@
 //! Pure: no IO, no clock. The question is judged before it goes anywhere; every name and address of the answer is judged
 //! again, since a permitted name may be another one's mask (CNAME cloaking) or point into this network (rebinding).
 
-use std::{net::IpAddr, sync::Arc, time::SystemTime};
+use std::{net::IpAddr, sync::Arc};
 
 use dns_core::Name;
 use verdict::{
     Decision, Scope, Verdict, Why,
-    policy::{CompiledPolicy, NameDecision, NameFacts, ProfileRef},
+    policy::{CompiledPolicy, NameDecision, NameFacts, ProfileRef, model::Clocks},
 };
 
 /// Lists of names, as far as this module asks.
@@ -26,8 +26,8 @@ pub struct Who<'a> {
     pub profile: ProfileRef,
     /// His, where known.
     pub uid: Option<u32>,
-    /// Wall clock.
-    pub now: SystemTime,
+    /// For rules and pauses that end.
+    pub now: Clocks,
 }
 
 /// A decision, and the list behind it.
@@ -197,7 +197,7 @@ mod tests {
             policy,
             profile: ProfileRef::GLOBAL,
             uid: None,
-            now: SystemTime::UNIX_EPOCH,
+            now: std::time::SystemTime::UNIX_EPOCH.into(),
         }
     }
 

@@ -205,7 +205,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             policy,
             profile: asker.profile(policy),
             uid: asker.uid,
-            now: SystemTime::now(),
+            now: daemon::clock::now(),
         }
     }
 

@@ -8,7 +8,7 @@ use std::{
     os::fd::AsRawFd,
     rc::Rc,
     sync::{Arc, mpsc as blocking},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use daemon::{ready::Watchdog, status::Status};
@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use verdict::policy::CompiledPolicy;
+use verdict::policy::{CompiledPolicy, model::Clocks};
 
 mod counters;
 mod entry;
@@ -297,9 +297,11 @@ async fn reconcile(core: Shared) -> anyhow::Result<()> {
 
 impl Core {
     fn now(&self) -> Now {
+        let Clocks { wall, boot } = daemon::clock::now();
         Now {
             monotonic: self.started.elapsed(),
-            wall: SystemTime::now(),
+            wall,
+            boot,
         }
     }
 

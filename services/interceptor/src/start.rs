@@ -247,6 +247,8 @@ fn tell(status: &Status, report: &Report) {
 /// The packet path has a thread and a runtime of its own.
 fn start_plane(parts: plane::Parts) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
     let (ended, end) = oneshot::channel();
+    // which boot this is stands in a file, and is read once: by a thread that may
+    let _now = daemon::clock::now();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;

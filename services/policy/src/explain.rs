@@ -1,7 +1,5 @@
 //! What would happen to a connection: one answer, whoever asks.
 
-use std::time::SystemTime;
-
 use verdict::{
     Flow, Process,
     policy::{Explanation, Facts},
@@ -25,7 +23,7 @@ pub(crate) fn explain(
         uid: process.map(|process| process.uid),
         domains: if domain.is_empty() { &[] } else { &domains },
         dns_is_served: true,
-        now: SystemTime::now(),
+        now: daemon::clock::now(),
     };
     policy.explain(policy.profile_for(process), &facts)
 }

@@ -1,12 +1,16 @@
 //! The snapshot in force, and what is refused.
 
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use proto::policy::v1::{self, RefusedFile};
 use tokio::sync::watch;
 use verdict::policy::{
     CompileError, CompiledPolicy,
-    model::{Pause, Snapshot},
+    model::{Clocks, Pause, Snapshot},
 };
 
 use crate::{entry::Refused, pause::Asker};
@@ -31,6 +35,23 @@ impl InForce {
     }
 }
 
+/// A clock that was set since the pause was asked for has another name for its end.
+fn told(pause: Pause, now: Clocks) -> Option<Pause> {
+    let length = pause.until.duration_since(pause.from).ok()?;
+    let until = pause.ends(now)?;
+    let off = until
+        .duration_since(pause.until)
+        .unwrap_or_else(|error| error.duration());
+    if off < Duration::from_secs(1) {
+        return Some(pause);
+    }
+    Some(Pause {
+        from: until.checked_sub(length)?,
+        until,
+        ..pause
+    })
+}
+
 /// What the rpcs and the bus read. Clones see the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Board {
@@ -41,9 +62,11 @@ pub(crate) struct Board {
 }
 
 impl Board {
-    /// The pause that is in force, and holds now.
+    /// The pause that is in force, and holds now; its end by the wall clock as it is set now.
     pub(crate) fn paused(&self) -> Option<Pause> {
-        self.in_force.borrow().compiled.paused(SystemTime::now())
+        let now = daemon::clock::now();
+        let pause = self.in_force.borrow().compiled.paused(now)?;
+        told(pause, now)
     }
 
     pub(crate) fn refused_files(&self) -> Vec<RefusedFile> {

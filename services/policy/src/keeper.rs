@@ -17,7 +17,7 @@ use daemon::{
 use tokio::sync::{mpsc, watch};
 use verdict::policy::{
     CompileError,
-    model::{Pause, Snapshot},
+    model::{Clocks, Pause, Snapshot},
 };
 
 use crate::{
@@ -94,7 +94,7 @@ impl Keeper {
         let initial =
             InForce::new(current.clone(), SystemTime::now()).context("compile the policy to begin with")?;
         // What expired while nobody ran counts as expiring now: whoever follows decides anew.
-        let expiry = initial.compiled.next_expiry(SystemTime::UNIX_EPOCH);
+        let expiry = initial.compiled.next_expiry(SystemTime::UNIX_EPOCH.into());
         let (in_force, in_force_out) = watch::channel(Arc::new(initial));
         let (asker, wanted) = mpsc::channel(8);
         let (refused, refused_out) = watch::channel(Vec::new());
@@ -138,7 +138,7 @@ impl Keeper {
             if self.watch(&mut watcher) {
                 changed = Changed::All;
             }
-            let answer = wanted.map(|wanted| (self.pause(wanted.pause, SystemTime::now()), wanted.done));
+            let answer = wanted.map(|wanted| (self.pause(wanted.pause, daemon::clock::now()), wanted.done));
             self.scan(changed).await?;
             if let Some((answer, done)) = answer {
                 // whoever asked may have gone
@@ -148,13 +148,13 @@ impl Keeper {
     }
 
     /// Begins a pause or ends it, and tells whether one was on. Where that cannot be put in force, nothing is changed.
-    fn pause(&mut self, pause: Option<Pause>, now: SystemTime) -> Result<bool, CompileError> {
+    fn pause(&mut self, pause: Option<Pause>, now: Clocks) -> Result<bool, CompileError> {
         let was_paused = self.current.pause.is_some_and(|pause| pause.holds(now));
         let content = Snapshot {
             pause,
             ..self.current.clone()
         };
-        self.put_in_force(content, now).map(|()| was_paused)
+        self.put_in_force(content, now.wall).map(|()| was_paused)
     }
 
     /// Watches the folder; true where that is new.
@@ -179,10 +179,14 @@ impl Keeper {
 
     async fn wait(&mut self, watcher: &Watcher, watchdog: &mut Watchdog) -> (Changed, Option<Wanted>) {
         let rescan = self.config.rescan();
-        let expiry = self.expiry.map_or(rescan, |expiry| {
-            expiry.duration_since(SystemTime::now()).unwrap_or_default()
-        });
-        let look = tokio::time::sleep(expiry.min(LONGEST_WAIT).min(rescan));
+        let now = daemon::clock::now();
+        let expiry = self
+            .expiry
+            .map(|expiry| expiry.duration_since(now.wall).unwrap_or_default());
+        // it ends in time also where the clock was set
+        let pause = self.current.pause.and_then(|pause| pause.rest(now));
+        let wait = [expiry, pause].into_iter().flatten().min().unwrap_or(rescan);
+        let look = tokio::time::sleep(wait.min(LONGEST_WAIT).min(rescan));
         tokio::pin!(look);
         loop {
             watchdog.feed();
@@ -204,7 +208,8 @@ impl Keeper {
         let Some(mut book) = self.book.take() else {
             return Ok(());
         };
-        let (now, version) = (SystemTime::now(), self.current.version);
+        let (clocks, version) = (daemon::clock::now(), self.current.version);
+        let now = clocks.wall;
         let read = tokio::task::spawn_blocking(move || {
             let known = RefCell::new(HashMap::new());
             let uid = |name: &str| {
@@ -220,14 +225,14 @@ impl Keeper {
         let (book, folder, content) = read.await.context("read the profiles")?;
         self.tell(&book, folder);
         self.book = Some(book);
-        let pause = self.current.pause.filter(|pause| pause.holds(now));
+        let pause = self.current.pause.filter(|pause| pause.holds(clocks));
         let content = Snapshot { pause, ..content };
         let expired = self.expiry.is_some_and(|expiry| expiry <= now);
         if content != self.current || expired {
             // told as a problem, until a later scan finds what can be put in force
             let _ = self.put_in_force(content, now);
         }
-        self.expiry = self.in_force.borrow().compiled.next_expiry(now);
+        self.expiry = self.in_force.borrow().compiled.next_expiry(clocks);
         self.store().await
     }
 

@@ -1,9 +1,12 @@
 //! Asking for a pause, and for its end.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use verdict::policy::{CompileError, model::Pause};
+use verdict::policy::{
+    CompileError,
+    model::{Clocks, Pause},
+};
 
 /// What the keeper is asked for, with whom to answer when it is in force.
 #[derive(Debug)]
@@ -32,7 +35,7 @@ pub(crate) struct Asker(pub(crate) mpsc::Sender<Wanted>);
 impl Asker {
     /// From now on, for so long; also where a pause is on already.
     pub(crate) async fn pause(&self, seconds: u64) -> Result<Pause, Error> {
-        let pause = span(SystemTime::now(), seconds).ok_or(Error::Length(seconds))?;
+        let pause = span(daemon::clock::now(), seconds).ok_or(Error::Length(seconds))?;
         self.ask(Some(pause)).await.map(|_| pause)
     }
 
@@ -49,12 +52,11 @@ impl Asker {
     }
 }
 
-fn span(from: SystemTime, seconds: u64) -> Option<Pause> {
+fn span(now: Clocks, seconds: u64) -> Option<Pause> {
     if seconds == 0 || seconds > Pause::LONGEST.as_secs() {
         return None;
     }
-    let until = from.checked_add(Duration::from_secs(seconds))?;
-    Some(Pause { from, until })
+    Pause::new(now, Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -63,7 +65,7 @@ mod tests {
 
     #[test]
     fn a_pause_takes_from_a_second_to_a_day() {
-        let now = SystemTime::now();
+        let now = daemon::clock::now();
         assert!(span(now, 1).is_some() && span(now, 86_400).is_some());
         assert!(span(now, 0).is_none() && span(now, 86_401).is_none() && span(now, u64::MAX).is_none());
     }

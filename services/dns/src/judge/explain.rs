@@ -1,7 +1,5 @@
 //! What would be done with a query, for whoever asks why.
 
-use std::time::SystemTime;
-
 use dns_core::{Name, special::Outcome};
 use verdict::policy::ProfileRef;
 
@@ -16,7 +14,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             policy: &policy,
             profile,
             uid: None,
-            now: SystemTime::now(),
+            now: daemon::clock::now(),
         };
         let mut steps = Vec::new();
         if let Outcome::Answered(answered) = self.special(name, kind) {

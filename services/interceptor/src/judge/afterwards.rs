@@ -28,7 +28,7 @@ impl Judge {
     /// A pause ends by itself, whether policy says so or not, and also where the clock was set.
     pub(super) fn end_pause(&mut self, now: Now, effects: &mut Effects) {
         let Some(ends) = self.pause_ends else { return };
-        if now.monotonic < ends && self.policy.paused(now.wall).is_some() {
+        if now.monotonic < ends && self.policy.paused(now.clocks()).is_some() {
             return;
         }
         self.arm_pause(now);
@@ -40,11 +40,9 @@ impl Judge {
     }
 
     fn arm_pause(&mut self, now: Now) {
-        let rest = self
-            .policy
-            .paused(now.wall)
-            .map(|pause| pause.until.duration_since(now.wall));
-        self.pause_ends = rest.map(|rest| now.monotonic + rest.unwrap_or_default());
+        let clocks = now.clocks();
+        let rest = self.policy.paused(clocks).and_then(|pause| pause.rest(clocks));
+        self.pause_ends = rest.map(|rest| now.monotonic + rest);
     }
 
     /// Connections that the process before this one let pass, and that live on; call before the first packet. Those that the

@@ -2,7 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use verdict::packet::Hook;
+use verdict::{
+    packet::Hook,
+    policy::model::{Clocks, SinceBoot},
+};
 
 use super::Waiting;
 
@@ -50,13 +53,25 @@ pub(super) const DELIVERED_BY_THEN: Duration = Duration::from_millis(500);
 /// A datagram of a flow that was let go so long ago would not be asked for if its flow had got anywhere.
 pub(super) const UNDELIVERED_DATAGRAMS_BY_THEN: Duration = Duration::from_secs(1);
 
-/// The present, twice.
+/// The present, by three clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     /// Since any fixed moment; never goes back.
     pub monotonic: Duration,
     /// For people, and for rules that expire.
     pub wall: SystemTime,
+    /// For pauses, also while the host sleeps; where known.
+    pub boot: Option<SinceBoot>,
+}
+
+impl Now {
+    /// What decisions depend on.
+    pub(super) const fn clocks(&self) -> Clocks {
+        Clocks {
+            wall: self.wall,
+            boot: self.boot,
+        }
+    }
 }
 
 /// A packet, and where it waits.

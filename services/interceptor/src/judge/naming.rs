@@ -91,7 +91,7 @@ impl Judge {
             uid: who.uid,
             domains: &names,
             dns_is_served: self.names.is_served(),
-            now: now.wall,
+            now: now.clocks(),
         };
         let may_wait = may_wait && flow.scope() != Scope::Localhost;
         if may_wait && domains.is_empty() && self.policy.wants_name(profile, &facts) {

@@ -8,9 +8,10 @@ use crate::conntrack::{Counter, Entry, Tuple};
 use proptest::prelude::*;
 use verdict::{
     Cgroup, Endpoint, Executable, Process, Protocol,
-    policy::model::{Action, Global, Matcher, Profile, Remote, Rule, Settings, Snapshot},
+    policy::model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, SinceBoot, Snapshot},
 };
 
+mod clocks;
 mod quic;
 mod told;
 mod tunnel;
@@ -23,6 +24,10 @@ struct Bench {
     judge: Judge,
     names: Names,
     time: Duration,
+    /// What the wall clock said at the beginning; setting it changes that.
+    epoch: SystemTime,
+    /// How long the host was asleep.
+    slept: Duration,
     effects: Effects,
     next_packet: u32,
 }
@@ -140,6 +145,8 @@ impl Bench {
             judge,
             names,
             time: Duration::ZERO,
+            epoch: SystemTime::UNIX_EPOCH,
+            slept: Duration::ZERO,
             effects: Effects::default(),
             next_packet: 0,
         }
@@ -148,7 +155,11 @@ impl Bench {
     fn now(&self) -> Now {
         Now {
             monotonic: self.time,
-            wall: SystemTime::UNIX_EPOCH + self.time,
+            wall: self.epoch + self.time + self.slept,
+            boot: Some(SinceBoot {
+                boot: [17; 16],
+                elapsed: self.time + self.slept,
+            }),
         }
     }
 
@@ -366,8 +377,7 @@ fn a_change_of_policy_takes_the_mark_of_live_flows_away() {
 
 /// Blocks all, and is paused from now on for ten minutes.
 fn paused(bench: &Bench) -> Arc<CompiledPolicy> {
-    let from = bench.now().wall;
-    let until = from + Duration::from_secs(600);
+    let pause = Pause::new(bench.now().clocks(), Duration::from_secs(600));
     let mut global = verdict::policy::shipped().unwrap().global;
     global.settings.default_action = Some(Action::Block);
     Arc::new(
@@ -375,7 +385,7 @@ fn paused(bench: &Bench) -> Arc<CompiledPolicy> {
             version: 2,
             global,
             profiles: Vec::new(),
-            pause: Some(verdict::policy::model::Pause { from, until }),
+            pause,
         })
         .unwrap(),
     )

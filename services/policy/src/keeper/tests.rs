@@ -18,11 +18,8 @@ fn keeper(root: &std::path::Path) -> (Keeper, Board) {
     .unwrap()
 }
 
-fn hour(now: SystemTime) -> Pause {
-    Pause {
-        from: now,
-        until: now + Duration::from_secs(3600),
-    }
+fn hour(now: Clocks) -> Pause {
+    Pause::new(now, Duration::from_secs(3600)).unwrap()
 }
 
 #[tokio::test]
@@ -30,7 +27,7 @@ async fn a_pause_is_in_force_once_it_is_told_and_ends_by_word_and_by_time() {
     let root = tempfile::tempdir().unwrap();
     let (mut keeper, board) = keeper(root.path());
     keeper.scan(Changed::All).await.unwrap();
-    let now = SystemTime::now();
+    let now = daemon::clock::now();
     assert!(!keeper.pause(Some(hour(now)), now).unwrap());
     assert_eq!(board.paused(), Some(hour(now)));
     keeper.scan(Changed::All).await.unwrap();
@@ -39,8 +36,9 @@ async fn a_pause_is_in_force_once_it_is_told_and_ends_by_word_and_by_time() {
     assert_eq!(board.paused(), None);
 
     let over = Pause {
-        from: now - Duration::from_secs(2),
-        until: now,
+        from: now.wall - Duration::from_secs(2),
+        until: now.wall,
+        began: None,
     };
     keeper.pause(Some(over), now).unwrap();
     let version = board.in_force.borrow().wire.version;
@@ -53,10 +51,48 @@ async fn a_pause_is_in_force_once_it_is_told_and_ends_by_word_and_by_time() {
 }
 
 #[tokio::test]
+async fn a_pause_that_is_counted_outlives_the_keeper_and_every_setting_of_the_clock() {
+    let root = tempfile::tempdir().unwrap();
+    let now = daemon::clock::now();
+    // asked for by a clock that has since been set back by ten hours, or ahead by as many
+    for wall in [
+        now.wall + Duration::from_secs(36_000),
+        now.wall - Duration::from_secs(36_000),
+    ] {
+        let (mut before, _board) = keeper(root.path());
+        let clocks = Clocks { wall, ..now };
+        before.pause(Some(hour(clocks)), clocks).unwrap();
+        before.scan(Changed::All).await.unwrap();
+
+        let (mut keeper, board) = keeper(root.path());
+        keeper.scan(Changed::All).await.unwrap();
+        let until = board.paused().unwrap().until;
+        let told = until.duration_since(now.wall).unwrap();
+        assert!(
+            told > Duration::from_secs(3590) && told < Duration::from_secs(3660),
+            "told by the clock of today: {told:?}"
+        );
+    }
+    // and over is over, although the clock says that it has not begun
+    let (mut keeper, board) = keeper(root.path());
+    let mut over = hour(Clocks {
+        wall: now.wall + Duration::from_secs(30),
+        ..now
+    });
+    over.until = over.from + Duration::from_secs(1);
+    if let Some(began) = &mut over.began {
+        began.elapsed = began.elapsed.saturating_sub(Duration::from_secs(1));
+    }
+    keeper.pause(Some(over), now).unwrap();
+    keeper.scan(Changed::All).await.unwrap();
+    assert_eq!((board.paused(), keeper.current.pause), (None, None));
+}
+
+#[tokio::test]
 async fn a_pause_that_cannot_be_put_in_force_is_none_and_its_end_neither() {
     let root = tempfile::tempdir().unwrap();
     let (mut keeper, board) = keeper(root.path());
-    let now = SystemTime::now();
+    let now = daemon::clock::now();
     let good = std::mem::replace(&mut keeper.current.profiles, twice());
     let version = keeper.current.version;
     assert!(keeper.pause(Some(hour(now)), now).is_err());

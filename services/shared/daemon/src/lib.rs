@@ -6,6 +6,7 @@
 mod args;
 pub mod bus;
 pub mod capabilities;
+pub mod clock;
 mod config;
 pub mod files;
 pub mod grpc;

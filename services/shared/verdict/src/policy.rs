@@ -40,6 +40,7 @@
 mod compiled;
 pub mod file;
 pub mod model;
+mod pause;
 pub mod tunnel;
 
 pub use compiled::{CompileError, CompiledPolicy, Explanation, Facts, NameDecision, NameFacts, ProfileRef};

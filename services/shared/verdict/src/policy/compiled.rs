@@ -15,7 +15,7 @@ use std::time::SystemTime;
 pub use self::names::{NameDecision, NameFacts};
 use self::{index::Index, settings::Effective};
 use super::{
-    model::{Global, Pause, Profile, Rule, Snapshot},
+    model::{Clocks, Global, Pause, Profile, Rule, Snapshot},
     tunnel::TunnelOptions,
 };
 use crate::{Decision, Flow, Process, Scope, Source};
@@ -73,8 +73,8 @@ pub struct Facts<'a> {
     pub domains: &'a [&'a str],
     /// The local DNS server stands ready: stray queries can be sent to it.
     pub dns_is_served: bool,
-    /// Wall clock, for rules that expire.
-    pub now: SystemTime,
+    /// For rules and pauses that end.
+    pub now: Clocks,
 }
 
 /// A decision and the way to it.
@@ -197,18 +197,18 @@ impl CompiledPolicy {
     }
 
     /// The pause that holds at this time.
-    pub fn paused(&self, now: SystemTime) -> Option<Pause> {
+    pub fn paused(&self, now: Clocks) -> Option<Pause> {
         self.pause.filter(|pause| pause.holds(now))
     }
 
-    /// When the next rule or a pause expires, after `now`: decisions may change then.
-    pub fn next_expiry(&self, now: SystemTime) -> Option<SystemTime> {
+    /// When the next rule or a pause expires, after `now` and by the wall clock as it is set now: decisions may change then.
+    pub fn next_expiry(&self, now: Clocks) -> Option<SystemTime> {
         let profiles = self.profiles.iter().flat_map(|profile| &profile.rules);
         let all = profiles.chain(&self.global.rules);
-        let pause = self.pause.map(|pause| pause.until);
+        let pause = self.pause.and_then(|pause| pause.ends(now));
         all.filter_map(|rule| rule.expires)
             .chain(pause)
-            .filter(|expires| *expires > now)
+            .filter(|expires| *expires > now.wall)
             .min()
     }
 

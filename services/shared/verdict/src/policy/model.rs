@@ -1,14 +1,10 @@
 //! Profiles, rules and settings as values. Files (TOML) and wire messages become these, [`super`] decides by them.
 
-use std::{
-    net::IpAddr,
-    ops::RangeInclusive,
-    path::PathBuf,
-    time::{Duration, SystemTime},
-};
+use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::SystemTime};
 
 use ipnet::IpNet;
 
+pub use super::pause::{Clocks, Pause, SinceBoot};
 use super::tunnel::Tunnel;
 use crate::{Direction, Protocol, Scope, Source};
 
@@ -180,27 +176,4 @@ pub struct Snapshot {
     pub profiles: Vec<Profile>,
     /// The owner paused the firewall.
     pub pause: Option<Pause>,
-}
-
-/// A span of wall-clock time in which what would be refused passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pause {
-    /// When it was asked for.
-    pub from: SystemTime,
-    /// From this time on it is over.
-    pub until: SystemTime,
-}
-
-impl Pause {
-    /// No pause is longer: one that is forgotten ends within a day.
-    pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
-    /// A clock that is set back by more than this ends the pause: it must not last longer than was asked for.
-    const SLACK: Duration = Duration::from_secs(60);
-
-    /// Whether it holds at this time. One that is longer than [`Self::LONGEST`] never does.
-    pub fn holds(&self, now: SystemTime) -> bool {
-        let length = self.until.duration_since(self.from).unwrap_or_default();
-        let begun = now.checked_add(Self::SLACK).is_some_and(|now| now >= self.from);
-        begun && now < self.until && length <= Self::LONGEST
-    }
 }

@@ -139,7 +139,7 @@ pub(super) fn outcome(rule: &Rule, facts: &Facts<'_>) -> Outcome {
     let among = |ranges: &[std::ops::RangeInclusive<u16>], port| {
         ranges.is_empty() || flow.protocol.has_ports() && ranges.iter().any(|range| range.contains(&port))
     };
-    if rule.expires.is_some_and(|expires| expires <= *now) {
+    if rule.expires.is_some_and(|expires| expires <= now.wall) {
         return Outcome::Differs("it has expired");
     }
     if rule

@@ -4,7 +4,7 @@
 //! reach nobody cannot tell anybody anything by the names that it asks for. A rule that names addresses alone does not
 //! permit a name, and one that refuses only some ports or protocols does not refuse it.
 
-use std::{net::IpAddr, time::SystemTime};
+use std::net::IpAddr;
 
 use super::{
     Compiled, CompiledPolicy, ProfileRef,
@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     Decision, Direction, Scope, Source, Verdict, Why,
-    policy::model::{Action, Remote, Rule},
+    policy::model::{Action, Clocks, Remote, Rule},
 };
 
 /// A name that a program asks for.
@@ -25,8 +25,8 @@ pub struct NameFacts<'a> {
     pub is_local: bool,
     /// Who asks, where known.
     pub uid: Option<u32>,
-    /// Wall clock, for rules that expire.
-    pub now: SystemTime,
+    /// For rules and pauses that end.
+    pub now: Clocks,
 }
 
 /// What becomes of a name.
@@ -107,7 +107,7 @@ impl CompiledPolicy {
         action: Action,
         why: Why,
         source: Source,
-        now: SystemTime,
+        now: Clocks,
     ) -> Decision {
         let (action, why) = match action {
             Action::Ask => (profile.settings.ask_timeout_action.value, Why::AskTimeout),
@@ -160,7 +160,7 @@ fn says_of_address(rule: &Rule, facts: &NameFacts<'_>, address: IpAddr, scope: S
 fn is_for(rule: &Rule, facts: &NameFacts<'_>) -> bool {
     rule.direction != Some(Direction::Incoming)
         && rule.icmp_types.is_empty()
-        && rule.expires.is_none_or(|expires| expires > facts.now)
+        && rule.expires.is_none_or(|expires| expires > facts.now.wall)
         && (rule.uids.is_empty() || facts.uid.is_some_and(|uid| rule.uids.contains(&uid)))
 }
 
@@ -193,7 +193,7 @@ mod tests {
         model::{Global, Snapshot},
     };
 
-    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+    const NOW: std::time::SystemTime = std::time::SystemTime::UNIX_EPOCH;
 
     fn policy(text: &str) -> CompiledPolicy {
         let global: Global = file::parse_global("global.toml", text, &|_| None).unwrap();
@@ -211,7 +211,7 @@ mod tests {
             name,
             is_local: name.ends_with(".lan"),
             uid: Some(1000),
-            now: NOW,
+            now: NOW.into(),
         }
     }
 
