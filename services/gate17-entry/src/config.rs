@@ -20,6 +20,8 @@ pub struct Config {
     pub map: Vec<PathBuf>,
     /// File with this host's access token, where the network wants one.
     pub token: Option<PathBuf>,
+    /// File with this host's Ed25519 key (PKCS #8), where the network admits clients by key.
+    pub client_key: Option<PathBuf>,
     /// Connections carried at once.
     pub connections: usize,
 }
@@ -34,6 +36,7 @@ impl Default for Config {
             trust: PathBuf::from("gate17-trust.json"),
             map: vec![PathBuf::from("gate17-map.json")],
             token: None,
+            client_key: None,
             connections: 16_384,
         }
     }

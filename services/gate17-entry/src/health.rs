@@ -2,27 +2,75 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use gate17_proto::{map::NodeId, path::Health, trouble::Trouble};
+use gate17_proto::{
+    map::NodeId,
+    path::Health,
+    trouble::{AVOIDED, Trouble},
+};
+
+use crate::blame::Fault;
 
 /// Nodes that are remembered; more than a map's worth are those of old maps.
 const MOST: usize = 65_536;
 
-#[derive(Clone, Debug)]
-struct Record {
+/// Of one node: a pure value, with time as it is told.
+#[derive(Clone, Debug, Default)]
+pub struct Standing {
     trouble: Trouble,
-    since: Instant,
+    since: Option<Instant>,
     round_trip: Option<Duration>,
     problem: String,
 }
 
-/// Of all nodes that something was tried with.
+impl Standing {
+    /// How much it is to be avoided: 0 to 1, less with time.
+    pub fn trouble(&self, now: Instant) -> f64 {
+        self.trouble.now(self.passed(now))
+    }
+
+    /// It had a part in a failure, of this weight.
+    pub fn blamed(&mut self, weight: f64, problem: &str, now: Instant) {
+        self.trouble = self.trouble.blamed(weight, self.passed(now));
+        self.since = Some(now);
+        problem.clone_into(&mut self.problem);
+    }
+
+    /// It did what it is there for.
+    pub fn did_well(&mut self, now: Instant) {
+        self.trouble = self.trouble.eased(self.passed(now));
+        self.since = Some(now);
+    }
+
+    /// What it adds to a path's round trip; later measurements count for a quarter.
+    pub fn measured(&mut self, round_trip: Duration) {
+        self.round_trip = Some(
+            self.round_trip
+                .map_or(round_trip, |known| (known * 3 + round_trip) / 4),
+        );
+    }
+
+    fn passed(&self, now: Instant) -> Duration {
+        self.since
+            .map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+}
+
 #[derive(Debug, Default)]
+struct Record {
+    standing: Standing,
+    /// At which of its addresses it answered last: to us, and to a node before it.
+    answered: [Option<SocketAddr>; 2],
+}
+
+/// Of all nodes that something was tried with; clones are the same.
+#[derive(Clone, Debug, Default)]
 pub struct Nodes {
-    records: Mutex<HashMap<NodeId, Record>>,
+    records: Arc<Mutex<HashMap<NodeId, Record>>>,
 }
 
 impl Nodes {
@@ -31,39 +79,71 @@ impl Nodes {
         self.lock()
             .get(node)
             .map_or_else(Health::default, |record| Health {
-                round_trip: record.round_trip,
-                trouble: record.trouble.now(now.saturating_duration_since(record.since)),
+                round_trip: record.standing.round_trip,
+                trouble: record.standing.trouble(now),
             })
+    }
+
+    /// Whether others are to be taken, where there are any.
+    pub fn is_avoided(&self, node: &NodeId, now: Instant) -> bool {
+        self.of(node, now).trouble >= AVOIDED
     }
 
     /// What went wrong last, in words; empty where nothing did, or not lately.
     pub fn problem(&self, node: &NodeId, now: Instant) -> String {
         let records = self.lock();
-        let record = records.get(node);
-        let troubled = record.filter(|record| {
-            record.trouble.now(now.saturating_duration_since(record.since)) > gate17_proto::trouble::AVOIDED
+        let standing = records.get(node).map(|record| &record.standing);
+        let troubled = standing.filter(|standing| standing.trouble(now) >= AVOIDED);
+        troubled
+            .map(|standing| standing.problem.clone())
+            .unwrap_or_default()
+    }
+
+    /// A path of `hops` failed: whoever had a part in it is blamed.
+    pub fn failed(&self, hops: &[NodeId], fault: &Fault, now: Instant) {
+        for (place, weight) in fault.blame() {
+            let Some(node) = hops.get(place) else { continue };
+            let text = match hops.get(fault.at) {
+                Some(other) if place != fault.at => format!("the node after it, {}: {}", other.0, fault.text),
+                _ => fault.text.clone(),
+            };
+            self.with(node, |record| record.standing.blamed(weight, &text, now));
+        }
+    }
+
+    /// It did what it is there for.
+    pub fn did_well(&self, node: &NodeId, now: Instant) {
+        if let Some(record) = self.lock().get_mut(node) {
+            record.standing.did_well(now);
+        }
+    }
+
+    /// It was measured.
+    pub fn measured(&self, node: &NodeId, round_trip: Duration) {
+        self.with(node, |record| record.standing.measured(round_trip));
+    }
+
+    /// It answered at this address; `through`: to a node before it, else to us.
+    pub fn answered(&self, node: &NodeId, through: bool, address: SocketAddr) {
+        self.with(node, |record| {
+            let [direct, behind] = &mut record.answered;
+            *(if through { behind } else { direct }) = Some(address);
         });
-        troubled.map(|record| record.problem.clone()).unwrap_or_default()
     }
 
-    /// It failed.
-    pub fn failed(&self, node: &NodeId, problem: &str, now: Instant) {
-        let mut records = self.lock();
-        let record = record(&mut records, node, now);
-        record.trouble = record.trouble.failed(now.saturating_duration_since(record.since));
-        record.since = now;
-        problem.clone_into(&mut record.problem);
+    /// Where it answered last.
+    pub fn answers_at(&self, node: &NodeId, through: bool) -> Option<SocketAddr> {
+        let records = self.lock();
+        let [direct, behind] = records.get(node)?.answered;
+        if through { behind } else { direct }
     }
 
-    /// It was measured; later measurements count for a quarter.
-    pub fn measured(&self, node: &NodeId, round_trip: Duration, now: Instant) {
+    fn with(&self, node: &NodeId, change: impl FnOnce(&mut Record)) {
         let mut records = self.lock();
-        let record = record(&mut records, node, now);
-        record.round_trip = Some(
-            record
-                .round_trip
-                .map_or(round_trip, |known| (known * 3 + round_trip) / 4),
-        );
+        if records.len() >= MOST {
+            records.clear();
+        }
+        change(records.entry(node.clone()).or_default());
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<NodeId, Record>> {
@@ -72,40 +152,5 @@ impl Nodes {
     }
 }
 
-/// Of a node that may be new.
-fn record<'a>(records: &'a mut HashMap<NodeId, Record>, node: &NodeId, now: Instant) -> &'a mut Record {
-    if records.len() >= MOST {
-        records.clear();
-    }
-    records.entry(node.clone()).or_insert_with(|| Record {
-        trouble: Trouble::default(),
-        since: now,
-        round_trip: None,
-        problem: String::new(),
-    })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_node_that_failed_is_avoided_and_forgiven() {
-        let (nodes, now, node) = (Nodes::default(), Instant::now(), NodeId("alpha".into()));
-        assert_eq!(nodes.of(&node, now), Health::default());
-        nodes.failed(&node, "gone", now);
-        assert!(nodes.of(&node, now).trouble > gate17_proto::trouble::AVOIDED);
-        assert_eq!(nodes.problem(&node, now), "gone");
-        let later = now + Duration::from_secs(600);
-        assert!(nodes.of(&node, later).trouble < 0.1);
-        assert_eq!(nodes.problem(&node, later), "");
-    }
-
-    #[test]
-    fn one_slow_answer_does_not_make_a_node_slow() {
-        let (nodes, now, node) = (Nodes::default(), Instant::now(), NodeId("alpha".into()));
-        nodes.measured(&node, Duration::from_millis(10), now);
-        nodes.measured(&node, Duration::from_millis(50), now);
-        assert_eq!(nodes.of(&node, now).round_trip, Some(Duration::from_millis(20)));
-    }
-}
+mod tests;

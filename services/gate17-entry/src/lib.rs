@@ -4,6 +4,8 @@
 //! Start with [`link`], which the interceptor announces connections to; [`tcp`] and [`udp`] take them in.
 
 pub mod announced;
+pub mod asked;
+pub mod blame;
 pub mod bus;
 pub mod circuit;
 pub mod circuits;
@@ -14,6 +16,7 @@ pub mod listening;
 pub mod map_keeper;
 pub mod opening;
 pub mod pinned;
+pub mod race;
 pub mod redirected;
 pub mod refusal;
 pub mod rpc;

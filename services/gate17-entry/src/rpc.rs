@@ -19,7 +19,7 @@ use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{opening::Opening, splice::Carried, wire};
+use crate::{asked, opening::Opening, splice::Carried, wire};
 
 /// Messages that wait for one subscriber.
 const WAITING: usize = 64;
@@ -146,12 +146,9 @@ impl Gate17Entry for Service {
         let reply = match self.opening.circuits.direct(&request.into_inner().node).await {
             Ok(circuit) => {
                 let connect = began.elapsed();
-                while circuit.round_trip().is_none() && circuit.lives() {
-                    tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-                }
                 PingReply {
                     connect: connect.try_into().ok(),
-                    round_trip: circuit.round_trip().and_then(|time| time.try_into().ok()),
+                    round_trip: circuit.ping().await.and_then(|time| time.try_into().ok()),
                     version: circuit.exit.version.clone(),
                     problem: String::new(),
                 }
@@ -180,7 +177,9 @@ impl Gate17Entry for Service {
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
         let ResolveRequest { app, profile, query } = request.into_inner();
-        let want = self.opening.want(app.unwrap_or_default(), &profile, "");
+        // by the circuit that its connections will take: where sites are kept apart, their names are as well
+        let name = asked::name(&query).unwrap_or_default();
+        let want = self.opening.want(app.unwrap_or_default(), &profile, &name);
         let query = Bytes::from(query);
         let answered = self
             .opening

@@ -1,6 +1,6 @@
 //! Brings the entry up: sockets first, so that nothing is refused, then the map, then the interceptor's calls.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use daemon::{
@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     announced::Announced,
     bus,
-    circuits::Circuits,
+    circuits::{Circuits, Credentials},
     config::Config,
     link::{self, Link},
     listening,
@@ -74,12 +74,9 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         &paths.state,
         status.clone(),
     );
-    let token = config
-        .token
-        .as_ref()
-        .map(|file| token(&paths.config.join(file)))
-        .transpose()?;
-    let circuits = Circuits::new(maps, token);
+    let file = |name: &Option<std::path::PathBuf>| name.as_ref().map(|file| paths.config.join(file));
+    let (token, key) = (file(&config.token), file(&config.client_key));
+    let circuits = Circuits::new(maps, Credentials::read(token.as_deref(), key.as_deref())?);
     let link = Link::default();
     let opening = Opening {
         circuits: circuits.clone(),
@@ -118,12 +115,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
                 .accept(TcpListener::from_std(socket)?, shutdown.clone()),
         );
     }
+    let flows = udp::Now::new(status.counter("datagram_flows_now"));
     for socket in sockets.udp {
         let counters = udp::Counters {
             carried: carried.clone(),
             strangers: status.counter("datagrams_of_strangers"),
             crowded: status.counter("datagrams_too_many"),
-            now: status.counter("datagram_flows_now"),
+            now: flows.clone(),
         };
         let socket = UdpSocket::from_std(socket)?;
         let relay = Relay::new(
@@ -159,12 +157,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         ended = beside => ended,
         () = bus::serve(&desktop, &circuits, &publisher) => Ok(()),
     }
-}
-
-fn token(file: &Path) -> anyhow::Result<String> {
-    let text =
-        std::fs::read_to_string(file).with_context(|| format!("read the access token {}", file.display()))?;
-    Ok(text.trim().to_owned())
 }
 
 async fn tidy(circuits: &Circuits) {

@@ -5,7 +5,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::atomic::Ordering,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
 };
 
@@ -23,8 +26,8 @@ use crate::{
 const MOST: usize = 256 << 10;
 
 enum Answer {
-    /// Its 200 is still to come; what is written meanwhile is on its way already.
-    Expected(ResponseFuture),
+    /// Its 200 is still to come; what is written meanwhile is on its way already. The flag says when it came.
+    Expected(ResponseFuture, Arc<AtomicBool>),
     Came(RecvStream),
 }
 
@@ -39,9 +42,14 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Used before the node has answered.
-    pub fn early(node: &str, answer: ResponseFuture, to: SendStream<Bytes>) -> Self {
-        Self::with(node, Answer::Expected(answer), to, None)
+    /// Used before the node has answered; `opened` becomes true when it has.
+    pub fn early(
+        node: &str,
+        answer: ResponseFuture,
+        to: SendStream<Bytes>,
+        opened: &Arc<AtomicBool>,
+    ) -> Self {
+        Self::with(node, Answer::Expected(answer, Arc::clone(opened)), to, None)
     }
 
     /// The node has answered.
@@ -66,17 +74,18 @@ impl Tunnel {
     }
 
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut RecvStream>> {
-        if let Answer::Expected(answer) = &mut self.answer {
+        if let Answer::Expected(answer, opened) = &mut self.answer {
             let answer = ready!(Pin::new(answer).poll(context)).map_err(broken)?;
             if answer.status() != StatusCode::OK {
                 let refusal = Refusal::of_answer(&self.node, answer.status(), answer.headers());
                 return Poll::Ready(Err(io::Error::other(refusal)));
             }
+            opened.store(true, Ordering::Relaxed);
             self.answer = Answer::Came(answer.into_body());
         }
         match &mut self.answer {
             Answer::Came(from) => Poll::Ready(Ok(from)),
-            Answer::Expected(_) => Poll::Pending,
+            Answer::Expected(..) => Poll::Pending,
         }
     }
 }
@@ -100,7 +109,12 @@ impl AsyncRead for Tunnel {
             let from = ready!(this.poll_answer(context))?;
             match ready!(from.poll_data(context)) {
                 Some(data) => this.unread = data.map_err(broken)?,
-                None => return Poll::Ready(Ok(())),
+                // a reset may look like an end: trailers tell
+                None => {
+                    return from
+                        .poll_trailers(context)
+                        .map(|end| end.map(drop).map_err(broken));
+                }
             }
         }
         let count = this.unread.len().min(buffer.remaining());

@@ -8,7 +8,10 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -93,7 +96,39 @@ pub struct Counters {
     /// Datagrams that found no place.
     pub crowded: Counter,
     /// Sessions at present.
-    pub now: Counter,
+    pub now: Now,
+}
+
+/// How many sessions there are, over all sockets; clones count together.
+#[derive(Clone, Debug)]
+pub struct Now {
+    count: Arc<AtomicU64>,
+    told: Counter,
+}
+
+impl Now {
+    /// None; `told` says how many.
+    pub fn new(told: Counter) -> Self {
+        Self {
+            count: Arc::default(),
+            told,
+        }
+    }
+
+    fn one_more(&self) -> One {
+        self.told.set(self.count.fetch_add(1, Ordering::Relaxed) + 1);
+        One(self.clone())
+    }
+}
+
+/// A session that is counted; dropped, it is not.
+struct One(Now);
+
+impl Drop for One {
+    fn drop(&mut self) {
+        let Now { count, told } = &self.0;
+        told.set(count.fetch_sub(1, Ordering::Relaxed).saturating_sub(1));
+    }
 }
 
 /// One socket's sessions.
@@ -169,19 +204,12 @@ impl<O: Opener> Relay<O> {
         // the channel is empty
         let _ = sender.try_send(datagram);
         sessions.insert(client, sender);
-        self.counters
-            .now
-            .set(sessions.len().try_into().unwrap_or(u64::MAX));
         drop(sessions);
-        let relay = Arc::clone(self);
+        let (relay, counted) = (Arc::clone(self), self.counters.now.one_more());
         tokio::spawn(async move {
             relay.session(client, receiver).await;
-            let mut sessions = relay.lock();
-            sessions.remove(&client);
-            relay
-                .counters
-                .now
-                .set(sessions.len().try_into().unwrap_or(u64::MAX));
+            relay.lock().remove(&client);
+            drop(counted);
         });
     }
 
@@ -233,4 +261,28 @@ impl<O: Opener> Relay<O> {
 
 fn octets(datagram: &Bytes) -> u64 {
     datagram.len().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use daemon::{About, status::Status};
+
+    use super::*;
+
+    #[test]
+    fn sessions_of_several_sockets_are_counted_together() {
+        let status = Status::new(About {
+            name: "test",
+            version: "",
+        });
+        let counter = || status.counter("datagram_flows_now");
+        let now = Now::new(counter());
+        let other = now.clone();
+        let (first, second) = (now.one_more(), other.one_more());
+        assert_eq!(counter().get(), 2);
+        drop(first);
+        assert_eq!(counter().get(), 1);
+        drop(second);
+        assert_eq!(counter().get(), 0);
+    }
 }

@@ -41,7 +41,7 @@ pub fn circuit(known: &Known) -> Circuit {
         received_bytes: count(&circuit.carried.received),
         app: known.app.clone(),
         profile: known.profile.clone(),
-        problem: String::new(),
+        problem: circuit.problem(),
     }
 }
 

@@ -15,8 +15,20 @@ impl Trouble {
     /// After another failure, `since` the last.
     #[must_use]
     pub fn failed(self, since: Duration) -> Self {
+        self.blamed(0.6, since)
+    }
+
+    /// After a failure that is its own by so much: 0 (not at all) to 1 (nothing worse could be).
+    #[must_use]
+    pub fn blamed(self, weight: f64, since: Duration) -> Self {
         let now = self.now(since);
-        Self(now + (1.0 - now) * 0.6)
+        Self(now + (1.0 - now) * weight.clamp(0.0, 1.0))
+    }
+
+    /// After it did well: a quarter of what is left is forgiven.
+    #[must_use]
+    pub fn eased(self, since: Duration) -> Self {
+        Self(self.now(since) * 0.75)
     }
 
     /// What is left of it.
