@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "interceptor",
         "dns",
         "gate17",
+        "gateway",
     ];
     let files: Vec<String> = parts
         .iter()

@@ -48,6 +48,10 @@ part!(
     interceptor, "portmaster.interceptor.v1"
 );
 part!(
+    /// The API gateway, for the mesh itself.
+    gateway, "portmaster.gateway.v1"
+);
+part!(
     /// Who asked for which name, and what became of it.
     dns, "portmaster.dns.v1"
 );

@@ -2,7 +2,7 @@
 
 use std::{pin::Pin, sync::Arc};
 
-use daemon::status::Status as ServiceStatus;
+use daemon::{status::Status as ServiceStatus, users};
 use futures_util::{Stream, StreamExt as _, future::ready};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
@@ -98,11 +98,14 @@ impl Policy for Service {
     }
 }
 
+/// Asks for root, a token or polkit's consent before it passes such a call on.
+const GATEWAY: &str = "portmaster-api-gateway";
+
 /// Group `portmaster` may look; to let through what the owner refuses takes root.
 fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
     let info = request.extensions().get::<UdsConnectInfo>();
     match info.and_then(|info| info.peer_cred) {
-        Some(peer) if peer.uid() == 0 => Ok(()),
+        Some(peer) if peer.uid() == 0 || users::uid(GATEWAY) == Some(peer.uid()) => Ok(()),
         _ => Err(Status::permission_denied(
             "only root may pause the firewall or end a pause; others ask on the desktop bus",
         )),

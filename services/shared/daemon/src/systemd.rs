@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 trait Manager {
     fn get_unit(&self, name: &str) -> zbus::Result<OwnedObjectPath>;
 
+    fn restart_unit(&self, name: &str, mode: &str) -> zbus::Result<OwnedObjectPath>;
+
     /// `running`, `degraded`, `stopping`, …
     #[zbus(property)]
     fn system_state(&self) -> zbus::Result<String>;
@@ -64,6 +66,20 @@ pub async fn job(unit: &str) -> zbus::Result<(String, Option<String>)> {
         }
         let job = JobProxy::builder(&bus).path(job).build().await?;
         Ok((state, Some(job.job_type().await?)))
+    })
+    .await
+}
+
+/// Has a unit restarted; polkit decides whether this process may (action `org.freedesktop.systemd1.manage-units`). Errors as
+/// [`active_state`], and where it may not.
+pub async fn restart(unit: &str) -> zbus::Result<()> {
+    in_time(async {
+        let bus = zbus::connection::Builder::system().build().await?;
+        ManagerProxy::new(&bus)
+            .await?
+            .restart_unit(unit, "replace")
+            .await
+            .map(drop)
     })
     .await
 }

@@ -59,6 +59,13 @@ impl Diag {
         }
     }
 
+    /// The socket of a TCP connection that is open and that a process holds: no listener in its stead, and none that is closing.
+    /// For whoever lets in by the owner: the kernel calls owner of what nobody holds root.
+    pub fn find_connected(&mut self, flow: &Flow) -> Option<Found> {
+        let found = self.exact(flow.protocol, flow.local, flow.remote);
+        found.filter(|found| found.inode != 0)
+    }
+
     /// The kernel answers, be it that it knows no such socket.
     pub fn answers(&mut self) -> bool {
         let nobody = Endpoint::new(std::net::Ipv4Addr::LOCALHOST.into(), 0);

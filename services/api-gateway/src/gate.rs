@@ -1,0 +1,317 @@
+//! May he? Asked for each call, whatever form it comes in.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Instant, SystemTime},
+};
+
+use api::v1::{Access, Scope};
+use daemon::{status::Counter, users};
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, Request, Response, header};
+use tokio::sync::OnceCell;
+use tonic::{Status, body::Body, service::Routes, transport::Channel};
+use tower::{Service, ServiceExt as _};
+use zbus::{Connection, proxy::CacheProperties};
+use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
+
+use crate::{
+    caller::{Caller, Peer, level_of},
+    limits::Limits,
+    methods::Methods,
+    tokens::Tokens,
+};
+
+/// Members may read.
+const GROUP: &str = "portmaster";
+/// In which a browser keeps a token for us.
+pub const COOKIE: &str = "portmaster";
+const DECIDE: &str = "org.portmaster.api.decide";
+const ADMIN: &str = "org.portmaster.api.admin";
+/// A password may be typed for so long.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5 * 60);
+
+/// Before every method.
+#[derive(Clone)]
+pub struct Gate(Arc<Inner>);
+
+struct Inner {
+    methods: Methods,
+    tokens: Arc<Tokens>,
+    limits: Limits,
+    resolver: Channel,
+    bus: OnceCell<Connection>,
+    refused: Counter,
+    calls: Counter,
+}
+
+impl Gate {
+    /// With what it asks.
+    pub fn new(
+        methods: Methods,
+        tokens: Arc<Tokens>,
+        limits: Limits,
+        resolver: Channel,
+        calls: Counter,
+        refused: Counter,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            methods,
+            tokens,
+            limits,
+            resolver,
+            bus: OnceCell::new(),
+            refused,
+            calls,
+        }))
+    }
+
+    /// What can be called.
+    pub fn methods(&self) -> &Methods {
+        &self.0.methods
+    }
+
+    /// Who calls, and whether he may call this; an error in words for him where he may not.
+    ///
+    /// # Errors
+    /// `RESOURCE_EXHAUSTED`, `UNAUTHENTICATED`, `PERMISSION_DENIED`, `UNIMPLEMENTED`, with what is missing.
+    pub async fn pass(&self, path: &str, headers: &HeaderMap, peer: &Arc<Peer>) -> Result<Caller, Status> {
+        self.0.calls.add(1);
+        let passed = self.look(path, headers, peer).await;
+        if passed.is_err() {
+            self.0.refused.add(1);
+        }
+        passed
+    }
+
+    async fn look(&self, path: &str, headers: &HeaderMap, peer: &Arc<Peer>) -> Result<Caller, Status> {
+        let asked = self.0.methods.access(path);
+        let asked = asked.ok_or_else(|| Status::unimplemented(format!("there is no method {path}")))?;
+        if !self.0.limits.call(peer.uid, Instant::now()) {
+            return Err(Status::resource_exhausted(
+                "too many calls of this user in a second: call less often, or watch a stream",
+            ));
+        }
+        let caller = self.caller(headers, peer)?;
+        if caller.level < asked {
+            self.ask_polkit(asked, &caller, path).await?;
+        }
+        if asked >= Access::Decide {
+            self.note(&caller, path).await;
+        }
+        Ok(caller)
+    }
+
+    /// By his socket, and the token that he shows.
+    pub fn caller(&self, headers: &HeaderMap, peer: &Arc<Peer>) -> Result<Caller, Status> {
+        let token = match shown(headers)? {
+            Some(secret) => Some(self.token(secret, peer)?),
+            None => None,
+        };
+        let by_token = token
+            .as_ref()
+            .map_or(Access::Anybody, |(_, scope)| level_of(*scope));
+        Ok(Caller {
+            peer: Arc::clone(peer),
+            token,
+            level: by_token.max(level_of_user(peer.uid)),
+        })
+    }
+
+    fn token(&self, secret: &str, peer: &Peer) -> Result<(String, Scope), Status> {
+        let now = Instant::now();
+        if !self.0.limits.may_show_token(peer.uid, now) {
+            return Err(Status::resource_exhausted(
+                "too many wrong tokens from this user: wait 10 seconds",
+            ));
+        }
+        self.0.tokens.find(secret, SystemTime::now()).ok_or_else(|| {
+            if self.0.limits.wrong_token(peer.uid, now) {
+                tracing::warn!(
+                    uid = peer.uid,
+                    "wrong tokens, again and again: none is looked at for a while"
+                );
+            }
+            Status::unauthenticated(
+                "this token is unknown, expired or revoked: `portmaster token create` makes another",
+            )
+        })
+    }
+
+    /// Who may not by himself may still be let by whoever administers the host.
+    async fn ask_polkit(&self, asked: Access, caller: &Caller, path: &str) -> Result<(), Status> {
+        let action = match asked {
+            Access::Decide => DECIDE,
+            Access::Admin => ADMIN,
+            _ => return Err(missing(asked, caller, path)),
+        };
+        // who shows a token wants to be judged by it; and nobody is asked about a stranger
+        let (None, Some(uid)) = (&caller.token, caller.peer.uid) else {
+            return Err(missing(asked, caller, path));
+        };
+        let Some(process) = caller.peer.process(&self.0.resolver).await else {
+            return Err(missing(asked, caller, path));
+        };
+        let ask = async {
+            let bus = self
+                .0
+                .bus
+                .get_or_try_init(|| async { zbus::connection::Builder::system().build().await });
+            let authority = AuthorityProxy::builder(bus.await?)
+                .cache_properties(CacheProperties::No)
+                .build()
+                .await?;
+            let subject = Subject::new_for_pid(process.pid, Some(process.start_time), Some(uid))
+                .map_err(|error| zbus::Error::Failure(error.to_string()))?;
+            let flags = CheckAuthorizationFlags::ALLOW_USER_INTERACTION;
+            authority
+                .check_authorization(&subject, action, &HashMap::new(), flags, "")
+                .await
+                .map_err(|error| zbus::Error::Failure(error.to_string()))
+        };
+        match tokio::time::timeout(PATIENCE, ask).await {
+            Ok(Ok(answer)) if answer.is_authorized => Ok(()),
+            Ok(Ok(_)) => Err(missing(asked, caller, path)),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "polkit cannot be asked");
+                Err(missing(asked, caller, path))
+            }
+            Err(_) => Err(Status::deadline_exceeded(
+                "polkit did not answer in 5 minutes: ask again",
+            )),
+        }
+    }
+
+    /// Who changed what: for the journal.
+    async fn note(&self, caller: &Caller, path: &str) {
+        let process = caller.peer.process(&self.0.resolver).await;
+        tracing::info!(
+            target: "audit",
+            method = path,
+            uid = caller.peer.uid,
+            pid = process.map(|process| process.pid),
+            program = process.and_then(|process| process.executable.as_ref()).map(|file| file.path.as_str()),
+            token = caller.token.as_ref().map(|(name, _)| name.as_str()),
+            "called"
+        );
+    }
+}
+
+/// What is missing, in words.
+fn missing(asked: Access, caller: &Caller, path: &str) -> Status {
+    let needs = match asked {
+        Access::Anybody | Access::Unspecified => "nothing",
+        Access::Read => "membership of group portmaster, or a token of scope `read`",
+        Access::Decide => "root, polkit's consent (org.portmaster.api.decide), or a token of scope `decide`",
+        Access::Admin => "root, polkit's consent (org.portmaster.api.admin), or a token of scope `admin`",
+    };
+    let who = match (&caller.token, caller.peer.uid) {
+        (Some((name, _)), _) => format!("token {name:?} is not enough"),
+        (None, Some(uid)) => format!("user {uid} has neither"),
+        (None, None) => "your socket's owner is not known (it is closed already)".to_owned(),
+    };
+    let text = format!("{path} needs {needs}; {who}");
+    match caller.token {
+        None if caller.level == Access::Anybody => Status::unauthenticated(text),
+        _ => Status::permission_denied(text),
+    }
+}
+
+/// Root may all, the group may read.
+fn level_of_user(uid: Option<u32>) -> Access {
+    match uid {
+        Some(0) => Access::Admin,
+        Some(uid) if users::is_member(uid, GROUP) => Access::Read,
+        _ => Access::Anybody,
+    }
+}
+
+/// `Authorization: Bearer …`, else the cookie.
+fn shown(headers: &HeaderMap) -> Result<Option<&str>, Status> {
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let text = value.to_str().ok();
+        let secret = text
+            .and_then(|text| text.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+        return match secret {
+            Some((_, secret)) => Ok(Some(secret.trim())),
+            None => Err(Status::unauthenticated("`Authorization:` must be `Bearer TOKEN`")),
+        };
+    }
+    let cookies = headers
+        .get_all(header::COOKIE)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies
+        .flat_map(|text| text.split(';'))
+        .filter_map(|pair| pair.trim().split_once('='));
+    Ok(pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value))
+}
+
+/// The methods behind the gate.
+#[derive(Clone)]
+pub struct Guarded {
+    /// Who looks.
+    pub gate: Gate,
+    /// What is called.
+    pub routes: Routes,
+}
+
+impl Service<Request<Body>> for Guarded {
+    type Response = Response<Body>;
+    type Error = std::convert::Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let Self { gate, routes } = self.clone();
+        Box::pin(async move {
+            let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
+                return Ok(Status::internal("the connection has no peer").into_http());
+            };
+            match gate.pass(request.uri().path(), request.headers(), &peer).await {
+                Ok(caller) => {
+                    request.extensions_mut().insert(caller);
+                    // the routes cannot fail
+                    Ok(routes
+                        .oneshot(request)
+                        .await
+                        .unwrap_or_else(|never| match never {}))
+                }
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(name: header::HeaderName, value: &'static str) -> HeaderMap {
+        HeaderMap::from_iter([(name, HeaderValue::from_static(value))])
+    }
+
+    #[test]
+    fn a_token_is_read_from_header_or_cookie() {
+        let bearer = headers(header::AUTHORIZATION, "bearer pm_x");
+        assert_eq!(shown(&bearer).unwrap(), Some("pm_x"));
+        assert!(shown(&headers(header::AUTHORIZATION, "Basic eDp5")).is_err());
+        let cookie = headers(header::COOKIE, "a=b; portmaster=pm_y; c=d");
+        assert_eq!(shown(&cookie).unwrap(), Some("pm_y"));
+        assert_eq!(shown(&HeaderMap::new()).unwrap(), None);
+    }
+
+    #[test]
+    fn who_is_not_known_may_least() {
+        assert_eq!(level_of_user(None), Access::Anybody);
+        assert_eq!(level_of_user(Some(0)), Access::Admin);
+        assert_eq!(level_of_user(Some(u32::MAX - 1)), Access::Anybody);
+    }
+}

@@ -1,0 +1,37 @@
+//! The methods: each asks the service behind, and translates.
+
+pub mod connections;
+pub mod dns;
+pub mod filter;
+pub mod gate17;
+pub mod own;
+pub mod policy;
+pub mod system;
+
+use std::time::Duration;
+
+use tonic::{Request, Status};
+
+use crate::caller::Caller;
+
+/// A message comes at least so often on a stream: who hears nothing for longer may think that nobody is there.
+pub const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// Who calls, as the gate found.
+///
+/// # Errors
+/// `INTERNAL` where the call came by no gate.
+pub fn caller<T>(request: &Request<T>) -> Result<&Caller, Status> {
+    let caller = request.extensions().get::<Caller>();
+    caller.ok_or_else(|| Status::internal("the call came by no gate"))
+}
+
+/// A refusal of a service behind, as one of ours: what it says of itself stays, what is between us and it goes.
+pub fn passed_on(service: &'static str) -> impl Fn(Status) -> Status {
+    move |status| match status.code() {
+        tonic::Code::Unavailable | tonic::Code::Unknown => Status::unavailable(format!(
+            "portmaster-{service} does not answer: `systemctl status portmaster-{service}` says why"
+        )),
+        code => Status::new(code, status.message()),
+    }
+}

@@ -1,0 +1,170 @@
+//! Brings the gateway up: sockets first, so that nothing is refused, then whom it asks.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use api::v1::{
+    connections_server::ConnectionsServer, dns_server::DnsServer, gate17_server::Gate17Server,
+    policy_server::PolicyServer, system_server::SystemServer, tokens_server::TokensServer,
+};
+use daemon::{About, Callers, Context, bus::Desktop, grpc, ready::Watchdog, socket_owner};
+use proto::gateway::v1::gateway_server::GatewayServer;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic_health::ServingStatus;
+
+use crate::{
+    caller::Owners,
+    config::Config,
+    door::{Counters, Door},
+    gate::{Gate, Guarded},
+    hub::Hub,
+    limits::Limits,
+    listening,
+    methods::Methods,
+    open_api,
+    rpc::{self, system::Mesh},
+    tokens::Tokens,
+    web::Doorkeeper,
+};
+
+/// What this service is.
+pub const ABOUT: About = About {
+    name: "api-gateway",
+    version: env!("CARGO_PKG_VERSION"),
+};
+
+/// Its own arguments.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct Args {
+    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
+    #[arg(long, value_name = "UID", hide = true)]
+    socket_uid: Option<u32>,
+}
+
+/// Runs the service.
+pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
+    let Context {
+        config,
+        paths,
+        status,
+        shutdown,
+        args,
+        ..
+    } = context;
+    if let Some(uid) = args.socket_uid {
+        socket_owner::lend_sockets_to(uid)
+            .context("give connections to another user (--socket-uid, for root alone)")?;
+    }
+    let listener = grpc::bind(&paths, &ABOUT)?;
+    let sockets = listening::sockets(&config.listen)?;
+    let addresses: Vec<SocketAddr> = sockets
+        .iter()
+        .map(std::net::TcpListener::local_addr)
+        .collect::<Result<_, _>>()?;
+    let tokens = Arc::new(Tokens::load(&paths.state)?);
+    let methods = Methods::new()?;
+    let to = |service| grpc::channel(&paths.socket(service));
+    let mesh = Mesh {
+        interceptor: to("interceptor"),
+        resolver: to("process-resolver"),
+        policy: to("policy"),
+        dns: to("dns"),
+        gate17: to("gate17-entry"),
+    };
+    let hub = Hub::default();
+    let descriptor = methods
+        .message("portmaster.api.v1.Connection")
+        .context("the public contracts lack Connection")?;
+    let system = rpc::system::Service {
+        mesh: mesh.clone(),
+        status: status.clone(),
+        tokens: Arc::clone(&tokens),
+    };
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(api::DESCRIPTORS)
+        .build_v1()
+        .context("set up reflection")?;
+    let routes = Routes::new(ConnectionsServer::new(rpc::connections::Service {
+        hub: hub.clone(),
+        descriptor,
+    }))
+    .add_service(DnsServer::new(rpc::dns::Service {
+        channel: mesh.dns.clone(),
+    }))
+    .add_service(Gate17Server::new(rpc::gate17::Service {
+        channel: mesh.gate17.clone(),
+    }))
+    .add_service(PolicyServer::new(rpc::policy::Service {
+        channel: mesh.policy.clone(),
+    }))
+    .add_service(SystemServer::new(system.clone()))
+    .add_service(TokensServer::new(system.clone()))
+    .add_service(health)
+    .add_service(reflection);
+    let open_api = open_api::document(&methods, ABOUT.version).to_string().into();
+    let limits = Limits::new(
+        config.connections,
+        config.connections_per_user,
+        config.calls_per_second,
+    );
+    let gate = Gate::new(
+        methods,
+        Arc::clone(&tokens),
+        limits.clone(),
+        mesh.resolver.clone(),
+        status.counter("calls"),
+        status.counter("calls_refused"),
+    );
+    let door = Door {
+        owners: Arc::new(Owners::open()?),
+        limits,
+        keeper: Doorkeeper::new(config.hosts(&addresses), config.origins.clone()),
+        methods: Guarded { gate, routes },
+        system: system.clone(),
+        open_api,
+        counters: Counters {
+            connections: status.counter("connections"),
+            strangers: status.counter("connections_of_strangers"),
+            crowded: status.counter("connections_too_many"),
+        },
+        shutdown: shutdown.clone(),
+    };
+    for socket in sockets {
+        tokio::spawn(door.clone().accept(TcpListener::from_std(socket)?));
+    }
+
+    status.ready();
+
+    let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
+    // root and the mesh alone: nobody has passed the gate
+    let own = Routes::new(GatewayServer::new(rpc::own::Service {
+        status: status.clone(),
+    }))
+    .add_service(TokensServer::new(system));
+    tokio::select! {
+        served = grpc::serve(listener, own, Callers { group: false }, status.clone(), shutdown.clone()) => served,
+        () = hub.follow(mesh.interceptor, status.clone(), shutdown.clone()) => Ok(()),
+        () = desktop.serve_state() => Ok(()),
+        () = feed(&shutdown) => Ok(()),
+    }
+}
+
+/// The loop that answers is this one.
+async fn feed(shutdown: &CancellationToken) {
+    let mut watchdog = Watchdog::from_environment();
+    let Some(pause) = watchdog.pause() else {
+        return std::future::pending().await;
+    };
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        watchdog.feed();
+    }
+    daemon::ready::stopping();
+}
