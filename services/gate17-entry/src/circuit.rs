@@ -23,7 +23,7 @@ use gate17_proto::{
 use tokio_util::sync::CancellationToken;
 
 use self::leg::Leg;
-use crate::health::Nodes;
+use crate::{health::Nodes, near::Reached};
 
 pub use self::{
     build::{BuildError, build},
@@ -53,6 +53,7 @@ pub struct Circuit {
     /// Its connections, first to last; at least one.
     legs: Arc<[Leg]>,
     nodes: Nodes,
+    reached: Reached,
     draining: AtomicBool,
     problem: Arc<OnceLock<String>>,
     closed: CancellationToken,
@@ -95,6 +96,8 @@ pub struct Means {
     pub shown: Shown,
     /// How they do.
     pub nodes: Nodes,
+    /// How long exits need to reach others.
+    pub reached: Reached,
 }
 
 impl Circuit {
@@ -118,8 +121,13 @@ impl Circuit {
 
     /// One of its nodes said that it is to stop, or is avoided by now: another circuit is to take what comes.
     pub fn is_leaving(&self, now: Instant) -> bool {
-        let is = |leg: &Leg| leg.refuses().is_some() || self.nodes.is_avoided(&leg.node, now);
-        self.legs.iter().any(is)
+        !self.leaving(now).is_empty()
+    }
+
+    /// Those nodes.
+    pub fn leaving(&self, now: Instant) -> Vec<NodeId> {
+        let is = |leg: &&Leg| leg.refuses().is_some() || self.nodes.is_avoided(&leg.node, now);
+        self.legs.iter().filter(is).map(|leg| leg.node.clone()).collect()
     }
 
     /// Its streams go on.

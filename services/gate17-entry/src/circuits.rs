@@ -3,37 +3,35 @@
 //! Streams of different programs never share a circuit, unless their profiles say so. What fails before a stream began is
 //! tried again by another way; what the far end itself says goes to the program. Nothing ever goes out directly.
 
+mod ahead;
+mod building;
 mod choice;
 mod means;
 mod owner;
 mod table;
+mod upkeep;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
+    time::Instant,
 };
 
-use gate17_proto::{
-    exit::Transport,
-    map::{Map, Node, NodeId},
-    path::{NoPath, Path},
-    target::Target,
-};
-use proto::gate17::v1::Cause;
+use gate17_proto::{exit::Transport, path::Path, target::Target};
+use proto::gate17::v1::{App, Cause};
 use tokio::sync::broadcast;
+use verdict::policy::tunnel::ExitChoice;
 
 use self::{
-    choice::{Lessons, draw},
-    owner::{Destination, Owner, Shape, destination},
+    choice::{Lessons, carrying},
+    owner::{Destination, Owner, destination},
     table::Table,
 };
 use crate::{
-    circuit::{self, Circuit},
+    circuit::Circuit,
+    guards::{File, Guards},
     health::Nodes,
     map_keeper::Maps,
+    near::Reached,
     refusal::Refusal,
 };
 
@@ -41,16 +39,15 @@ pub use self::{means::Credentials, owner::Want, table::Known};
 
 /// Ways that are tried for one stream.
 const TRIES: usize = 3;
-/// For a circuit to be there, all tries together.
-const BUILDING: Duration = Duration::from_secs(15);
-/// Circuits at once.
-const MOST: usize = 1024;
 
 #[derive(Debug)]
 struct Inner {
     maps: Maps,
     credentials: Credentials,
     nodes: Nodes,
+    reached: Reached,
+    guards: Mutex<Guards>,
+    guard_file: File,
     table: Mutex<Table>,
     last_id: AtomicU64,
     changed: broadcast::Sender<Known>,
@@ -61,12 +58,15 @@ struct Inner {
 pub struct Circuits(Arc<Inner>);
 
 impl Circuits {
-    /// `credentials`: for networks that want some.
-    pub fn new(maps: Maps, credentials: Credentials) -> Self {
+    /// `credentials`: for networks that want some; `guard_file`: where first nodes are kept.
+    pub fn new(maps: Maps, credentials: Credentials, guard_file: File) -> Self {
         Self(Arc::new(Inner {
             maps,
             credentials,
             nodes: Nodes::default(),
+            reached: Reached::default(),
+            guards: Mutex::new(guard_file.load()),
+            guard_file,
             table: Mutex::default(),
             last_id: AtomicU64::new(0),
             changed: broadcast::channel(256).0,
@@ -90,7 +90,7 @@ impl Circuits {
 
     /// Those that live, by number.
     pub fn all(&self) -> Vec<Known> {
-        let mut all: Vec<_> = self.lock().circuits.values().flatten().cloned().collect();
+        let mut all: Vec<_> = self.lock().all().cloned().collect();
         all.sort_by_key(|known| known.circuit.id);
         all
     }
@@ -120,7 +120,7 @@ impl Circuits {
     {
         let to = target.and_then(|(target, transport)| destination(target, transport));
         let owner = Owner::of(want, target.map(|(target, _)| target));
-        let mut lessons = Lessons::default();
+        let mut lessons = self.lessons(&owner, to);
         let mut last = None;
         for _ in 0..TRIES {
             let circuit = match self.circuit(&owner, want, to, &mut lessons).await {
@@ -151,32 +151,34 @@ impl Circuits {
         let map = self.0.maps.map()?;
         let to = destination(target, Transport::Tcp);
         let owner = Owner::of(want, Some(target));
-        let open = self.lock().ready(&map, &owner, to, &[]);
-        let path = self.path(&map, &owner.shape(), to, &Lessons::default())?;
+        let lessons = self.lessons(&owner, to);
+        let open = self.lock().ready(&map, &owner, to, &lessons);
+        let path = self.path(&map, &owner.shape(), to, &lessons)?;
         Ok((path, open))
-    }
-
-    /// A circuit of this node alone; not kept.
-    ///
-    /// # Errors
-    /// Where there is no such node, or it cannot be reached.
-    pub async fn direct(&self, node: &str) -> Result<Circuit, Refusal> {
-        let map = self.0.maps.map()?;
-        let found = map.nodes.iter().find(|known| known.id.0 == node);
-        let node =
-            found.ok_or_else(|| Refusal::new(Cause::NoPath, format!("the map has no node {node:?}")))?;
-        let means = self.means(&map)?;
-        circuit::build(0, std::slice::from_ref(node), &means, Instant::now() + BUILDING)
-            .await
-            .map_err(|error| Refusal::new(Cause::Node, error.to_string()))
     }
 
     /// Forgets circuits that ended, and closes those that nobody uses.
     pub fn tidy(&self, now: Instant) {
-        let gone = self.lock().tidy(now);
-        for known in gone {
-            // nobody may be watching
-            let _ = self.0.changed.send(known);
+        let map = self.0.maps.map().ok();
+        let gone = self.lock().tidy(map.as_deref(), now);
+        gone.into_iter().for_each(|known| self.tell(known));
+    }
+
+    fn tell(&self, known: Known) {
+        // nobody may be watching
+        let _ = self.0.changed.send(known);
+    }
+
+    /// What is known before anything was tried.
+    fn lessons(&self, owner: &Owner, to: Option<Destination>) -> Lessons {
+        let near = || {
+            let (to, map) = (to?, self.0.maps.map().ok()?);
+            let exits = carrying(&map, to);
+            self.0.reached.admitted(&exits, to.0, Instant::now())
+        };
+        Lessons {
+            near: (owner.shape().exit == ExitChoice::Near).then(near).flatten(),
+            ..Lessons::default()
         }
     }
 
@@ -189,25 +191,39 @@ impl Circuits {
     ) -> Result<Arc<Circuit>, Refusal> {
         // without a map in time nothing is carried, also by what is there
         let map = self.0.maps.map()?;
-        if let Some(circuit) = self.lock().ready(&map, owner, to, &lessons.avoid) {
+        let ready = |lessons: &Lessons| {
+            let mut table = self.lock();
+            table.ahead.used(owner, Instant::now());
+            table.ready(&map, owner, to, lessons)
+        };
+        if let Some(circuit) = ready(lessons) {
             return Ok(circuit);
         }
         let turn = Arc::clone(self.lock().turns.entry(owner.clone()).or_default());
         let _mine = turn.lock().await;
-        if let Some(circuit) = self.lock().ready(&map, owner, to, &lessons.avoid) {
+        if let Some(circuit) = ready(lessons) {
             return Ok(circuit);
         }
-        let circuit = Arc::new(self.build(&map, &owner.shape(), to, lessons).await?);
-        self.give(owner, want, &circuit);
+        let (shape, now) = (owner.shape(), Instant::now());
+        let spare = {
+            let mut table = self.lock();
+            table.ahead.needed(shape.clone(), now);
+            table.spare(&map, &shape, to, lessons, now)
+        };
+        let circuit = match spare {
+            Some(circuit) => circuit,
+            None => Arc::new(self.build(&map, &shape, to, lessons).await?),
+        };
+        self.give(owner, Some(want.app.clone()), &want.profile, &circuit);
         Ok(circuit)
     }
 
     /// It is theirs from now on.
-    fn give(&self, owner: &Owner, want: &Want, circuit: &Arc<Circuit>) {
+    fn give(&self, owner: &Owner, app: Option<App>, profile: &str, circuit: &Arc<Circuit>) {
         let known = Known {
             circuit: Arc::clone(circuit),
-            app: (!owner.is_shared()).then(|| want.app.clone()),
-            profile: want.profile.clone(),
+            app: app.filter(|_| !owner.is_shared()),
+            profile: profile.to_owned(),
             taken: Instant::now(),
         };
         let mut table = self.lock();
@@ -216,63 +232,7 @@ impl Circuits {
             .entry(owner.clone())
             .or_default()
             .push(known.clone());
-        // nobody may be watching
-        let _ = self.0.changed.send(known);
-    }
-
-    /// Builds one, by another path where a node fails.
-    async fn build(
-        &self,
-        map: &Map,
-        shape: &Shape,
-        to: Option<Destination>,
-        lessons: &mut Lessons,
-    ) -> Result<Circuit, Refusal> {
-        if self.all().len() >= MOST {
-            return Err(Refusal::new(
-                Cause::Limit,
-                format!("{MOST} circuits are open already"),
-            ));
-        }
-        let means = self.means(map)?;
-        let until = Instant::now() + BUILDING;
-        let failure = |lessons: &Lessons| {
-            let last = lessons.last();
-            last.map(|error| Refusal::new(Cause::Node, error.to_string()))
-        };
-        for _ in 0..TRIES {
-            if Instant::now() >= until {
-                break;
-            }
-            // where no path is left, what happened is told, not that
-            let path = self
-                .path(map, shape, to, lessons)
-                .map_err(|refusal| failure(lessons).unwrap_or(refusal))?;
-            let find = |id: &NodeId| map.nodes.iter().find(|node| node.id == *id).cloned();
-            let nodes: Vec<Node> = path.nodes.iter().filter_map(find).collect();
-            let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
-            match circuit::build(id, &nodes, &means, until).await {
-                Ok(circuit) => return Ok(circuit),
-                Err(error) => lessons.learn(error),
-            }
-        }
-        Err(failure(lessons).unwrap_or_else(|| Refusal::new(Cause::NoPath, "no circuit")))
-    }
-
-    fn path(
-        &self,
-        map: &Map,
-        shape: &Shape,
-        to: Option<Destination>,
-        lessons: &Lessons,
-    ) -> Result<Path, Refusal> {
-        draw(map, shape, to, lessons, &self.0.nodes, rand::random).map_err(|no| {
-            let cause = match no {
-                NoPath::Policy => Cause::Policy,
-                _ => Cause::NoPath,
-            };
-            Refusal::new(cause, no.to_string())
-        })
+        self.tell(known);
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -22,6 +22,7 @@ use crate::{
     bus,
     circuits::{Circuits, Credentials},
     config::Config,
+    guards,
     link::{self, Link},
     listening,
     map_keeper::Maps,
@@ -46,7 +47,7 @@ pub struct Args {
     socket_uid: Option<u32>,
 }
 
-/// Between two looks at circuits that nobody uses.
+/// Between two looks at circuits that nobody uses, or that are to be built.
 const TIDY: Duration = Duration::from_secs(1);
 
 /// Runs the service.
@@ -76,7 +77,11 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     );
     let file = |name: &Option<std::path::PathBuf>| name.as_ref().map(|file| paths.config.join(file));
     let (token, key) = (file(&config.token), file(&config.client_key));
-    let circuits = Circuits::new(maps, Credentials::read(token.as_deref(), key.as_deref())?);
+    let circuits = Circuits::new(
+        maps,
+        Credentials::read(token.as_deref(), key.as_deref())?,
+        guards::File::new(&paths.state),
+    );
     let link = Link::default();
     let opening = Opening {
         circuits: circuits.clone(),
@@ -147,7 +152,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             ),
             circuits.maps().follow(),
             doorman.tidy(),
-            tidy(&circuits),
+            upkeep(&circuits),
             feed(&shutdown),
         );
         std::future::pending().await
@@ -159,10 +164,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     }
 }
 
-async fn tidy(circuits: &Circuits) {
+async fn upkeep(circuits: &Circuits) {
     loop {
         tokio::time::sleep(TIDY).await;
-        circuits.tidy(std::time::Instant::now());
+        circuits.upkeep(std::time::Instant::now());
     }
 }
 

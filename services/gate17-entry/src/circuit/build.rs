@@ -77,6 +77,7 @@ pub async fn build(id: u64, nodes: &[Node], means: &Means, until: Instant) -> Re
         carried: Carried::default(),
         legs,
         nodes: means.nodes.clone(),
+        reached: means.reached.clone(),
         draining: AtomicBool::new(false),
         problem: Arc::default(),
         closed: ends.closed.clone(),

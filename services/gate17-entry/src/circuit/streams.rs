@@ -1,12 +1,13 @@
 //! What a circuit carries: connections and datagrams from its exit, names asked there, and the map.
 
 use std::{
+    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use gate17_proto::target::Target;
+use gate17_proto::target::{Host, Target};
 use h2::{RecvStream, SendStream, client::ResponseFuture};
 use http::{
     HeaderValue, Method, Request, Response, StatusCode, Uri,
@@ -58,9 +59,10 @@ impl Circuit {
     pub async fn open_tcp(self: &Arc<Self>, target: &Target) -> Result<Tunnel, Refusal> {
         let request = connect(&target.to_string(), self.authorization())
             .map_err(|error| Refusal::new(Cause::Policy, error.to_string()))?;
-        let place = self.place();
+        let (place, began) = (self.place(), Instant::now());
         let (answer, to) = self.send(request).await?;
         let from = self.answered(answer).await?.into_body();
+        self.note_distance(target, began.elapsed());
         Ok(Tunnel::open(&self.exit.id.0, from, to, place))
     }
 
@@ -139,6 +141,20 @@ impl Circuit {
                 Cause::Node,
                 format!("node {} serves no map: {status}", self.exit.id.0),
             )),
+        }
+    }
+
+    /// What the exit needed for itself.
+    fn note_distance(&self, target: &Target, took: Duration) {
+        let address = match target.host {
+            Host::V4(address) => IpAddr::V4(address),
+            Host::V6(address) => IpAddr::V6(address),
+            Host::Name(_) => return,
+        };
+        if let Some(to_exit) = self.round_trip() {
+            let took = took.saturating_sub(to_exit);
+            self.reached
+                .measured(&self.exit.id, address, took, Instant::now());
         }
     }
 

@@ -1,10 +1,10 @@
-//! Which path a new circuit takes: the network's choice, without what failed a moment ago.
+//! Which path a new circuit takes: the network's choice, by a first node that is kept, without what failed a moment ago.
 
 use std::time::Instant;
 
 use gate17_proto::{
-    map::{Map, NodeId},
-    path::{self, Exit, NoPath, Path, Wanted},
+    map::{Map, Node, NodeId},
+    path::{self, Exit, NoPath, Path, Wanted, akin},
 };
 use verdict::policy::tunnel::ExitChoice;
 
@@ -19,7 +19,11 @@ const DRAWS: usize = 16;
 pub(super) struct Lessons {
     /// Exits that said no.
     pub(super) avoid: Vec<NodeId>,
-    failed: Vec<BuildError>,
+    /// Exits that are near the destination; None: all.
+    pub(super) near: Option<Vec<NodeId>>,
+    /// Nodes that are to stop.
+    pub(super) leaving: Vec<NodeId>,
+    pub(super) failed: Vec<BuildError>,
 }
 
 impl Lessons {
@@ -33,10 +37,16 @@ impl Lessons {
         self.failed.last()
     }
 
-    /// Nodes that failed by themselves.
-    fn alone(&self) -> impl Iterator<Item = &NodeId> {
+    /// Whether a circuit with this exit serves.
+    pub(super) fn admits(&self, exit: &NodeId) -> bool {
+        !self.avoid.contains(exit) && self.near.as_ref().is_none_or(|near| near.contains(exit))
+    }
+
+    /// Nodes that are better not on the path at all.
+    fn shunned(&self) -> Vec<NodeId> {
         let alone = self.failed.iter().filter(|error| error.between.is_none());
-        alone.map(|error| &error.node)
+        let alone = alone.map(|error| &error.node);
+        alone.chain(&self.leaving).cloned().collect()
     }
 
     /// Whether a path goes where another one failed.
@@ -50,53 +60,108 @@ impl Lessons {
     }
 }
 
-/// Draws paths for `shape` until one avoids what failed; where all do the same, the last is tried again.
-///
-/// # Errors
-/// [`NoPath`]
-pub(super) fn draw(
-    map: &Map,
-    shape: &Shape,
-    destination: Option<Destination>,
-    lessons: &Lessons,
-    nodes: &Nodes,
-    mut seeds: impl FnMut() -> u64,
-) -> Result<Path, NoPath> {
-    let now = Instant::now();
-    let health = |node: &NodeId| nodes.of(node, now);
-    let mut wanted = Wanted {
-        hops: shape.hops.get(),
-        exit: exits(map, &shape.exit),
-        destination,
-        guard: None,
-        avoid: lessons.avoid.iter().chain(lessons.alone()).cloned().collect(),
-    };
-    let first = path::choose(map, &wanted, health, seeds());
-    let mut path = match first {
-        // too few nodes to do without those that failed: a try more is better than none
-        Err(_) if wanted.avoid.len() > lessons.avoid.len() => {
-            wanted.avoid.clone_from(&lessons.avoid);
-            path::choose(map, &wanted, health, seeds())?
-        }
-        other => other?,
-    };
-    for _ in 0..DRAWS {
-        if !lessons.repeats(&path.nodes) {
-            break;
-        }
-        path = path::choose(map, &wanted, health, seeds())?;
-    }
-    Ok(path)
+/// What paths are drawn from.
+pub(super) struct Draw<'a> {
+    pub(super) map: &'a Map,
+    pub(super) shape: &'a Shape,
+    pub(super) to: Option<Destination>,
+    pub(super) nodes: &'a Nodes,
+    /// First nodes that are kept, in their order.
+    pub(super) guards: &'a [NodeId],
 }
 
-fn exits(map: &Map, choice: &ExitChoice) -> Exit {
-    let ExitChoice::Among { regions, nodes } = choice else {
-        return Exit::Any;
-    };
-    // a node, or any of a region: both as the ids that they stand for
-    let admitted = map
-        .nodes
-        .iter()
-        .filter(|node| regions.contains(&node.region) || nodes.contains(&node.id.0));
-    Exit::Nodes(admitted.map(|node| node.id.clone()).collect())
+impl Draw<'_> {
+    /// A path. What was learned is kept to as long as there is a path that does: first it is forgotten what is near, then
+    /// what failed.
+    ///
+    /// # Errors
+    /// [`NoPath`]
+    pub(super) fn path(&self, lessons: &Lessons, seeds: &mut dyn FnMut() -> u64) -> Result<Path, NoPath> {
+        let full = self.with(lessons, &lessons.shunned(), seeds);
+        let anywhere = Lessons {
+            near: None,
+            ..lessons.clone()
+        };
+        full.or_else(|_| self.with(&anywhere, &lessons.shunned(), seeds))
+            // too few nodes to do without those that failed: a try more is better than none
+            .or_else(|_| self.with(&anywhere, &[], seeds))
+    }
+
+    fn with(
+        &self,
+        lessons: &Lessons,
+        shunned: &[NodeId],
+        seeds: &mut dyn FnMut() -> u64,
+    ) -> Result<Path, NoPath> {
+        let avoid: Vec<NodeId> = lessons.avoid.iter().chain(shunned).cloned().collect();
+        let now = Instant::now();
+        let guards = self.guards.iter().filter(|guard| {
+            self.shape.hops.get() > 1 && !avoid.contains(guard) && !self.nodes.is_avoided(guard, now)
+        });
+        for guard in guards {
+            let path = self.draws(lessons, &avoid, Some(guard), seeds);
+            if let Ok(path) = path
+                && path.nodes.first() == Some(guard)
+                && !lessons.repeats(&path.nodes)
+            {
+                return Ok(path);
+            }
+        }
+        self.draws(lessons, &avoid, None, seeds)
+    }
+
+    /// Draws until a path avoids what failed; where all do the same, the last is tried again.
+    fn draws(
+        &self,
+        lessons: &Lessons,
+        avoid: &[NodeId],
+        guard: Option<&NodeId>,
+        seeds: &mut dyn FnMut() -> u64,
+    ) -> Result<Path, NoPath> {
+        let now = Instant::now();
+        let wanted = Wanted {
+            hops: self.shape.hops.get(),
+            exit: self.exits(lessons, guard),
+            destination: self.to,
+            guard: guard.cloned(),
+            avoid: avoid.to_vec(),
+        };
+        let health = |node: &NodeId| self.nodes.of(node, now);
+        let mut path = path::choose(self.map, &wanted, health, seeds())?;
+        for _ in 0..DRAWS {
+            if !lessons.repeats(&path.nodes) {
+                break;
+            }
+            path = path::choose(self.map, &wanted, health, seeds())?;
+        }
+        Ok(path)
+    }
+
+    /// As the profile wants them: a node, or any of a region, as the ids that they stand for. A guard keeps its place at the
+    /// other end.
+    fn exits(&self, lessons: &Lessons, guard: Option<&NodeId>) -> Exit {
+        let guard = guard.and_then(|id| self.map.nodes.iter().find(|node| node.id == *id));
+        if guard.is_none() && lessons.near.is_none() && self.shape.exit == ExitChoice::Any {
+            return Exit::Any;
+        }
+        let admitted = self.map.nodes.iter().filter(|node| {
+            self.shape.exit.admits(&node.id.0, &node.region)
+                && lessons.admits(&node.id)
+                && guard.is_none_or(|guard| !akin(guard, node))
+        });
+        Exit::Nodes(admitted.map(|node| node.id.clone()).collect())
+    }
 }
+
+/// Exits that carry to a destination.
+pub(super) fn carrying<'a>(map: &'a Map, to: Destination) -> Vec<&'a Node> {
+    use gate17_proto::exit::ExitPolicy;
+    let (address, port, transport) = to;
+    let carries = |node: &&Node| {
+        ExitPolicy::of(node).is_ok_and(|policy| policy.check(address, port, transport).is_ok())
+    };
+    map.nodes.iter().filter(carries).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,7 @@ impl Circuits {
         Ok(Means {
             shown: shown.map_err(|text| refused(&text))?,
             nodes: self.0.nodes.clone(),
+            reached: self.0.reached.clone(),
         })
     }
 }
