@@ -7,7 +7,9 @@
 )]
 
 mod carried;
+mod circuits;
 mod leaks;
 mod measure;
 mod network;
 mod stand_in;
+mod steady;

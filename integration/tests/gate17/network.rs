@@ -73,16 +73,21 @@ impl Network {
 
     /// Starts a node, again with the key that it has.
     pub(crate) fn start_node(&mut self, world: &World, place: usize) {
-        let (name, address) = (NAMES[place], ADDRESSES[place]);
-        let folder = world.root().join(name);
-        let settings = folder.join("etc/portmaster");
-        fs::create_dir_all(&settings).unwrap();
+        let address = ADDRESSES[place];
         let digest = gate17_proto::access::token_digest(TOKEN).0;
         let digest: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
         let config = format!(
             "listen = ['{address}:{PORT}']\naccess = {{ token = ['{digest}'] }}\nexit = [{{ allow = true, to = '198.18.0.0/15', ports = '*' }}, \
              {{ allow = true, to = '2606:17::/32', ports = '*' }}, {{ allow = true, to = '*', ports = '*' }}]\nresolver = '198.18.17.10:53'\n"
         );
+        self.start_with(world, place, &config);
+    }
+
+    fn start_with(&mut self, world: &World, place: usize, config: &str) {
+        let (name, address) = (NAMES[place], ADDRESSES[place]);
+        let folder = world.root().join(name);
+        let settings = folder.join("etc/portmaster");
+        fs::create_dir_all(&settings).unwrap();
         fs::write(settings.join("gate17-node.toml"), config).unwrap();
         let mut command = self.hosts[place].command(binary("portmaster-gate17-node"));
         command.arg("--root").arg(&folder);
@@ -109,6 +114,30 @@ impl Network {
                 { "allow": true, "to": "2606:17::/32", "ports": "*" },
             ],
         });
+    }
+
+    /// To a node's process.
+    pub(crate) fn signal(&self, place: usize, signal: rustix::process::Signal) {
+        self.nodes[place].as_ref().unwrap().signal(signal);
+    }
+
+    /// From now on a node carries to no other node, whatever the map says of it.
+    pub(crate) fn decline_nodes(&mut self, world: &World, place: usize) {
+        let file = world
+            .root()
+            .join(NAMES[place])
+            .join("etc/portmaster/gate17-node.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let rule = "{ allow = true, to = '*', ports = '*' }";
+        assert!(config.contains(rule), "{config}");
+        self.kill(place);
+        let config = config.replace(rule, "{ allow = false, to = '*', ports = '*' }");
+        self.start_with(world, place, &config);
+    }
+
+    /// What the next map says of a node.
+    pub(crate) fn say(&mut self, place: usize, key: &str, value: Value) {
+        self.described[place][key] = value;
     }
 
     /// SIGKILL.
