@@ -21,6 +21,8 @@ pub enum Service {
     Dns,
     /// portmaster-gate17-entry; only where a test asks for it
     Gate17Entry,
+    /// portmaster-api-gateway; only where a test asks for it
+    ApiGateway,
 }
 
 impl Service {
@@ -35,6 +37,7 @@ impl Service {
             Self::Interceptor => "interceptor",
             Self::Dns => "dns",
             Self::Gate17Entry => "gate17-entry",
+            Self::ApiGateway => "api-gateway",
         }
     }
 
@@ -61,7 +64,9 @@ impl World {
         // all of them run as root here: the firewall knows the mesh's own traffic by this user
         match service {
             Service::Interceptor => command.args(["--mesh-uid", MESH_UID]),
-            Service::Dns | Service::Gate17Entry => command.args(["--socket-uid", MESH_UID]),
+            Service::Dns | Service::Gate17Entry | Service::ApiGateway => {
+                command.args(["--socket-uid", MESH_UID])
+            }
             Service::Resolver | Service::Policy => &mut command,
         };
         command
@@ -193,9 +198,10 @@ impl Drop for World {
     /// A failing test shows what the services said.
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for service in Service::ALL
-                .into_iter()
-                .chain([Service::Dns, Service::Gate17Entry])
+            for service in
+                Service::ALL
+                    .into_iter()
+                    .chain([Service::Dns, Service::Gate17Entry, Service::ApiGateway])
             {
                 let output = self.output(service);
                 let tail: Vec<_> = output.lines().rev().take(60).collect();

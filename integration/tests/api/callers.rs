@@ -1,0 +1,136 @@
+//! Who may call what.
+
+use integration::Service;
+
+use super::stage::{NOBODY, call, get, post, simple_post, world};
+
+#[test]
+fn the_caller_is_known_by_its_socket() {
+    let world = world("who");
+    let root = call(&world, "System/WhoAmI", "{}").json();
+    assert_eq!(
+        (&root["uid"], &root["access"]),
+        (&0.into(), &"ACCESS_ADMIN".into())
+    );
+    assert!(root["executable"].as_str().unwrap().ends_with("/curl"), "{root}");
+    assert!(root["pid"].as_u64().is_some());
+    let nobody = post(&world, NOBODY, "System/WhoAmI", "{}", &[]).json();
+    let uid: u32 = NOBODY.parse().unwrap();
+    assert_eq!(
+        (&nobody["uid"], &nobody["access"]),
+        (&uid.into(), &"ACCESS_ANYBODY".into())
+    );
+}
+
+#[test]
+fn a_stranger_may_ask_for_the_version_and_no_more() {
+    let world = world("stranger");
+    let version = post(&world, NOBODY, "System/GetVersion", "{}", &[]);
+    assert_eq!(version.code, 200);
+    assert_eq!(version.json()["packages"][0], "portmaster.api.v1");
+    for (method, needs) in [
+        ("Connections/List", "group portmaster"),
+        ("Connections/Watch", "group portmaster"),
+        ("Dns/ListUpstreams", "group portmaster"),
+        ("System/Pause", "root"),
+        ("Tokens/Create", "root"),
+    ] {
+        let refused = post(&world, NOBODY, method, "{}", &[]);
+        assert_eq!(refused.code, 401, "{method}: {refused:?}");
+        assert!(refused.message().contains(needs), "{refused:?}");
+    }
+    assert_eq!(get(&world, NOBODY, "/metrics", &[]).code, 401);
+    let unknown = call(&world, "System/Nonsense", "{}");
+    assert_eq!(unknown.code, 404);
+    assert!(unknown.message().contains("/openapi.json"));
+}
+
+#[test]
+fn a_token_lets_do_what_it_says_until_it_is_revoked() {
+    let mut world = world("token");
+    let made = call(
+        &world,
+        "Tokens/Create",
+        r#"{"name": "bar", "scope": "SCOPE_READ"}"#,
+    )
+    .json();
+    let secret = made["secret"].as_str().unwrap().to_owned();
+    let header = format!("authorization: Bearer {secret}");
+    let cookie = format!("cookie: portmaster={secret}");
+    for shown in [&header, &cookie] {
+        let listed = post(&world, NOBODY, "Connections/List", "{}", &[shown]);
+        assert_eq!(listed.code, 200, "{listed:?}");
+    }
+    let me = post(&world, NOBODY, "System/WhoAmI", "{}", &[&header]).json();
+    assert_eq!(
+        (&me["token"], &me["access"]),
+        (&"bar".into(), &"ACCESS_READ".into())
+    );
+    let refused = post(&world, NOBODY, "System/Pause", r#"{"seconds": "60"}"#, &[&header]);
+    assert_eq!(refused.code, 403);
+    assert!(refused.message().contains("\"bar\" is not enough"), "{refused:?}");
+
+    let decide = r#"{"name": "decider", "scope": "SCOPE_DECIDE", "ttlSeconds": "3600"}"#;
+    let decide = call(&world, "Tokens/Create", decide).json();
+    assert!(decide["token"]["expires"].is_string());
+    let decide = format!("authorization: Bearer {}", decide["secret"].as_str().unwrap());
+    let paused = post(&world, NOBODY, "System/Pause", r#"{"seconds": "60"}"#, &[&decide]);
+    assert!(paused.json()["until"].is_string(), "{paused:?}");
+    let resumed = post(&world, NOBODY, "System/Resume", "{}", &[&decide]);
+    assert_eq!(resumed.code, 200);
+    let log = world.output(Service::ApiGateway);
+    assert!(
+        log.contains("/portmaster.api.v1.System/Pause") && log.contains("decider"),
+        "changes are noted"
+    );
+    assert!(!log.contains(&secret), "secrets are not");
+
+    // over a restart, and no longer than until it is revoked
+    world.stop(Service::ApiGateway);
+    world.start_service(Service::ApiGateway);
+    assert_eq!(
+        post(&world, NOBODY, "Connections/List", "{}", &[&header]).code,
+        200
+    );
+    assert_eq!(
+        call(&world, "Tokens/List", "{}").json()["tokens"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    assert_eq!(call(&world, "Tokens/Revoke", r#"{"name": "bar"}"#).code, 200);
+    let revoked = post(&world, NOBODY, "Connections/List", "{}", &[&header]);
+    assert_eq!(revoked.code, 401);
+    assert!(revoked.message().contains("revoked"), "{revoked:?}");
+}
+
+#[test]
+fn pages_of_others_and_names_of_others_stay_outside() {
+    let world = world("pages");
+    let ours = post(
+        &world,
+        "0",
+        "System/WhoAmI",
+        "{}",
+        &["origin: http://127.0.0.1:817"],
+    );
+    assert_eq!(ours.code, 200);
+    for header in [
+        "origin: http://evil.example",
+        "origin: null",
+        "host: rebound.example:817",
+        "sec-fetch-site: cross-site",
+    ] {
+        let refused = post(&world, "0", "System/WhoAmI", "{}", &[header]);
+        assert_eq!(refused.code, 403, "{header}: {refused:?}");
+    }
+    let simple = simple_post(&world, "System/Pause", "{\"seconds\": \"60\"}");
+    assert_eq!(
+        simple.code, 400,
+        "what a page may send without asking is not read: {simple:?}"
+    );
+    let changing = get(&world, "0", "/portmaster.api.v1.System/Pause?message=%7B%7D", &[]);
+    assert_eq!(changing.code, 400);
+    assert!(changing.message().contains("POST alone"));
+}

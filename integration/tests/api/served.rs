@@ -1,0 +1,227 @@
+//! What is told, in each form.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    process::Stdio,
+    time::Duration,
+};
+
+use api::v1::{
+    ConnectionEventKind, ConnectionFilter, GetConnectionRequest, ListConnectionsRequest,
+    WatchConnectionsRequest, connections_client::ConnectionsClient,
+};
+use integration::{App, PATIENCE, World, eventually, world::INTERNET_V4};
+use serde_json::Value;
+use tonic::transport::{Channel, Endpoint};
+
+use super::stage::{call, curl, get, path, world};
+
+fn server() -> SocketAddr {
+    (INTERNET_V4, 8710).into()
+}
+
+/// A client of ours speaks gRPC from inside the namespace.
+async fn grpc() -> ConnectionsClient<Channel> {
+    let channel = Endpoint::from_static("http://127.0.0.1:817")
+        .connect()
+        .await
+        .unwrap();
+    ConnectionsClient::new(channel)
+}
+
+#[test]
+fn connections_are_listed_watched_and_found_in_grpc() {
+    let world = world("grpc");
+    world.internet.echo(INTERNET_V4, server().port());
+    let app = world.app("talker");
+    let mut open = app.call(&world, server());
+    assert!(open.echoes("hello", PATIENCE));
+    world
+        .host
+        .enter(|| runtime().block_on(listed_and_watched(&world, &app)));
+    drop(open);
+}
+
+async fn listed_and_watched(world: &World, app: &App) {
+    let mut client = grpc().await;
+    let filter = || {
+        Some(ConnectionFilter {
+            executable: app.path().to_string_lossy().into_owned(),
+            ..ConnectionFilter::default()
+        })
+    };
+    let list = ListConnectionsRequest {
+        filter: filter(),
+        ..ListConnectionsRequest::default()
+    };
+    let listed = client.list(list).await.unwrap().into_inner().connections;
+    let [connection] = listed.as_slice() else {
+        panic!("{listed:?}")
+    };
+    assert_eq!(
+        connection.remote.as_ref().unwrap().address,
+        INTERNET_V4.to_string()
+    );
+    assert_eq!(connection.decision.as_ref().unwrap().reason, "default-action");
+    let id = connection.id;
+    let got = client
+        .get(GetConnectionRequest { id })
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(&got, connection);
+    let missing = client
+        .get(GetConnectionRequest { id: u64::MAX })
+        .await
+        .unwrap_err();
+    assert_eq!(missing.code(), tonic::Code::NotFound);
+
+    let watch = |include_live, resume_after| WatchConnectionsRequest {
+        filter: filter(),
+        include_live,
+        resume_after,
+        read_mask: None,
+    };
+    let mut events = client
+        .watch(watch(true, String::new()))
+        .await
+        .unwrap()
+        .into_inner();
+    let live = events.message().await.unwrap().unwrap();
+    assert_eq!(live.events[0].kind(), ConnectionEventKind::Live);
+    let place = events.message().await.unwrap().unwrap().event_id;
+    drop(events);
+
+    // while nobody watched
+    assert!(app.connect(world, server()).connected);
+    let mut events = client.watch(watch(false, place)).await.unwrap().into_inner();
+    let mut kinds = Vec::new();
+    while kinds.is_empty() {
+        let message = tokio::time::timeout(Duration::from_secs(20), events.message()).await;
+        let message = message.unwrap().unwrap().unwrap();
+        assert_eq!(message.dropped, 0);
+        kinds.extend(message.events.iter().map(|event| event.kind()));
+    }
+    assert_eq!(kinds[0], ConnectionEventKind::Decided);
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[test]
+fn the_same_in_json_and_as_server_sent_events() {
+    let world = world("json");
+    world.internet.echo(INTERNET_V4, server().port());
+    let app = world.app("talker");
+    let mut watching = curl(&world, "0");
+    watching.args(["-N", "-H", "accept: text/event-stream"]);
+    watching.arg(format!("http://127.0.0.1:817{}", path("Connections/Watch")));
+    let mut watching = watching.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(watching.stdout.take().unwrap()).lines();
+    // the first message says that we are heard
+    assert!(
+        lines
+            .by_ref()
+            .map(Result::unwrap)
+            .any(|line| line.starts_with("data: "))
+    );
+
+    let mut open = app.call(&world, server());
+    assert!(open.echoes("hello", PATIENCE));
+    let data = lines.by_ref().map(Result::unwrap).filter_map(|line| {
+        let text = line.strip_prefix("data: ")?;
+        serde_json::from_str::<Value>(text).ok()
+    });
+    let mut events = data.flat_map(|message| message["events"].as_array().cloned().unwrap_or_default());
+    let ours = |event: &Value| event["connection"]["process"]["executable"] == app.path().to_str().unwrap();
+    let event = events.find(|event| ours(event)).unwrap();
+    assert_eq!(event["kind"], "CONNECTION_EVENT_KIND_DECIDED");
+    assert_eq!(event["connection"]["decision"]["verdict"], "VERDICT_ALLOW");
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+
+    let asked = r#"{"filter": {"remotePort": 8710}, "readMask": "id,remote.address"}"#;
+    let listed = call(&world, "Connections/List", asked).json();
+    let connection = &listed["connections"][0];
+    assert_eq!(
+        connection["remote"],
+        serde_json::json!({ "address": INTERNET_V4.to_string() })
+    );
+    assert!(
+        connection["process"].is_null() && connection["id"].is_string(),
+        "{connection}"
+    );
+    let by_get = get(
+        &world,
+        "0",
+        &format!(
+            "{}?message=%7B%22id%22%3A{}%7D",
+            path("Connections/Get"),
+            connection["id"]
+        )
+        .replace('"', "%22"),
+        &[],
+    );
+    assert_eq!(by_get.json()["id"], connection["id"]);
+    drop(open);
+
+    for (message, part) in [
+        (r#"{"filter": {"remote": "nonsense"}}"#, "nonsense"),
+        (r#"{"nonsense": 1}"#, "nonsense"),
+        (r#"{"readMask": "nonsense"}"#, "nonsense"),
+        ("{", "EOF"),
+    ] {
+        let refused = call(&world, "Connections/List", message);
+        assert_eq!(refused.code, 400);
+        assert!(refused.message().contains(part), "{refused:?}");
+    }
+}
+
+#[test]
+fn services_their_metrics_and_the_document_are_told() {
+    let world = world("services");
+    let told = call(&world, "System/ListServices", "{}").json();
+    let service = |name: &str| {
+        let services = told["services"].as_array().unwrap();
+        services
+            .iter()
+            .find(|service| service["name"] == name)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(service("interceptor")["state"]["health"], "HEALTH_OK");
+    assert!(service("dns")["problem"].is_string(), "it does not run here");
+    let metrics = get(&world, "0", "/metrics", &[]).text;
+    assert!(metrics.contains("portmaster_up{service=\"interceptor\"} 1") && metrics.ends_with("# EOF\n"));
+    let document = get(&world, "65534", "/openapi.json", &[]).json();
+    assert!(document["paths"][path("System/ListServices")]["post"].is_object());
+    let away = call(&world, "Dns/ListUpstreams", "{}");
+    assert_eq!(away.code, 503);
+    assert!(
+        away.message().contains("systemctl status portmaster-dns"),
+        "{away:?}"
+    );
+}
+
+#[test]
+fn what_would_happen_is_explained() {
+    let world = world("explain");
+    world.profile(
+        "talker",
+        "match = [{ path = \"/usr/bin/talker\" }]\n[settings]\ndefault_action = \"block\"\n",
+    );
+    let asked = format!(
+        r#"{{"executable": "/usr/bin/talker", "remote": {{"address": "{INTERNET_V4}", "port": 443}}}}"#
+    );
+    eventually("the profile is in force", || {
+        let told = call(&world, "Policy/Explain", &asked).json();
+        (told["decision"]["verdict"] == "VERDICT_BLOCK").then_some(())
+    });
+    let profiles = call(&world, "Policy/Get", "{}").json();
+    assert_eq!(profiles["profiles"][0]["id"], "talker");
+}
