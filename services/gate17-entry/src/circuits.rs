@@ -8,6 +8,7 @@ mod building;
 mod choice;
 mod means;
 mod owner;
+mod servers;
 mod table;
 mod upkeep;
 

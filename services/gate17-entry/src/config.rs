@@ -8,6 +8,8 @@ use std::{
 use daemon::Unfit;
 use serde::Deserialize;
 
+use crate::map_keeper::check_url;
+
 /// Every key has a default: without a network, nothing is carried, and what is meant for the tunnel is refused.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -18,6 +20,12 @@ pub struct Config {
     pub trust: PathBuf,
     /// Files that the map is put into; relative to the configuration folder. They are looked at every two seconds.
     pub map: Vec<PathBuf>,
+    /// Web servers that have it: `https://…`. They are asked before the map is over, those that come first before the others.
+    pub map_url: Vec<String>,
+    /// PEM file of the authorities whose certificates those servers have; without, the system's.
+    pub map_authorities: Option<PathBuf>,
+    /// Whether nodes of the map are asked for a newer one.
+    pub map_from_nodes: bool,
     /// File with this host's access token, where the network wants one.
     pub token: Option<PathBuf>,
     /// File with this host's Ed25519 key (PKCS #8), where the network admits clients by key.
@@ -35,6 +43,9 @@ impl Default for Config {
             ],
             trust: PathBuf::from("gate17-trust.json"),
             map: vec![PathBuf::from("gate17-map.json")],
+            map_url: Vec::new(),
+            map_authorities: None,
+            map_from_nodes: true,
             token: None,
             client_key: None,
             connections: 16_384,
@@ -47,6 +58,9 @@ const PORT: u16 = 717;
 impl daemon::Settings for Config {
     fn check(&self) -> Result<(), Unfit> {
         Unfit::unless_loopback(&self.listen, "entry")?;
+        for url in &self.map_url {
+            check_url(url).map_err(|why| Unfit::new(&["map_url"], why))?;
+        }
         if !(1..=60_000).contains(&self.connections) {
             return Err(Unfit::new(
                 &["connections"],
@@ -72,6 +86,7 @@ mod tests {
         for (text, key) in [
             ("listen = ['192.0.2.1:717']", "listen: "),
             ("connections = 0", "connections: "),
+            ("map_url = ['http://example.org/map']", "map_url: "),
         ] {
             let config: Config = toml::from_str(text).unwrap();
             let said = config.check().unwrap_err().to_string();

@@ -1,6 +1,12 @@
-//! The map: read from files, verified, kept over restarts. Without one that holds nothing is carried.
+//! The map: read from files and fetched, verified, kept over restarts. Without one that holds nothing is carried.
+
+mod due;
+mod fetching;
+mod watched;
+mod web;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,13 +18,15 @@ use gate17_proto::map::{Accepted, Held, Map, Refused, Trust};
 use jiff::Timestamp;
 use proto::gate17::v1::{Cause, MapState};
 
+use self::watched::{Changed, Watched};
 use crate::refusal::Refusal;
+
+pub use fetching::Sources;
+pub(crate) use web::check as check_url;
 
 const PROBLEM: &str = "gate17-map";
 /// Between two looks at the files.
 const LOOK: Duration = Duration::from_secs(2);
-/// Longest file that is read.
-const LONGEST: u64 = 9 << 20;
 
 #[derive(Debug, Default)]
 struct State {
@@ -26,8 +34,10 @@ struct State {
     map: Option<Arc<Map>>,
     source: String,
     fetched: Option<SystemTime>,
-    /// Why there is none, or the last one that was offered was refused.
-    problem: String,
+    watched: Watched,
+    /// By where it came from: why there is none, or the last one that was offered was refused.
+    problems: BTreeMap<String, String>,
+    told: String,
 }
 
 /// Clones are the same.
@@ -61,7 +71,7 @@ impl Maps {
     pub fn map(&self) -> Result<Arc<Map>, Refusal> {
         let state = self.lock();
         let (Some(held), Some(map)) = (&state.held, &state.map) else {
-            let why = match state.problem.as_str() {
+            let why = match state.told.as_str() {
                 "" => "no Gate17 network is set up on this host",
                 problem => problem,
             };
@@ -73,7 +83,12 @@ impl Maps {
         }
     }
 
-    /// Looks for new ones for ever.
+    /// The map, whatever its age: by it a newer one can be fetched.
+    pub fn latest(&self) -> Option<Arc<Map>> {
+        self.lock().map.clone()
+    }
+
+    /// Looks for new files for ever.
     pub async fn follow(&self) {
         loop {
             tokio::time::sleep(LOOK).await;
@@ -87,7 +102,7 @@ impl Maps {
         let state = self.lock();
         let Some(map) = &state.map else {
             return MapState {
-                problem: state.problem.clone(),
+                problem: state.told.clone(),
                 ..MapState::default()
             };
         };
@@ -103,64 +118,147 @@ impl Maps {
             fetched: state.fetched.map(Into::into),
             problem: usable
                 .err()
-                .map_or_else(|| state.problem.clone(), |refusal| refusal.text),
+                .map_or_else(|| state.told.clone(), |refusal| refusal.text),
         }
     }
 
-    /// A network that is not set up is no problem: nothing is to be carried then.
+    /// Whether this host knows whom to believe.
+    fn is_set_up(&self) -> bool {
+        self.lock().held.is_some()
+    }
+
+    /// An envelope that was fetched.
+    ///
+    /// # Errors
+    /// Where it is refused; the map that was there stays.
+    fn offer(&self, envelope: &[u8], source: &str) -> Result<(), Refused> {
+        let mut state = self.lock();
+        self.take(&mut state, envelope, source)
+    }
+
+    /// What is wrong with a source; None: nothing any more. Raised when it changes.
+    fn report(&self, source: &str, problem: Option<String>) {
+        self.note(&mut self.lock(), source, problem);
+    }
+
+    fn note(&self, state: &mut State, source: &str, problem: Option<String>) {
+        match problem {
+            Some(problem) => state.problems.insert(source.to_owned(), problem),
+            None => state.problems.remove(source),
+        };
+        let lines = state
+            .problems
+            .iter()
+            .map(|(source, problem)| format!("{source}: {problem}"));
+        let told = lines.collect::<Vec<_>>().join("; ");
+        if told.is_empty() {
+            self.status.clear(PROBLEM);
+        } else if told != state.told {
+            self.status.raise(PROBLEM, told.clone());
+        }
+        state.told = told;
+    }
+
+    /// A network that is not set up is no problem: nothing is to be carried then. A file that is refused hides no other.
     fn look(&self) {
         let mut state = self.lock();
-        let problem = match self.read(&mut state) {
-            Ok(()) => String::new(),
-            Err(problem) => problem,
-        };
-        if problem.is_empty() {
-            self.status.clear(PROBLEM);
-        } else if problem != state.problem {
-            self.status.raise(PROBLEM, problem.clone());
+        if let Some(changed) = state.watched.look(&self.trust) {
+            let problem = changed
+                .map_err(|error| error.to_string())
+                .and_then(|changed| self.believe(&mut state, changed.content))
+                .err();
+            self.note(&mut state, &self.trust.display().to_string(), problem);
         }
-        state.problem = problem;
-    }
-
-    fn read(&self, state: &mut State) -> Result<(), String> {
         if state.held.is_none() {
-            let Some(text) = read(&self.trust)? else {
-                return Ok(());
-            };
-            let trust: Trust = serde_json::from_slice(&text).map_err(|error| {
-                format!(
-                    "{}: {error}; have the network's operator give it anew",
-                    self.trust.display()
-                )
-            })?;
-            state.held = Some(self.restored(trust));
-            state.map = state.held.as_ref().and_then(Held::latest).cloned().map(Arc::new);
-            state.source = self.kept.display().to_string();
+            return;
         }
         for file in &*self.files {
-            let Some(envelope) = read(file)? else { continue };
-            self.take(state, &envelope, file)
-                .map_err(|refused| format!("{}: {refused}", file.display()))?;
+            if let Some(changed) = state.watched.look(file) {
+                let problem = changed
+                    .map_err(|error| error.to_string())
+                    .and_then(|changed| self.read(&mut state, file, changed))
+                    .err();
+                self.note(&mut state, &file.display().to_string(), problem);
+            }
+        }
+        let over = state
+            .held
+            .as_ref()
+            .and_then(|held| held.map(Timestamp::now()).err());
+        self.note(
+            &mut state,
+            "the map that is kept",
+            over.map(|over| over.to_string()),
+        );
+    }
+
+    /// Whom to believe, for the first time or from now on.
+    fn believe(&self, state: &mut State, content: Option<Vec<u8>>) -> Result<(), String> {
+        // one that is taken away changes nothing: it may be about to be replaced
+        let Some(text) = content else { return Ok(()) };
+        let trust: Trust = serde_json::from_slice(&text)
+            .map_err(|error| format!("{error}; have the network's operator give it anew"))?;
+        let (held, put) = self.restored(trust);
+        state.map = held.latest().cloned().map(Arc::new);
+        state.held = Some(held);
+        state.source = self.kept.display().to_string();
+        state.fetched = put;
+        // what was refused before may be right now
+        for file in &*self.files {
+            state.watched.forget(file);
         }
         Ok(())
     }
 
-    fn restored(&self, trust: Trust) -> Held {
-        let kept = fs::read(&self.kept).ok();
-        kept.and_then(|envelope| Held::restore(trust.clone(), &envelope).ok())
-            .unwrap_or_else(|| Held::new(trust))
+    /// With the map of before, and when that was kept.
+    fn restored(&self, trust: Trust) -> (Held, Option<SystemTime>) {
+        let kept = match fs::read(&self.kept) {
+            Ok(kept) => kept,
+            Err(error) => {
+                if error.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!(%error, file = %self.kept.display(), "the map of before cannot be read");
+                }
+                return (Held::new(trust), None);
+            }
+        };
+        match Held::restore(trust.clone(), &kept) {
+            Ok(held) => {
+                let put = fs::metadata(&self.kept).and_then(|file| file.modified());
+                (held, put.ok())
+            }
+            Err(refused) => {
+                tracing::warn!(%refused, file = %self.kept.display(), "the map of before is not used");
+                (Held::new(trust), None)
+            }
+        }
     }
 
-    fn take(&self, state: &mut State, envelope: &[u8], file: &Path) -> Result<(), Refused> {
+    fn read(&self, state: &mut State, file: &Path, changed: Changed) -> Result<(), String> {
+        let Some(envelope) = changed.content else {
+            return Ok(());
+        };
+        let fetched = state.fetched;
+        match self.take(state, &envelope, &file.display().to_string()) {
+            Ok(()) => Ok(()),
+            // it was there before a newer one came from elsewhere: nobody offers an old one
+            Err(Refused::Rollback { .. }) if changed.put.is_some() && changed.put <= fetched => Ok(()),
+            Err(refused) => {
+                if matches!(refused, Refused::Expired(_) | Refused::NotYet(_)) {
+                    // as the clock has it: that may be wrong, and be set
+                    state.watched.forget(file);
+                }
+                Err(refused.to_string())
+            }
+        }
+    }
+
+    fn take(&self, state: &mut State, envelope: &[u8], source: &str) -> Result<(), Refused> {
         let Some(held) = &mut state.held else {
             return Ok(());
         };
-        if held.envelope() == Some(envelope) {
-            return held.map(Timestamp::now()).map(|_| ());
-        }
         if held.accept(envelope, Timestamp::now())? == Accepted::New {
             state.map = held.latest().cloned().map(Arc::new);
-            state.source = file.display().to_string();
+            source.clone_into(&mut state.source);
             state.fetched = Some(SystemTime::now());
             if let Err(error) = daemon::files::replace(&self.kept, envelope) {
                 tracing::warn!(%error, "the map is not kept: after a restart an older one could be offered");
@@ -175,16 +273,5 @@ impl Maps {
     }
 }
 
-/// None where there is no such file.
-fn read(path: &Path) -> Result<Option<Vec<u8>>, String> {
-    match fs::metadata(path) {
-        Ok(file) if file.len() > LONGEST => {
-            Err(format!("{}: {} octets are too many", path.display(), file.len()))
-        }
-        Ok(_) => fs::read(path)
-            .map(Some)
-            .map_err(|error| format!("{}: {error}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{}: {error}", path.display())),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -25,7 +25,7 @@ use crate::{
     guards,
     link::{self, Link},
     listening,
-    map_keeper::Maps,
+    map_keeper::{Maps, Sources},
     opening::Opening,
     rpc,
     splice::Carried,
@@ -82,6 +82,11 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         Credentials::read(token.as_deref(), key.as_deref())?,
         guards::File::new(&paths.state),
     );
+    let sources = Sources {
+        urls: config.map_url.clone(),
+        authorities: file(&config.map_authorities),
+        nodes: config.map_from_nodes,
+    };
     let link = Link::default();
     let opening = Opening {
         circuits: circuits.clone(),
@@ -151,6 +156,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
                 shutdown.clone()
             ),
             circuits.maps().follow(),
+            sources.follow(circuits.clone()),
             doorman.tidy(),
             upkeep(&circuits),
             feed(&shutdown),

@@ -120,7 +120,7 @@ impl Circuits {
         }
     }
 
-    fn guards(&self) -> MutexGuard<'_, Guards> {
+    pub(super) fn guards(&self) -> MutexGuard<'_, Guards> {
         // nothing in here is left half done by a panic
         self.0.guards.lock().unwrap_or_else(PoisonError::into_inner)
     }
