@@ -76,6 +76,11 @@ impl Fault {
         blamed
     }
 
+    /// Whether it ended what stood: one break ends all circuits of its place.
+    pub const fn is_break(&self) -> bool {
+        matches!(self.seen, Seen::Cut | Seen::Silent | Seen::Leaving)
+    }
+
     /// Whether it says that the way from the node before to this one failed, whoever did it.
     pub const fn is_between(&self) -> bool {
         self.at > 0

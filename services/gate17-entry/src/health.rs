@@ -18,6 +18,9 @@ use crate::blame::Fault;
 /// Nodes that are remembered; more than a map's worth are those of old maps.
 const MOST: usize = 65_536;
 
+/// What ended several circuits within this time was one break.
+const ONCE: Duration = Duration::from_secs(5);
+
 /// Of one node: a pure value, with time as it is told.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
@@ -65,6 +68,8 @@ struct Record {
     standing: Standing,
     /// At which of its addresses it answered last: to us, and to a node before it.
     answered: [Option<SocketAddr>; 2],
+    /// When it last had a part in a break.
+    broke: Option<Instant>,
 }
 
 /// Of all nodes that something was tried with; clones are the same.
@@ -107,7 +112,18 @@ impl Nodes {
                 Some(other) if place != fault.at => format!("the node after it, {}: {}", other.0, fault.text),
                 _ => fault.text.clone(),
             };
-            self.with(node, |record| record.standing.blamed(weight, &text, now));
+            self.with(node, |record| {
+                if fault.is_break() {
+                    if record
+                        .broke
+                        .is_some_and(|last| now.saturating_duration_since(last) < ONCE)
+                    {
+                        return;
+                    }
+                    record.broke = Some(now);
+                }
+                record.standing.blamed(weight, &text, now);
+            });
         }
     }
 

@@ -23,6 +23,8 @@ const STALE: Duration = Duration::from_secs(1800);
 /// After a failure; twice as long after the next one.
 const REST: Duration = Duration::from_secs(5);
 const LONGEST_REST: Duration = Duration::from_secs(300);
+/// Built at once, of what nobody waits for.
+const AT_ONCE: usize = 4;
 /// After a circuit was replaced: its replacement may be no better.
 const AGAIN: Duration = Duration::from_secs(30);
 
@@ -130,6 +132,10 @@ impl Ahead {
 
     /// Whether it may be begun now; it is, then.
     pub(super) fn begin(&mut self, job: &Job, now: Instant) -> bool {
+        let begun = |work: &&Work| matches!(work, Work::Begun(_));
+        if self.work.values().filter(begun).count() >= AT_ONCE {
+            return false;
+        }
         let pause = match self.work.get(job) {
             Some(Work::Begun(_)) => return false,
             Some(Work::Rests(until, _)) if now < *until => return false,

@@ -36,6 +36,19 @@ fn of_two_suspects_the_one_that_does_it_again_with_others_is_avoided() {
 }
 
 #[test]
+fn a_break_that_ends_many_circuits_is_one_failure() {
+    let (nodes, now, hops) = (Nodes::default(), Instant::now(), [id("alpha"), id("beta")]);
+    let cut = Fault::new(0, Seen::Cut, "gone");
+    for _ in 0..20 {
+        nodes.failed(&hops, &cut, now);
+    }
+    assert!(!nodes.is_avoided(&hops[0], now), "it may be this host's network");
+    nodes.failed(&hops, &cut, now + ONCE);
+    assert!(nodes.is_avoided(&hops[0], now + ONCE));
+    assert_eq!(nodes.of(&hops[1], now), Health::default());
+}
+
+#[test]
 fn one_slow_answer_does_not_make_a_node_slow() {
     let (nodes, now, node) = (Nodes::default(), Instant::now(), id("alpha"));
     nodes.measured(&node, Duration::from_millis(10));

@@ -32,7 +32,7 @@ pub enum ExitChoice {
     /// All that carry to the destination.
     #[default]
     Any,
-    /// Those with the shortest round trip.
+    /// Those from where the destination answers soonest, as measured.
     Near,
     /// Those in one of these regions, and these nodes.
     Among {
