@@ -37,6 +37,8 @@ pub struct Tunnel {
     answer: Answer,
     to: SendStream<Bytes>,
     unread: Bytes,
+    /// Octets that were taken since the window was opened again.
+    owed: usize,
     ended: bool,
     place: Option<Place>,
 }
@@ -68,6 +70,7 @@ impl Tunnel {
             answer,
             to,
             unread: Bytes::new(),
+            owed: 0,
             ended: false,
             place,
         }
@@ -127,8 +130,13 @@ impl AsyncRead for Tunnel {
                 .received
                 .fetch_add(count as u64, Ordering::Relaxed);
         }
-        if let Answer::Came(from) = &mut this.answer {
-            from.flow_control().release_capacity(count).map_err(broken)?;
+        this.owed += count;
+        // TLS takes 4 KiB at once: a frame's window is given back in one
+        if this.unread.is_empty()
+            && let Answer::Came(from) = &mut this.answer
+        {
+            let owed = std::mem::take(&mut this.owed);
+            from.flow_control().release_capacity(owed).map_err(broken)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -16,7 +16,7 @@ use http::{HeaderValue, Method, Request, header::PROXY_AUTHORIZATION};
 use proto::gate17::v1::Cause;
 use rustls::pki_types::ServerName;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::TcpStream,
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -37,6 +37,8 @@ use crate::{
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 256 << 10;
+/// Octets read at once from a node's connection: TLS by itself reads 4 KiB, a fourth of a record.
+const AHEAD: usize = 128 << 10;
 /// Octets of an answer to an upgrade.
 const HEAD: usize = 4096;
 /// Before the next address is tried as well (RFC 8305, section 8).
@@ -99,7 +101,10 @@ impl Reach<'_> {
     async fn secured(&self, address: &NodeAddress) -> Result<(Secured, SocketAddr), Fault> {
         let to = SocketAddr::new(address.address, address.port);
         let stream: Box<dyn Octets> = match self.before {
-            None => Box::new(dial(to).await.map_err(|error| self.unreached(&error))?),
+            None => {
+                let stream = dial(to).await.map_err(|error| self.unreached(&error))?;
+                Box::new(BufReader::with_capacity(AHEAD, stream))
+            }
             Some(before) => Box::new(self.extend(before, to).await?),
         };
         let stream = upgraded(stream, address.carrier)
