@@ -181,3 +181,50 @@ fn the_first_node_is_the_same_for_all_programs_and_over_a_restart() {
     first.dedup();
     assert_eq!(first.len(), 1, "{first:?}");
 }
+
+/// The far end answers these late: the first SYN of each connection is lost, and the second is sent a second later.
+fn answer_late(world: &World, nodes: &[std::net::IpAddr]) {
+    let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
+    let nodes = nodes.join(", ");
+    world.internet.sh(&format!(
+        "nft -f - <<'END'
+table ip late {{
+    set seen {{ type ipv4_addr . inet_service; flags dynamic,timeout; timeout 1m; }}
+    chain first {{
+        type filter hook prerouting priority 0;
+        ip saddr {{ {nodes} }} tcp dport {PORT} tcp flags syn ip saddr . tcp sport != @seen \
+            add @seen {{ ip saddr . tcp sport }} drop
+    }}
+}}
+END"
+    ));
+}
+
+#[test]
+fn the_exit_that_a_destination_answers_soonest_is_taken_once_others_were_tried() {
+    let place = Place::new("g17-near");
+    let addresses = Network::addresses();
+    answer_late(&place.world, &addresses[..2]);
+    let app = place.app("app", "hops = 1\nexit = 'near'\n");
+    place.wait_until_carried(&app);
+    let streams = || -> BTreeMap<String, u64> {
+        let mut streams = BTreeMap::new();
+        for circuit in place.told("circuits") {
+            if circuit["for"] == json!(app.path()) {
+                let exit = circuit["hops"][0].as_str().unwrap().to_owned();
+                *streams.entry(exit).or_default() += circuit["streams"].as_u64().unwrap();
+            }
+        }
+        streams
+    };
+    eventually("exits of all regions were tried", || {
+        (place.echoes(&app) && streams().len() == 3).then_some(())
+    });
+    let before = streams();
+    for _ in 0..5 {
+        assert!(place.echoes(&app));
+    }
+    let after = streams();
+    assert_eq!(after["gamma"], before["gamma"] + 5, "{before:?} {after:?}");
+    assert_eq!((after["alpha"], after["beta"]), (before["alpha"], before["beta"]));
+}

@@ -9,6 +9,7 @@
 mod carried;
 mod circuits;
 mod leaks;
+mod maps;
 mod measure;
 mod network;
 mod stand_in;

@@ -152,6 +152,11 @@ impl Network {
 
     /// Puts a new map where the entry looks for it.
     pub(crate) fn publish(&self, world: &World, serial: u64, holds: &Holds) {
+        world.config_file("gate17-map.json", &self.envelope(serial, holds));
+    }
+
+    /// A new map, signed.
+    pub(crate) fn envelope(&self, serial: u64, holds: &Holds) -> String {
         let now = SystemTime::now()
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap()
@@ -166,7 +171,7 @@ impl Network {
         });
         let mut envelope = Envelope::new(MAP_TYPE, map.to_string().as_bytes());
         assert!(envelope.sign(&self.key));
-        world.config_file("gate17-map.json", &serde_json::to_string(&envelope).unwrap());
+        serde_json::to_string(&envelope).unwrap()
     }
 }
 

@@ -1,0 +1,158 @@
+//! Where the real entry has its map from: files of which one is bad, a web server, the network's nodes.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use integration::{Running, Service, World, eventually, world::INTERNET_V4};
+use serde_json::Value;
+
+use crate::{
+    circuits::Place,
+    network::{ENTRY, Holds},
+};
+
+const WEB: u16 = 8443;
+const WEEK: Holds = Holds(7 * 86_400);
+
+/// Serves a folder by HTTPS.
+const SERVER: &str = "
+import functools, http.server, ssl, sys
+handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
+server = http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), handler)
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(sys.argv[4], sys.argv[5])
+server.socket = context.wrap_socket(server.socket, server_side=True)
+print('ready', flush=True)
+server.serve_forever()
+";
+
+/// A web server of the internet, and the file that says whose it is.
+struct Web {
+    running: Running,
+    folder: PathBuf,
+    certificate: PathBuf,
+}
+
+impl Web {
+    fn start(world: &World) -> Self {
+        let folder = world.root().join("web");
+        fs::create_dir_all(&folder).unwrap();
+        let (key, certificate) = (world.root().join("web.key"), world.root().join("web.pem"));
+        let made = Command::new("openssl")
+            .args([
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+            ])
+            .args([
+                "-subj",
+                "/CN=web",
+                "-addext",
+                &format!("subjectAltName=IP:{INTERNET_V4}"),
+            ])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .arg("-keyout")
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "{made:?}");
+        let mut command = world.internet.command("python3");
+        command.args(["-c", SERVER, &INTERNET_V4.to_string(), &WEB.to_string()]);
+        command.arg(&folder).arg(&certificate).arg(&key);
+        let running = Running::start_logged("web", command, &world.root().join("web.log"));
+        eventually("the web server is there", || {
+            running.output().contains("ready").then_some(())
+        });
+        Self {
+            running,
+            folder,
+            certificate,
+        }
+    }
+}
+
+impl Place {
+    fn map(&self) -> Value {
+        self.told("status").remove(0)["map"].clone()
+    }
+
+    /// What the entry says of its map, once that has this serial.
+    fn map_of(&self, serial: u64) -> Value {
+        let mut last = Value::Null;
+        eventually(&format!("the map has serial {serial}"), || {
+            last = self.map();
+            (last["serial"] == serial).then_some(())
+        });
+        last
+    }
+}
+
+#[test]
+fn a_map_file_that_is_refused_hides_no_other() {
+    let entry = format!("{}map = ['gate17-map.json', 'second.json']\n", ENTRY.1);
+    let place = Place::with("g17-files", &entry, |network, world| {
+        let good = network.envelope(5, &WEEK);
+        world.config_file("second.json", &good);
+        // as one that somebody else signed
+        world.config_file("gate17-map.json", &good.replace("\"sig\":\"", "\"sig\":\"AAAA"));
+    });
+    let map = place.map_of(5);
+    assert!(map["source"].as_str().unwrap().ends_with("second.json"), "{map}");
+    assert!(
+        map["problem"].as_str().unwrap().contains("gate17-map.json"),
+        "{map}"
+    );
+    place.wait_until_carried(&place.app("app", ""));
+    place.network.publish(&place.world, 6, &WEEK);
+    let map = place.map_of(6);
+    assert_eq!(map["problem"], "", "{map}");
+}
+
+#[test]
+fn a_map_is_fetched_from_a_web_server_and_kept_when_that_is_gone() {
+    let mut web = None;
+    let url = format!("https://{INTERNET_V4}:{WEB}/map.json");
+    let entry = format!(
+        "{}map = []\nmap_url = ['{url}']\nmap_authorities = 'web.pem'\n",
+        ENTRY.1
+    );
+    let mut place = Place::with("g17-web", &entry, |network, world| {
+        let server = Web::start(world);
+        fs::write(server.folder.join("map.json"), network.envelope(3, &WEEK)).unwrap();
+        world.config_file("web.pem", &fs::read_to_string(&server.certificate).unwrap());
+        web = Some(server);
+    });
+    let map = place.map_of(3);
+    assert_eq!(
+        (&map["source"], &map["problem"]),
+        (&url.as_str().into(), &"".into()),
+        "{map}"
+    );
+    place.wait_until_carried(&place.app("app", ""));
+    // an older one is there: it is refused, and said to be
+    let web = web.unwrap();
+    fs::write(web.folder.join("map.json"), place.network.envelope(2, &WEEK)).unwrap();
+    place.world.stop(Service::Gate17Entry);
+    place.world.start_service(Service::Gate17Entry);
+    eventually("the older map is refused", || {
+        let map = place.map();
+        let refused = map["problem"].as_str()?.contains("serial 2");
+        assert_eq!(map["serial"], 3, "{map}");
+        refused.then_some(())
+    });
+    web.running.kill();
+    place.world.stop(Service::Gate17Entry);
+    place.world.start_service(Service::Gate17Entry);
+    assert_eq!(place.map()["serial"], 3, "the last good one is kept");
+    eventually("it is said that the server is gone", || {
+        place.map()["problem"].as_str()?.contains(&url).then_some(())
+    });
+    place.wait_until_carried(&place.app("other", ""));
+}
