@@ -2,12 +2,12 @@
 # make test   everything that must hold
 # make install, make uninstall   on this host, or below DESTDIR
 # make deb, make rpm   a package in target/packages
-# make bench  figures, side by side with other firewalls
+# make bench  figures, side by side with other firewalls, name servers and tunnels
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
-PROGRAMS := -p interceptor -p process-resolver -p policy -p dns -p gate17-entry -p cli
+PROGRAMS := -p interceptor -p process-resolver -p policy -p dns -p gate17-entry -p api-gateway -p gate17-node -p cli
 ifneq ($(shell id -u),0)
 # Compiled by you, run by root: namespaces, rules and queues need it.
 SUDO := sudo
@@ -81,14 +81,29 @@ licences:
 	if cargo deny --version >/dev/null 2>&1; then cargo deny --offline check licenses bans; fi
 
 # ── bench ──
-# OpenSnitch is unpacked, not installed: its package would start it, here and now, in the machine's own namespace.
+# Debian's packages are unpacked, not installed: they would start what is in them, here and now, in the machine's own namespace.
 target/opensnitch:
 	mkdir -p target/opensnitch.new
 	cd target/opensnitch.new && apt-get download opensnitch && dpkg-deb --extract opensnitch_*.deb . && rm opensnitch_*.deb
 	mv target/opensnitch.new target/opensnitch
 
+target/peers/debian:
+	mkdir -p target/peers/debian.new
+	cd target/peers/debian.new && apt-get download tor stunnel4 && \
+		for package in *.deb; do dpkg-deb --extract $$package .; done && rm *.deb
+	mv target/peers/debian.new target/peers/debian
+
+# As their authors ship them: these builds take minutes, once.
+target/peers/bin/ssserver:
+	CARGO_TARGET_DIR=target/peers-build cargo install --locked --quiet --root target/peers --no-default-features \
+		--features local,server,local-tunnel,multi-threaded,aead-cipher --bin sslocal --bin ssserver shadowsocks-rust@1.25.0
+
+target/peers/bin/hickory-dns:
+	CARGO_TARGET_DIR=target/peers-build cargo install --locked --quiet --root target/peers --no-default-features \
+		--features resolver,blocklist hickory-dns@0.26.3
+
 bench:
-	@scripts/setup libnetfilter-queue1
-	$(MAKE) --no-print-directory target/opensnitch
-	cargo build --release --locked $(PROGRAMS) -p integration --bins
+	@scripts/setup libnetfilter-queue1 dnsperf libevent-2.1-7 libwrap0
+	$(MAKE) --no-print-directory target/opensnitch target/peers/debian target/peers/bin/ssserver target/peers/bin/hickory-dns
+	cargo build --release --locked $(PROGRAMS) -p gate17-node -p integration --bins
 	$(SUDO) target/release/bench

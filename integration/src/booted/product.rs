@@ -13,13 +13,15 @@ use crate::{binary, process::run};
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 /// What `scripts/install` reads, beside the programs.
 const SOURCES: [&str; 5] = ["scripts", "systemd-units", "dbus", "config", "docs"];
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 8] = [
     "portmaster",
     "portmaster-interceptor",
     "portmaster-process-resolver",
     "portmaster-policy",
     "portmaster-dns",
     "portmaster-gate17-entry",
+    "portmaster-api-gateway",
+    "portmaster-gate17-node",
 ];
 
 /// The repository, where `scripts/install` is.

@@ -1,6 +1,6 @@
 //! Who may call what.
 
-use integration::Service;
+use integration::{Service, binary};
 
 use super::stage::{NOBODY, call, get, post, simple_post, world};
 
@@ -133,4 +133,41 @@ fn pages_of_others_and_names_of_others_stay_outside() {
     let changing = get(&world, "0", "/portmaster.api.v1.System/Pause?message=%7B%7D", &[]);
     assert_eq!(changing.code, 400);
     assert!(changing.message().contains("POST alone"));
+}
+
+#[test]
+fn tokens_are_made_listed_and_revoked_by_command() {
+    let world = world("command");
+    let run = |words: &[&str]| {
+        let output = world
+            .command(binary("portmaster"))
+            .arg("token")
+            .args(words)
+            .output()
+            .unwrap();
+        let said =
+            [&output.stdout[..], &output.stderr[..]].map(|text| String::from_utf8_lossy(text).into_owned());
+        (output.status.success(), said[0].clone(), said[1].clone())
+    };
+    let (made, secret, _) = run(&["create", "--name", "bar", "--scope", "read", "--ttl", "90d"]);
+    assert!(made);
+    let header = format!("authorization: Bearer {}", secret.trim());
+    assert_eq!(
+        post(&world, NOBODY, "Connections/List", "{}", &[&header]).code,
+        200
+    );
+    let (again, _, error) = run(&["create", "--name", "bar", "--scope", "read"]);
+    assert!(!again && error.contains("\"bar\" already"), "{error}");
+    let (_, list, _) = run(&["list"]);
+    assert!(
+        list.contains("bar") && list.contains("read") && !list.contains(secret.trim()),
+        "{list}"
+    );
+    assert!(run(&["revoke", "bar"]).0);
+    assert_eq!(
+        post(&world, NOBODY, "Connections/List", "{}", &[&header]).code,
+        401
+    );
+    let (revoked, _, error) = run(&["revoke", "bar"]);
+    assert!(!revoked && error.contains("no token \"bar\""), "{error}");
 }

@@ -14,12 +14,13 @@ use integration::{Booted, binary, booted};
 use crate::{load, meanwhile};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
     "portmaster-interceptor.service",
     "portmaster-process-resolver.service",
     "portmaster-policy.service",
     "portmaster-dns.service",
     "portmaster-gate17-entry.service",
+    "portmaster-api-gateway.service",
 ];
 const UNITS: &str = "systemctl list-units --all --no-legend 'portmaster*' | grep -v not-found || true";
 
@@ -93,7 +94,14 @@ fn the_rpm_is_upgraded_without_a_loss_and_goes_as_it_came() {
     let verified = booted::text(&host.attempt("rpm --verify --nodeps portmaster"));
     assert_eq!(verified, "");
     host.run("portmaster --version; man=/usr/share/man/man1/portmaster.1; test -s $man -o -s $man.gz");
-    for user in ["interceptor", "process-resolver", "policy", "dns", "gate17-entry"] {
+    for user in [
+        "interceptor",
+        "process-resolver",
+        "policy",
+        "dns",
+        "gate17-entry",
+        "api-gateway",
+    ] {
         let groups = host.run(&format!("id -nG portmaster-{user}"));
         assert_eq!(groups.trim(), format!("portmaster-{user} portmaster"));
     }

@@ -21,7 +21,7 @@ mod unsound;
 use integration::Booted;
 
 /// Services that run for long, and the user of each.
-const SERVICES: [(&str, &str); 5] = [
+const SERVICES: [(&str, &str); 6] = [
     ("portmaster-interceptor.service", "portmaster-interceptor"),
     (
         "portmaster-process-resolver.service",
@@ -30,6 +30,7 @@ const SERVICES: [(&str, &str); 5] = [
     ("portmaster-policy.service", "portmaster-policy"),
     ("portmaster-dns.service", "portmaster-dns"),
     ("portmaster-gate17-entry.service", "portmaster-gate17-entry"),
+    ("portmaster-api-gateway.service", "portmaster-api-gateway"),
 ];
 const LOCKDOWN: &str = "portmaster-lockdown.service";
 

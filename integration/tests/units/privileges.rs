@@ -146,6 +146,8 @@ fn an_intruder_in_a_service_gets_no_further() {
             "portmaster-dns" => &["python", "inet", "inet6", "packet", "netlink"],
             // carries to nodes
             "portmaster-gate17-entry" => &["python", "inet", "inet6", "packet"],
+            // answers this host, and asks the kernel whose a socket is
+            "portmaster-api-gateway" => &["python", "inet", "inet6", "netlink"],
             _ => &["python"],
         };
         assert_eq!(worked, may.iter().copied().collect(), "{unit}:\n{said}");

@@ -56,6 +56,9 @@ pub enum Command {
     /// See what is carried through the tunnel, and by which nodes
     #[command(subcommand)]
     Gate17(crate::gate17::Gate17Command),
+    /// Let programs use the API on 127.0.0.1:817 that are no members of group portmaster, or shall do more
+    #[command(subcommand)]
+    Token(crate::token::TokenCommand),
     /// Show every service: version, health, problems, counters; and a pause
     ///
     /// Exit status: 0 all are healthy, 1 one has a problem, 3 one is down.

@@ -12,7 +12,7 @@ use crate::{args::StartArgs, check_host, dns::setup, output::print, printable::p
 
 const TARGET: &str = "portmaster.target";
 /// All that the target holds: who stops it waits for them.
-const ALL: [&str; 17] = [
+const ALL: [&str; 21] = [
     TARGET,
     "portmaster-interceptor.socket",
     "portmaster-interceptor.service",
@@ -29,6 +29,10 @@ const ALL: [&str; 17] = [
     "portmaster-gate17-entry-v4.socket",
     "portmaster-gate17-entry-v6.socket",
     "portmaster-gate17-entry.service",
+    "portmaster-api-gateway.socket",
+    "portmaster-api-gateway-v4.socket",
+    "portmaster-api-gateway-v6.socket",
+    "portmaster-api-gateway.service",
     "portmaster-lockdown.service",
 ];
 const UNCONFIRMED: &str = "portmaster-unconfirmed";

@@ -24,6 +24,7 @@ mod printable;
 mod rules;
 mod status;
 mod table;
+pub mod token;
 pub mod try_cmd;
 pub mod up;
 mod upgrade_check;
@@ -88,6 +89,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Explain(args) => explain::run(args, paint).await,
         Command::Dns(command) => dns::run(command, paint).await,
         Command::Gate17(command) => gate17::run(command, paint).await,
+        Command::Token(command) => token::run(command, paint).await,
         Command::Status(args) => status::run(args, paint).await,
         Command::Pause(args) => pause::pause(args).await,
         Command::Resume(args) => pause::resume(args).await,

@@ -16,6 +16,8 @@ pub(crate) enum Service {
     Dns,
     /// The same.
     Gate17Entry,
+    /// The same.
+    ApiGateway,
 }
 
 impl Service {
@@ -30,6 +32,7 @@ impl Service {
             Self::Policy => "policy",
             Self::Dns => "dns",
             Self::Gate17Entry => "gate17-entry",
+            Self::ApiGateway => "api-gateway",
         }
     }
 }
@@ -66,7 +69,7 @@ impl PlaceArgs {
 
     /// The services that are to run here: the DNS server only where its socket is.
     pub(crate) fn services(&self) -> Vec<Service> {
-        let others = [Service::Dns, Service::Gate17Entry].into_iter();
+        let others = [Service::Dns, Service::Gate17Entry, Service::ApiGateway].into_iter();
         let present = others.filter(|other| self.socket(*other).exists());
         Service::ALL.into_iter().chain(present).collect()
     }

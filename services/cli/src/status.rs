@@ -9,6 +9,7 @@ use proto::{
     common::v1::{GetStateRequest, ServiceState},
     dns::v1::dns_client::DnsClient,
     gate17::v1::gate17_entry_client::Gate17EntryClient,
+    gateway::v1::gateway_client::GatewayClient,
     interceptor::v1::interceptor_client::InterceptorClient,
     policy::v1::policy_client::PolicyClient,
     resolver::v1::process_resolver_client::ProcessResolverClient,
@@ -103,5 +104,6 @@ async fn get_state(channel: Channel, service: Service) -> Result<Response<Servic
         Service::Policy => PolicyClient::new(channel).get_state(request).await,
         Service::Dns => DnsClient::new(channel).get_state(request).await,
         Service::Gate17Entry => Gate17EntryClient::new(channel).get_state(request).await,
+        Service::ApiGateway => GatewayClient::new(channel).get_state(request).await,
     }
 }

@@ -28,6 +28,7 @@ const POLICY: &str = "policy";
 const INTERCEPTOR: &str = "interceptor";
 const DNS: &str = "dns";
 const ENTRY: &str = "gate17-entry";
+const GATEWAY: &str = "api-gateway";
 
 /// How long a service may take until it is ready.
 const START: Duration = Duration::from_secs(30);
@@ -83,6 +84,7 @@ async fn start(place: &Arc<Place>, units: &mut Vec<Unit>) -> Result<()> {
     ready(units).await?;
     units.push(Unit::start(place.service(DNS), place.root())?);
     units.push(Unit::start(place.service(ENTRY), place.root())?);
+    units.push(Unit::start(place.service(GATEWAY), place.root())?);
     ready(units).await?;
     if !policy_arrives(place).await {
         eprintln!("portmaster up: the interceptor has not got the policy yet; it decides by its last one");

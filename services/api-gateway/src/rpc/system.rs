@@ -7,7 +7,7 @@ use std::{
 
 use api::v1::{
     Caller as WireCaller, CreateTokenReply, CreateTokenRequest, GetPauseRequest, GetVersionRequest,
-    ListServicesReply, ListServicesRequest, ListTokensReply, ListTokensRequest, Pause, PauseRequest,
+    ListServicesReply, ListServicesRequest, ListTokensReply, ListTokensRequest, PauseRequest, PauseState,
     RestartServiceReply, RestartServiceRequest, ResumeRequest, RevokeTokenReply, RevokeTokenRequest,
     Service as WireService, Version, WhoAmIRequest, system_server::System,
     tokens_server::Tokens as TokensRpc,
@@ -166,28 +166,28 @@ impl System for Service {
         }
     }
 
-    async fn get_pause(&self, _: Request<GetPauseRequest>) -> Result<Response<Pause>, Status> {
+    async fn get_pause(&self, _: Request<GetPauseRequest>) -> Result<Response<PauseState>, Status> {
         let reply = self.policy().get_pause(policy::GetPauseRequest {}).await;
         let reply = reply.map_err(passed_on("policy"))?.into_inner();
         Ok(Response::new(pause(reply.pause)))
     }
 
-    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<Pause>, Status> {
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseState>, Status> {
         let seconds = request.get_ref().seconds;
         let reply = self.policy().pause(policy::PauseRequest { seconds }).await;
         let reply = reply.map_err(passed_on("policy"))?.into_inner();
         Ok(Response::new(pause(reply.pause)))
     }
 
-    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<Pause>, Status> {
+    async fn resume(&self, _: Request<ResumeRequest>) -> Result<Response<PauseState>, Status> {
         let reply = self.policy().resume(policy::ResumeRequest {}).await;
         reply.map_err(passed_on("policy"))?;
         Ok(Response::new(pause(None)))
     }
 }
 
-fn pause(from: Option<policy::Pause>) -> Pause {
-    Pause {
+fn pause(from: Option<policy::Pause>) -> PauseState {
+    PauseState {
         until: from.and_then(|pause| pause.until),
     }
 }

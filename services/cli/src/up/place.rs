@@ -72,7 +72,7 @@ impl Place {
                 // all of them run as root here: the firewall knows the mesh's own traffic by this user
                 match name {
                     super::INTERCEPTOR => command.args(["--mesh-uid", MESH_UID]),
-                    super::DNS | super::ENTRY => command.args(["--socket-uid", MESH_UID]),
+                    super::DNS | super::ENTRY | super::GATEWAY => command.args(["--socket-uid", MESH_UID]),
                     _ => &mut command,
                 };
                 command
