@@ -2,8 +2,6 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
-    path::Path,
     sync::atomic::Ordering,
     thread,
     time::{Duration, Instant},
@@ -13,6 +11,7 @@ use integration::{Events, Service};
 
 use crate::{
     arena::{Arena, copies},
+    processes::{processor_seconds, resident_mib},
     servers,
     subject::Subject,
 };
@@ -116,9 +115,8 @@ fn at_rest(pids: &[i32], figures: &mut Figures) {
     if pids.is_empty() {
         return;
     }
-    let resident: u64 = pids.iter().map(|pid| resident_kib(*pid)).sum();
-    figures.insert(Figure::Memory, resident as f64 / 1024.0);
-    let (start, before) = (Instant::now(), processor_ticks(pids));
+    figures.insert(Figure::Memory, resident_mib(pids));
+    let (start, before) = (Instant::now(), processor_seconds(pids));
     thread::sleep(Duration::from_secs(5));
     figures.insert(Figure::IdleCpu, share(start, before, pids));
 }
@@ -171,7 +169,7 @@ fn attributed(events: &Events, made: &[Vec<&str>]) -> usize {
 }
 
 fn bulk(arena: &Arena, pids: &[i32], figures: &mut Figures) {
-    let (start, before) = (Instant::now(), processor_ticks(pids));
+    let (start, before) = (Instant::now(), processor_seconds(pids));
     let words = numbers(&arena.load(&["bulk", &arena.address(servers::SINK), "4"]));
     figures.insert(Figure::Bulk, words[0] / 1e6);
     if !pids.is_empty() {
@@ -187,37 +185,9 @@ fn burst(arena: &Arena, figures: &mut Figures) {
     figures.insert(Figure::BurstArrived, 100.0 * arrived as f64 / BURST as f64);
 }
 
-/// proc(5): VmRSS of `/proc/PID/status`.
-fn resident_kib(pid: i32) -> u64 {
-    let status =
-        fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok())
-        .unwrap_or(0)
-}
-
-/// proc(5): utime and stime of `/proc/PID/stat`, hundredths of a second.
-fn processor_ticks(pids: &[i32]) -> u64 {
-    let ticks = |pid: &i32| {
-        let stat =
-            fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
-        let after_name = stat
-            .rsplit_once(") ")
-            .map(|(_, rest)| rest.to_owned())
-            .unwrap_or_default();
-        after_name
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .filter_map(|word| word.parse::<u64>().ok())
-            .sum::<u64>()
-    };
-    pids.iter().map(ticks).sum()
-}
-
 /// Of one processor, in percent.
-fn share(start: Instant, before: u64, pids: &[i32]) -> f64 {
-    (processor_ticks(pids) - before) as f64 / start.elapsed().as_secs_f64()
+fn share(start: Instant, before: f64, pids: &[i32]) -> f64 {
+    100.0 * (processor_seconds(pids) - before) / start.elapsed().as_secs_f64()
 }
 
 /// The services that memory and processor time are summed over.

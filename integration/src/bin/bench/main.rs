@@ -14,13 +14,17 @@
 
 mod accept_all;
 mod arena;
+mod dns;
 mod figures;
+mod gate17;
 mod load;
 mod opensnitch;
+mod processes;
 mod report;
 mod rounds;
 mod servers;
 mod subject;
+mod tables;
 
 use std::process::ExitCode;
 
@@ -32,6 +36,8 @@ fn main() -> ExitCode {
     match words.split_first() {
         // Programs that the benchmark starts from itself, in a namespace.
         Some((&"accept-all", [])) => accept_all::run(),
+        Some((&"load", ["tunnel", rest @ ..])) => gate17::load(rest),
+        Some((&"load", ["names", rest @ ..])) => dns::load(rest),
         Some((&"load", rest)) => load::run(rest),
         // What people start.
         _ => return bench(&words),
@@ -39,23 +45,36 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `bench [--rounds N] [SUBJECT…]`: all subjects, unless some are named by their first letters.
+/// `bench [--rounds N] [dns | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
 fn bench(words: &[&str]) -> ExitCode {
     let (rounds, named) = match words {
         ["--rounds", rounds, named @ ..] => (rounds.parse(), named),
         named => (Ok(3), named),
     };
-    let is_named = |subject: &Subject| {
-        let name = subject.name().to_lowercase();
-        named.is_empty() || named.iter().any(|word| name.starts_with(&word.to_lowercase()))
-    };
-    let subjects: Vec<_> = Subject::ALL.into_iter().filter(is_named).collect();
-    match (rounds, subjects.as_slice()) {
-        (Ok(rounds), [_, ..]) => report::print(&rounds::run(rounds, &subjects)),
-        _ => {
-            eprintln!("usage: bench [--rounds N] [no | bare | portmaster | opensnitch]…");
-            return ExitCode::from(64);
+    let Ok(rounds) = rounds else { return usage() };
+    match named {
+        ["dns"] => dns::run(rounds),
+        ["gate17"] => gate17::run(rounds),
+        named => {
+            let is_named = |subject: &Subject| {
+                let name = subject.name().to_lowercase();
+                named.is_empty() || named.iter().any(|word| name.starts_with(&word.to_lowercase()))
+            };
+            let subjects: Vec<_> = Subject::ALL.into_iter().filter(is_named).collect();
+            if subjects.is_empty() {
+                return usage();
+            }
+            report::print(&rounds::run(rounds, &subjects));
+            if named.is_empty() {
+                dns::run(rounds);
+                gate17::run(rounds);
+            }
         }
     }
     ExitCode::SUCCESS
+}
+
+fn usage() -> ExitCode {
+    eprintln!("usage: bench [--rounds N] [dns | gate17 | [no | bare | portmaster | opensnitch]…]");
+    ExitCode::from(64)
 }

@@ -1,40 +1,22 @@
 //! The tables.
 
-use std::fs;
-
 use crate::{
     figures::{Figure, services},
     rounds::Results,
     subject::Subject,
+    tables::{self, Aim},
 };
 
 /// Prints figures, then how they compare with what the project aims at. Markdown.
 pub(super) fn print(results: &Results) {
-    println!("{}\n", machine());
-    println!("| | {} |", Subject::ALL.map(Subject::name).join(" | "));
-    println!("|---|{}", "---:|".repeat(Subject::ALL.len()));
-    for figure in Figure::ALL {
-        let cells = Subject::ALL.map(|subject| get(results, subject, figure).map_or_else(String::new, shown));
-        println!("| {} | {} |", figure.text(), cells.join(" | "));
-    }
-    println!("\nPortmaster is {} together.\n", services());
-    println!("| aim | measured | |\n|---|---:|---|");
-    for aim in aims(results) {
-        let (measured, met) = match aim.measured {
-            Some(measured) => (
-                shown(measured),
-                if (aim.met)(measured) { "met" } else { "MISSED" },
-            ),
-            None => ("–".to_owned(), "not measured"),
-        };
-        println!("| {} | {measured} | {met} |", aim.text);
-    }
-}
-
-struct Aim {
-    text: &'static str,
-    measured: Option<f64>,
-    met: fn(f64) -> bool,
+    println!("{}\n", tables::machine());
+    let rows = Figure::ALL.map(|figure| {
+        let cells = Subject::ALL.map(|subject| get(results, subject, figure));
+        (figure.text(), cells.to_vec())
+    });
+    tables::figures(&Subject::ALL.map(Subject::name), &rows);
+    println!("\nPortmaster is {} together.", services());
+    tables::aims(&aims(results));
 }
 
 fn aims(results: &Results) -> Vec<Aim> {
@@ -43,7 +25,7 @@ fn aims(results: &Results) -> Vec<Aim> {
     let own = |figure| get(results, Portmaster, figure);
     let ratio = |figure, other| Some(own(figure)? / get(results, other, figure)?);
     let within = |a: Figure, b: Figure| Some(own(a)? / own(b)?);
-    let aim = |text, measured, met| Aim { text, measured, met };
+    let aim = Aim::new;
     vec![
         aim(
             "median connect at most 3× bare",
@@ -95,27 +77,4 @@ fn aims(results: &Results) -> Vec<Aim> {
 
 fn get(results: &Results, subject: Subject, figure: Figure) -> Option<f64> {
     results.get(&subject)?.get(&figure).copied()
-}
-
-fn shown(value: f64) -> String {
-    if value >= 100.0 || value == 0.0 {
-        format!("{value:.0}")
-    } else {
-        format!("{value:.2}")
-    }
-}
-
-fn machine() -> String {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let model = processor
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map(|(_, name)| name);
-    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    format!(
-        "Linux {}, {processors} processors ({}).",
-        kernel.trim(),
-        model.unwrap_or("model unknown")
-    )
 }
