@@ -1,6 +1,8 @@
 //! A way through nodes: TLS inside TLS. What stands of it, and what went through; [`build`] makes it, [`streams`] use it.
 
 mod build;
+mod carrier;
+mod failing;
 mod leg;
 mod reach;
 mod shown;

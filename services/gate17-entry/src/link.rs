@@ -3,6 +3,8 @@
 //!
 //! Invariant: only what the interceptor has sent here is carried; nobody else can use this entry.
 
+mod exchange;
+
 use std::{
     collections::HashMap,
     net::SocketAddr,
@@ -16,23 +18,20 @@ use proto::{
     convert::octets,
     flow::v1::Flow,
     gate17::v1::{
-        Carried, FlowQuestion, FromEntry, Open, Opened, Refused, ToEntry, Tunnelled, from_entry::Said,
-        to_entry, tunnel_server,
+        Carried, FlowQuestion, FromEntry, Opened, Refused, ToEntry, Tunnelled, from_entry::Said,
+        tunnel_server,
     },
 };
-use tokio::{
-    sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
-};
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{Request, Response, Status as Refusal, Streaming};
 use verdict::Protocol;
 
+use exchange::Exchange;
+
 const PROBLEM: &str = "interceptor-unreachable";
 /// For the interceptor to say whose a connection is: it asks the kernel, and nobody else.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Opened at once for one interceptor; more are refused.
-const MOST: usize = 4096;
 
 /// Asks the interceptor; clones share one stream.
 #[derive(Clone, Debug, Default)]
@@ -189,99 +188,5 @@ impl<O: Opener> tunnel_server::Tunnel for Service<O> {
         Ok(Response::new(Box::pin(
             UnboundedReceiverStream::new(receiver).map(Ok),
         )))
-    }
-}
-
-/// One stream's requests; dropped, what is being opened for it ends.
-struct Exchange<'a, O> {
-    link: &'a Link,
-    opener: O,
-    replies: mpsc::UnboundedSender<FromEntry>,
-    opening: JoinSet<u64>,
-    by_request: HashMap<u64, AbortHandle>,
-}
-
-impl<'a, O: Opener> Exchange<'a, O> {
-    fn new(link: &'a Link, opener: O, replies: mpsc::UnboundedSender<FromEntry>) -> Self {
-        Self {
-            link,
-            opener,
-            replies,
-            opening: JoinSet::new(),
-            by_request: HashMap::new(),
-        }
-    }
-
-    async fn run(mut self, mut requests: Streaming<ToEntry>) {
-        loop {
-            tokio::select! {
-                request = requests.message() => match request {
-                    Ok(Some(ToEntry { said: Some(said) })) => self.heard(said),
-                    // a newer interceptor says more
-                    Ok(Some(ToEntry { said: None })) => {}
-                    Ok(None) | Err(_) => return,
-                },
-                Some(done) = self.opening.join_next() => {
-                    if let Ok(request_id) = done {
-                        self.by_request.remove(&request_id);
-                    }
-                }
-            }
-        }
-    }
-
-    fn heard(&mut self, said: to_entry::Said) {
-        match said {
-            to_entry::Said::Open(open) => self.open(open),
-            to_entry::Said::Withdrawn(withdrawn) => {
-                if let Some(task) = self.by_request.remove(&withdrawn.request_id) {
-                    task.abort();
-                }
-            }
-            to_entry::Said::Flow(answer) => self.link.answered(answer.request_id, answer.connection),
-        }
-    }
-
-    fn open(
-        &mut self,
-        Open {
-            request_id,
-            connection,
-        }: Open,
-    ) {
-        let replies = self.replies.clone();
-        let reply = move |said| {
-            // the interceptor may be gone: its next process announces anew
-            let _ = replies.send(FromEntry { said: Some(said) });
-        };
-        let Some(connection) = connection else {
-            return reply(Said::Refused(refused(request_id, "no connection was named")));
-        };
-        if self.opening.len() >= MOST {
-            return reply(Said::Refused(Refused {
-                cause: proto::gate17::v1::Cause::Limit.into(),
-                ..refused(request_id, "too many streams are being opened")
-            }));
-        }
-        let opener = self.opener.clone();
-        let task = self.opening.spawn(async move {
-            reply(match opener.open(connection).await {
-                Ok(opened) => Said::Opened(Opened { request_id, ..opened }),
-                Err(refused) => Said::Refused(Refused {
-                    request_id,
-                    ..refused
-                }),
-            });
-            request_id
-        });
-        self.by_request.insert(request_id, task);
-    }
-}
-
-fn refused(request_id: u64, text: &str) -> Refused {
-    Refused {
-        request_id,
-        cause: proto::gate17::v1::Cause::Unspecified.into(),
-        text: text.to_owned(),
     }
 }

@@ -37,7 +37,10 @@ impl Network {
 
 /// How long exits needed to reach networks; clones are the same.
 #[derive(Clone, Debug, Default)]
-pub struct Reached(Arc<Mutex<HashMap<Network, HashMap<NodeId, (Duration, Instant)>>>>);
+pub struct Reached(Arc<Mutex<Networks>>);
+
+/// By network and exit: how long it took, and when that was.
+type Networks = HashMap<Network, HashMap<NodeId, (Duration, Instant)>>;
 
 impl Reached {
     /// An exit had an answer from there after so long, its own distance from us not counted.
@@ -64,7 +67,7 @@ impl Reached {
         admitted(exits, time)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Network, HashMap<NodeId, (Duration, Instant)>>> {
+    fn lock(&self) -> MutexGuard<'_, Networks> {
         // nothing in here is left half done by a panic
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

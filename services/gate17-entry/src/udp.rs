@@ -4,14 +4,13 @@
 //! answers to the client arrive from the address that its program asked. A session ends no later than the kernel forgets the
 //! flow: after that the same port may be another program's.
 
+mod now;
+
 use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -27,6 +26,8 @@ use tokio_util::sync::CancellationToken;
 use verdict::Protocol;
 
 use crate::{link::Link, redirected::plain, splice::Carried};
+
+pub use now::Now;
 
 /// The longest datagram.
 const LONGEST: usize = 65_535;
@@ -97,38 +98,6 @@ pub struct Counters {
     pub crowded: Counter,
     /// Sessions at present.
     pub now: Now,
-}
-
-/// How many sessions there are, over all sockets; clones count together.
-#[derive(Clone, Debug)]
-pub struct Now {
-    count: Arc<AtomicU64>,
-    told: Counter,
-}
-
-impl Now {
-    /// None; `told` says how many.
-    pub fn new(told: Counter) -> Self {
-        Self {
-            count: Arc::default(),
-            told,
-        }
-    }
-
-    fn one_more(&self) -> One {
-        self.told.set(self.count.fetch_add(1, Ordering::Relaxed) + 1);
-        One(self.clone())
-    }
-}
-
-/// A session that is counted; dropped, it is not.
-struct One(Now);
-
-impl Drop for One {
-    fn drop(&mut self) {
-        let Now { count, told } = &self.0;
-        told.set(count.fetch_sub(1, Ordering::Relaxed).saturating_sub(1));
-    }
 }
 
 /// One socket's sessions.
@@ -261,28 +230,4 @@ impl<O: Opener> Relay<O> {
 
 fn octets(datagram: &Bytes) -> u64 {
     datagram.len().try_into().unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use daemon::{About, status::Status};
-
-    use super::*;
-
-    #[test]
-    fn sessions_of_several_sockets_are_counted_together() {
-        let status = Status::new(About {
-            name: "test",
-            version: "",
-        });
-        let counter = || status.counter("datagram_flows_now");
-        let now = Now::new(counter());
-        let other = now.clone();
-        let (first, second) = (now.one_more(), other.one_more());
-        assert_eq!(counter().get(), 2);
-        drop(first);
-        assert_eq!(counter().get(), 1);
-        drop(second);
-        assert_eq!(counter().get(), 0);
-    }
 }

@@ -14,21 +14,16 @@ use gate17_proto::map::{Carrier, Node, NodeAddress};
 use h2::client::Builder;
 use http::{HeaderValue, Method, Request, header::PROXY_AUTHORIZATION};
 use proto::gate17::v1::Cause;
-use rustls::pki_types::ServerName;
-use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
-    net::TcpStream,
-};
-use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio::io::BufReader;
 
 use super::{
     Means,
+    carrier::{Octets, Secured, dial, tls, upgraded},
     leg::{Ends, Leg, seen},
 };
 use crate::{
     blame::{Fault, Seen},
     health::Nodes,
-    pinned,
     race::race,
     refusal::Refusal,
     tunnel::Tunnel,
@@ -39,17 +34,10 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 256 << 10;
 /// Octets read at once from a node's connection: TLS by itself reads 4 KiB, a fourth of a record.
 const AHEAD: usize = 128 << 10;
-/// Octets of an answer to an upgrade.
-const HEAD: usize = 4096;
 /// Before the next address is tried as well (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
 /// The same for nodes behind others, where the way is longer.
 const STAGGER_BEHIND: Duration = Duration::from_secs(1);
-
-trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Octets for T {}
-
-type Secured = TlsStream<Box<dyn Octets>>;
 
 /// One hop, while it is made.
 pub(super) struct Reach<'a> {
@@ -96,6 +84,11 @@ impl Reach<'_> {
             .map_err(|error| self.fault(seen(&error), error.to_string()))?;
         Leg::start(self.node.id.clone(), authorization, send, connection, ends)
             .ok_or_else(|| self.fault(Seen::NoNetwork, "no way to measure it"))
+    }
+
+    /// Whether the one before has answered.
+    pub(super) fn is_opened(&self) -> bool {
+        self.opened.load(Ordering::Relaxed)
     }
 
     async fn secured(&self, address: &NodeAddress) -> Result<(Secured, SocketAddr), Fault> {
@@ -195,47 +188,6 @@ fn in_order(node: &Node, through: bool, nodes: &Nodes) -> Vec<NodeAddress> {
         .collect()
 }
 
-async fn dial(to: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect(to).await?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
-/// Asks for TLS on a connection in the clear, where the node wants that (RFC 2817).
-async fn upgraded(mut stream: Box<dyn Octets>, carrier: Carrier) -> io::Result<Box<dyn Octets>> {
-    if carrier == Carrier::Tls {
-        return Ok(stream);
-    }
-    let garbled = |text| io::Error::new(io::ErrorKind::InvalidData, text);
-    stream
-        .write_all(
-            b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\nUpgrade: TLS/1.3\r\nConnection: Upgrade\r\n\r\n",
-        )
-        .await?;
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        if head.len() >= HEAD {
-            return Err(garbled("it does not change to TLS: its answer has no end"));
-        }
-        head.push(stream.read_u8().await?);
-    }
-    if !head.starts_with(b"HTTP/1.1 101") {
-        return Err(garbled("it does not change to TLS"));
-    }
-    Ok(stream)
-}
-
-async fn tls(stream: Box<dyn Octets>, node: &Node) -> io::Result<Secured> {
-    let host = if node.name.is_empty() {
-        "localhost"
-    } else {
-        &node.name
-    };
-    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-    let config = pinned::config(node.keys.clone(), !node.name.is_empty()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
-}
-
 pub(super) fn connect(authority: &str, authorization: Option<&HeaderValue>) -> http::Result<Request<()>> {
     let mut request = Request::builder().method(Method::CONNECT).uri(authority);
     if let Some(value) = authorization {
@@ -244,61 +196,5 @@ pub(super) fn connect(authority: &str, authorization: Option<&HeaderValue>) -> h
     request.body(())
 }
 
-impl Reach<'_> {
-    /// Whether the one before has answered.
-    pub(super) fn is_opened(&self) -> bool {
-        self.opened.load(Ordering::Relaxed)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use gate17_proto::map::{KeyPin, NodeId};
-
-    use super::*;
-
-    fn node(addresses: &[(&str, Carrier)]) -> Node {
-        Node {
-            id: NodeId("alpha".into()),
-            keys: vec![KeyPin([0; 32])],
-            addresses: addresses
-                .iter()
-                .map(|(address, carrier)| NodeAddress {
-                    address: address.parse().unwrap(),
-                    port: 443,
-                    carrier: *carrier,
-                })
-                .collect(),
-            name: String::new(),
-            region: "de".into(),
-            family: "f".into(),
-            relay: true,
-            exit: Vec::new(),
-            capacity: 1,
-            version: String::new(),
-        }
-    }
-
-    fn texts(addresses: &[NodeAddress]) -> Vec<String> {
-        addresses
-            .iter()
-            .map(|address| address.address.to_string())
-            .collect()
-    }
-
-    #[test]
-    fn families_take_turns_and_what_answered_last_comes_first() {
-        let node = node(&[
-            ("192.0.2.1", Carrier::Tls),
-            ("192.0.2.2", Carrier::Tls),
-            ("192.0.2.3", Carrier::Upgrade),
-            ("2001:db8::1", Carrier::Tls),
-        ]);
-        let nodes = Nodes::default();
-        let order = texts(&in_order(&node, false, &nodes));
-        assert_eq!(order, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]);
-        nodes.answered(&node.id, false, "192.0.2.3:443".parse().unwrap());
-        assert_eq!(texts(&in_order(&node, false, &nodes))[0], "192.0.2.3");
-        assert_eq!(texts(&in_order(&node, true, &nodes))[0], "2001:db8::1");
-    }
-}
+mod tests;

@@ -17,13 +17,7 @@ use http::{
 use proto::gate17::v1::Cause;
 use tokio::time::timeout;
 
-use super::{
-    Circuit, Place,
-    build::{cut, silent},
-    leg::seen,
-    reach::connect,
-    watch::deaf,
-};
+use super::{Circuit, Place, build::silent, reach::connect};
 use crate::{
     blame::{Fault, Seen},
     refusal::Refusal,
@@ -237,50 +231,9 @@ impl Circuit {
             }
         }
     }
-
-    /// Nothing comes back: who does not answer a PING is the one; else the exit, which does not do what it is asked.
-    async fn silent(&self) -> Refusal {
-        let fault = silent(&self.legs).await;
-        self.over(&fault.unwrap_or_else(|| deaf(&self.legs)))
-    }
-
-    /// A stream that breaks before it began says that the circuit is no more, or takes nothing new.
-    async fn broken(&self, error: &h2::Error) -> Refusal {
-        let seen = seen(error);
-        if seen == Seen::Leaving {
-            self.drain();
-            return self.told(&Fault::new(self.last_place(), seen, "it takes nothing new"));
-        }
-        // who ended it is blamed by the circuit's watch
-        if let Some(fault) = cut(&self.legs).await {
-            self.drain();
-            return self.told(&fault);
-        }
-        let fault = Fault::new(self.last_place(), seen, error.to_string());
-        self.failed(&fault);
-        self.told(&fault)
-    }
-
-    fn over(&self, fault: &Fault) -> Refusal {
-        self.failed(fault);
-        self.close();
-        self.told(fault)
-    }
-
-    fn failed(&self, fault: &Fault) {
-        self.nodes.failed(&self.hops, fault, Instant::now());
-    }
-
-    fn told(&self, fault: &Fault) -> Refusal {
-        let node = self.hops.get(fault.at).map_or("", |node| node.0.as_str());
-        Refusal::new(Cause::Node, format!("node {node}: {}", fault.text))
-    }
-
-    const fn last_place(&self) -> usize {
-        self.hops.len().saturating_sub(1)
-    }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "as map_err hands it over")]
 fn malformed(error: http::Error) -> Refusal {
     Refusal::new(Cause::Policy, error.to_string())
 }

@@ -154,7 +154,7 @@ impl Draw<'_> {
 }
 
 /// Exits that carry to a destination.
-pub(super) fn carrying<'a>(map: &'a Map, to: Destination) -> Vec<&'a Node> {
+pub(super) fn carrying(map: &Map, to: Destination) -> Vec<&Node> {
     use gate17_proto::exit::ExitPolicy;
     let (address, port, transport) = to;
     let carries = |node: &&Node| {

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use gate17_maps::{Maps, Web, due};
 use gate17_proto::map::Refused;
 use jiff::Timestamp;
 use tokio::time::timeout;
 
-use super::{Maps, due, web};
 use crate::{
     blame::{Fault, Seen},
     circuit::{Circuit, Fetched},
@@ -40,7 +40,8 @@ impl Sources {
     pub async fn follow(self, circuits: Circuits) {
         let maps = circuits.maps().clone();
         let mut fetcher = Fetcher {
-            sources: self,
+            web: Web::new(self.urls, self.authorities),
+            asks_nodes: self.nodes,
             circuits,
             maps: maps.clone(),
             tags: HashMap::new(),
@@ -66,33 +67,22 @@ impl Sources {
 }
 
 struct Fetcher {
-    sources: Sources,
+    web: Web,
+    asks_nodes: bool,
     circuits: Circuits,
     maps: Maps,
-    /// By source: what it calls the map that is held.
+    /// By node: what it calls the map that is held.
     tags: HashMap<String, String>,
 }
 
 impl Fetcher {
     /// Whether any source had a map that holds, the one of before or another; or there was nobody to ask.
     async fn run(&mut self) -> bool {
-        let mut asked = false;
-        for url in self.sources.urls.clone() {
-            asked = true;
-            let fetched = web::fetch(&url, self.tags.get(&url), self.sources.authorities.as_deref());
-            let fetched = match timeout(PATIENCE, fetched).await {
-                Ok(fetched) => fetched.map_err(|error| format!("{error:#}")),
-                Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
-            };
-            let taken =
-                fetched.and_then(|fetched| self.taken(&url, fetched).map_err(|refused| refused.to_string()));
-            self.maps.report(&url, taken.as_ref().err().cloned());
-            if taken.is_ok() {
-                return true;
-            }
+        if self.web.ask(&self.maps).await {
+            return true;
         }
-        let Some(map) = self.maps.latest().filter(|_| self.sources.nodes) else {
-            return !asked;
+        let Some(map) = self.maps.latest().filter(|_| self.asks_nodes) else {
+            return self.web.is_empty();
         };
         let mut through = Vec::new();
         while through.len() < NODES {
