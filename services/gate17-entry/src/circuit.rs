@@ -1,8 +1,9 @@
-//! A way through nodes: TLS inside TLS. What stands of it, and what went through; [`build`] makes it, [`streams`] use it.
+//! A way through nodes: TLS inside TLS. What stands of it, and what went through; [`build`] makes it.
 
 mod build;
 mod carrier;
 mod failing;
+mod heard;
 mod leg;
 mod reach;
 mod shown;

@@ -14,7 +14,7 @@ mod upkeep;
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use gate17_proto::{exit::Transport, path::Path, target::Target};
@@ -40,6 +40,8 @@ pub use self::{means::Credentials, owner::Want, table::Known};
 
 /// Ways that are tried for one stream.
 const TRIES: usize = 3;
+/// After that no other is begun: the program has its own patience.
+const TRYING: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 struct Inner {
@@ -123,7 +125,11 @@ impl Circuits {
         let owner = Owner::of(want, target.map(|(target, _)| target));
         let mut lessons = self.lessons(&owner, to);
         let mut last = None;
+        let began = Instant::now();
         for _ in 0..TRIES {
+            if began.elapsed() > TRYING {
+                break;
+            }
             let circuit = match self.circuit(&owner, want, to, &mut lessons).await {
                 Ok(circuit) => circuit,
                 // no other exit: what this one said holds

@@ -1,7 +1,7 @@
 //! Which exit is near a destination: measured, not guessed. An address does not tell where it is; how long an exit needed to
 //! get an answer from there does.
 //!
-//! The first connections to a network go by exits of [`TRIED`] regions; from then on by the one that had its answer soonest.
+//! The first connections to a network go by exits of three regions; from then on by the one that had its answer soonest.
 //! That is forgotten after an hour.
 
 use std::{

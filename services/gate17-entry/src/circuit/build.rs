@@ -23,7 +23,9 @@ use super::{
 use crate::blame::{Fault, Seen};
 
 /// For one hop to be there.
-const HOP: Duration = Duration::from_secs(5);
+const HOP: Duration = Duration::from_secs(8);
+/// With less than this left, nothing is begun that somebody would be blamed for.
+const LEAST: Duration = Duration::from_secs(2);
 /// For legs that end because of another one to have ended too.
 const SETTLES: Duration = Duration::from_millis(100);
 
@@ -109,7 +111,11 @@ async fn legs(nodes: &[Node], means: &Means, until: Instant) -> Result<(Vec<Leg>
             means,
             opened: Arc::new(AtomicBool::new(false)),
         };
-        let patience = HOP.min(until.saturating_duration_since(Instant::now()));
+        let left = until.saturating_duration_since(Instant::now());
+        if left < LEAST {
+            return Err(Fault::new(at, Seen::NoNetwork, "the time for a circuit is over"));
+        }
+        let patience = HOP.min(left);
         let reached = match timeout(patience, reach.run(&ends)).await {
             Ok(Ok(leg)) => Ok(leg),
             Ok(Err(fault)) if fault.seen == Seen::Cut && at > 0 => Err(cut(&legs).await.unwrap_or(fault)),

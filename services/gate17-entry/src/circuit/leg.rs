@@ -26,8 +26,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::blame::Seen;
 
-/// For an answer to a PING; nothing stands between it and the node but the path.
+/// Without the answer to a PING, or anything else, a node is silent.
 const PONG: Duration = Duration::from_secs(3);
+/// Times that a node may say other things instead.
+const PATIENCE: usize = 10;
 
 /// See the module's head.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Leg {
     pub(super) authorization: Option<HeaderValue>,
     send: SendRequest<Bytes>,
     ping: Mutex<PingPong>,
+    /// How often something came from it.
+    heard: Arc<AtomicU64>,
     /// Microseconds; 0: not measured.
     round_trip: AtomicU64,
     ended: Arc<OnceLock<Seen>>,
@@ -59,6 +63,7 @@ impl Leg {
         authorization: Option<HeaderValue>,
         send: SendRequest<Bytes>,
         mut connection: Connection<I, Bytes>,
+        heard: Arc<AtomicU64>,
         ends: &Ends,
     ) -> Option<Self>
     where
@@ -82,6 +87,7 @@ impl Leg {
             authorization,
             send,
             ping,
+            heard,
             round_trip: AtomicU64::new(0),
             ended,
         })
@@ -118,10 +124,25 @@ impl Leg {
             poll_fn(|context| ping.poll_pong(context)).await?;
             Ok::<_, h2::Error>(began.elapsed())
         };
-        let took = timeout(PONG, exchange).await.ok()?.ok()?;
+        let took = self.while_heard(exchange).await?.ok()?;
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
         self.round_trip.store(micros, Ordering::Relaxed);
         Some(took)
+    }
+
+    /// What comes of `answer`; None where the node is silent meanwhile.
+    async fn while_heard<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
+        let mut answer = std::pin::pin!(answer);
+        for _ in 0..PATIENCE {
+            let before = self.heard.load(Ordering::Relaxed);
+            match timeout(PONG, &mut answer).await {
+                Ok(done) => return Some(done),
+                Err(_) if self.heard.load(Ordering::Relaxed) == before => return None,
+                // it lives: the answer waits behind what it says
+                Err(_) => {}
+            }
+        }
+        None
     }
 
     /// As measured last.
@@ -151,3 +172,6 @@ pub(super) fn seen(error: &h2::Error) -> Seen {
         _ => Seen::Cut,
     }
 }
+
+#[cfg(test)]
+mod tests;

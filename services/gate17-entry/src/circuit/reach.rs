@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -19,6 +19,7 @@ use tokio::io::BufReader;
 use super::{
     Means,
     carrier::{Octets, Secured, dial, tls, upgraded},
+    heard::Heard,
     leg::{Ends, Leg, seen},
 };
 use crate::{
@@ -72,6 +73,7 @@ impl Reach<'_> {
         self.means.nodes.answered(&self.node.id, through, address);
         let authorization = self.means.shown.on(stream.get_ref().1, self.node);
         let authorization = authorization.map_err(|text| self.fault(Seen::NoNetwork, text))?;
+        let heard = Arc::new(AtomicU64::new(0));
         let (send, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -79,10 +81,11 @@ impl Reach<'_> {
             .max_header_list_size(16 << 10)
             .enable_push(false)
             .max_send_buffer_size(1 << 20)
-            .handshake(stream)
+            .handshake(Heard::new(stream, Arc::clone(&heard)))
             .await
             .map_err(|error| self.fault(seen(&error), error.to_string()))?;
-        Leg::start(self.node.id.clone(), authorization, send, connection, ends)
+        let node = self.node.id.clone();
+        Leg::start(node, authorization, send, connection, heard, ends)
             .ok_or_else(|| self.fault(Seen::NoNetwork, "no way to measure it"))
     }
 

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// For a circuit to be there, all tries together.
-const BUILDING: Duration = Duration::from_secs(15);
+const BUILDING: Duration = Duration::from_secs(20);
 /// Circuits at once.
 const MOST: usize = 1024;
 
