@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeMap, process::Command};
 
-use integration::{App, Service, World, app::ATTEMPT, eventually};
+use integration::{App, Namespace, Service, World, app::ATTEMPT, eventually};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -182,18 +182,15 @@ fn the_first_node_is_the_same_for_all_programs_and_over_a_restart() {
     assert_eq!(first.len(), 1, "{first:?}");
 }
 
-/// The far end answers these late: the first SYN of each connection is lost, and the second is sent a second later.
-fn answer_late(world: &World, nodes: &[std::net::IpAddr]) {
-    let nodes: Vec<_> = nodes.iter().map(ToString::to_string).collect();
-    let nodes = nodes.join(", ");
-    world.internet.sh(&format!(
+/// The far end answers a node late: the first SYN of each connection is lost, and the second is sent a second later.
+fn answer_late(node: &Namespace) {
+    node.sh(&format!(
         "nft -f - <<'END'
 table ip late {{
-    set seen {{ type ipv4_addr . inet_service; flags dynamic,timeout; timeout 1m; }}
+    set seen {{ type inet_service; flags dynamic,timeout; timeout 1m; }}
     chain first {{
-        type filter hook prerouting priority 0;
-        ip saddr {{ {nodes} }} tcp dport {PORT} tcp flags syn ip saddr . tcp sport != @seen \
-            add @seen {{ ip saddr . tcp sport }} drop
+        type filter hook output priority 0;
+        tcp dport {PORT} tcp flags & (syn | ack) == syn tcp sport != @seen add @seen {{ tcp sport }} drop
     }}
 }}
 END"
@@ -203,8 +200,9 @@ END"
 #[test]
 fn the_exit_that_a_destination_answers_soonest_is_taken_once_others_were_tried() {
     let place = Place::new("g17-near");
-    let addresses = Network::addresses();
-    answer_late(&place.world, &addresses[..2]);
+    for late in 0..2 {
+        answer_late(place.network.host(late));
+    }
     let app = place.app("app", "hops = 1\nexit = 'near'\n");
     place.wait_until_carried(&app);
     let streams = || -> BTreeMap<String, u64> {

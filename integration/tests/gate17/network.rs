@@ -116,6 +116,11 @@ impl Network {
         });
     }
 
+    /// Where a node stands.
+    pub(crate) fn host(&self, place: usize) -> &Namespace {
+        &self.hosts[place]
+    }
+
     /// To a node's process.
     pub(crate) fn signal(&self, place: usize, signal: rustix::process::Signal) {
         self.nodes[place].as_ref().unwrap().signal(signal);
