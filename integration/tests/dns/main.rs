@@ -6,6 +6,7 @@
 )]
 
 mod authority;
+mod encrypted;
 mod filtered;
 mod flood;
 mod names;

@@ -28,6 +28,7 @@ words!(
         DnsList,
         DnsRebinding,
         DnsSpecial,
+        EncryptedDns,
         TunnelRefused,
         TunnelUnavailable,
         TunnelLate,

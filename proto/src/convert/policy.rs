@@ -4,7 +4,7 @@ mod rule;
 mod tunnel;
 
 use verdict::policy::{
-    model::{Action, Global, Matcher, Pause, Profile, Settings, SinceBoot, Snapshot},
+    model::{Action, Global, Matcher, Pause, Profile, Resolver, Settings, SinceBoot, Snapshot},
     tunnel::Tunnel,
 };
 
@@ -105,6 +105,11 @@ impl From<&Global> for v1::Global {
             redirect_dns: global.redirect_dns,
             incoming_refusal: v1::Action::from(global.incoming_refusal).into(),
             ask_timeout_seconds: global.ask_timeout_seconds,
+            encrypted_dns_resolvers: global
+                .encrypted_dns_resolvers
+                .iter()
+                .map(Resolver::to_string)
+                .collect(),
         }
     }
 }
@@ -122,6 +127,16 @@ impl TryFrom<v1::Global> for Global {
                 other => return Err(Error::invalid("incoming_refusal", other.text(), "drop or block")),
             },
             ask_timeout_seconds: wire.ask_timeout_seconds,
+            encrypted_dns_resolvers: wire
+                .encrypted_dns_resolvers
+                .iter()
+                .map(|text| {
+                    let resolver = Resolver::parse(text);
+                    resolver.ok_or_else(|| {
+                        Error::invalid("encrypted_dns_resolvers", text, "an address, a network or a name")
+                    })
+                })
+                .collect::<Result<_, _>>()?,
         })
     }
 }
@@ -165,6 +180,7 @@ impl From<&Settings> for v1::Settings {
             block_lan: settings.block_lan,
             block_internet: settings.block_internet,
             block_direct: settings.block_direct,
+            block_encrypted_dns: settings.block_encrypted_dns,
             block_lists: settings
                 .block_lists
                 .clone()
@@ -194,6 +210,7 @@ impl TryFrom<v1::Settings> for Settings {
             block_lan: wire.block_lan,
             block_internet: wire.block_internet,
             block_direct: wire.block_direct,
+            block_encrypted_dns: wire.block_encrypted_dns,
             block_lists: wire.block_lists.map(|lists| lists.categories),
             tunnel: required("tunnel", Some(wire.tunnel.unwrap_or_default()))?,
         })

@@ -12,7 +12,9 @@ use prost::Message;
 use verdict::{
     Cgroup, Decision, Direction, Endpoint, Executable, Flow, Parent, Process, Protocol, Scope, Verdict, Why,
     policy::{
-        model::{Action, Global, Matcher, Pause, Profile, Remote, Rule, Settings, SinceBoot, Snapshot},
+        model::{
+            Action, Global, Matcher, Pause, Profile, Remote, Resolver, Rule, Settings, SinceBoot, Snapshot,
+        },
         tunnel::{ExitChoice, Hops, Isolation, Tunnel},
     },
 };
@@ -224,7 +226,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     (
         option::of(action()),
         option::of(answer),
-        any::<[Option<bool>; 4]>(),
+        any::<[Option<bool>; 5]>(),
         option::of(vec("[a-z]{1,5}", 0..3)),
         tunnel(),
     )
@@ -236,6 +238,7 @@ fn settings() -> impl Strategy<Value = Settings> {
                 block_lan: switches[1],
                 block_internet: switches[2],
                 block_direct: switches[3],
+                block_encrypted_dns: switches[4],
                 block_lists,
                 tunnel,
             },
@@ -303,6 +306,10 @@ fn snapshots() -> impl Strategy<Value = Snapshot> {
                 settings,
                 rules,
                 redirect_dns,
+                encrypted_dns_resolvers: ["192.0.2.0/24", "dns.example.org"]
+                    .iter()
+                    .filter_map(|text| Resolver::parse(text))
+                    .collect(),
                 incoming_refusal,
                 ask_timeout_seconds,
             },

@@ -128,8 +128,15 @@ fn refused_alias(who: &Who<'_>, alias: &Name, question: &Judged, lists: &impl Li
     listed(who, alias, lists).filter(|judged| !judged.passes())
 }
 
-/// A list that this profile filters by has the name.
+/// It is the name of a resolver that this profile may not ask, or a list that it filters by has it.
 fn listed(who: &Who<'_>, name: &Name, lists: &impl Lists) -> Option<Judged> {
+    if let Some(source) = who.policy.blocks_resolver(who.profile, &name.to_string()) {
+        return Some(Judged {
+            decision: verdict_of(who, Verdict::Block, Why::EncryptedDns, source),
+            list: None,
+            by_rule: false,
+        });
+    }
     let mut found = None;
     lists.find(name, &mut |list, category| {
         if found.is_none()

@@ -43,6 +43,7 @@ fn policy(profiles: Vec<Profile>) -> Snapshot {
             settings: Settings::default(),
             rules: Vec::new(),
             redirect_dns: false,
+            encrypted_dns_resolvers: Vec::new(),
             incoming_refusal: Action::Drop,
             ask_timeout_seconds: 30,
         },

@@ -75,6 +75,8 @@ pub enum Why {
     DnsRebinding,
     /// A registry or the owner's settings say what this name means.
     DnsSpecial,
+    /// Switch: no DNS over TLS, HTTPS or QUIC to resolvers of others.
+    EncryptedDns,
     /// It was to be tunnelled: the destination or the exit refused it, or did not answer.
     TunnelRefused,
     /// It was to be tunnelled, and there is no way: no entry, no map, no nodes. Refused, never sent in the clear.
@@ -85,7 +87,7 @@ pub enum Why {
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Rule,
         Self::GlobalRule,
         Self::BlockIncoming,
@@ -104,6 +106,7 @@ impl Why {
         Self::DnsList,
         Self::DnsRebinding,
         Self::DnsSpecial,
+        Self::EncryptedDns,
         Self::TunnelRefused,
         Self::TunnelUnavailable,
         Self::TunnelLate,
@@ -130,6 +133,7 @@ impl Why {
             Self::DnsList => "dns-list",
             Self::DnsRebinding => "dns-rebinding",
             Self::DnsSpecial => "dns-special",
+            Self::EncryptedDns => "encrypted-dns",
             Self::TunnelRefused => "tunnel-refused",
             Self::TunnelUnavailable => "tunnel-unavailable",
             Self::TunnelLate => "tunnel-late",

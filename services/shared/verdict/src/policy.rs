@@ -16,7 +16,8 @@
 //! The first of these that matches decides:
 //! 1. the profile's rules, 2. the global rules,
 //! 3. the switches: `block_incoming` (from other hosts), `block_lan` (and multicast, which stays there),
-//!    `block_internet`, `block_direct` (outgoing, internet, no name known),
+//!    `block_internet`, `block_encrypted_dns` (DNS over TLS, HTTPS, QUIC to resolvers of others), `block_direct` (outgoing,
+//!    internet, no name known),
 //! 4. the default action.
 //!
 //! - A setting that a profile does not set is inherited from the global ones, and those from the shipped ones (source `shipped#…`).
@@ -41,6 +42,7 @@ mod compiled;
 pub mod file;
 pub mod model;
 mod pause;
+mod resolvers;
 pub mod tunnel;
 
 pub use compiled::{CompileError, CompiledPolicy, Explanation, Facts, NameDecision, NameFacts, ProfileRef};

@@ -1,6 +1,7 @@
 //! A snapshot made ready to decide: indexed once, then asked for every flow.
 
 mod decide;
+mod encrypted_dns;
 mod globs;
 mod index;
 mod matching;
@@ -16,6 +17,7 @@ pub use self::names::{NameDecision, NameFacts};
 use self::{index::Index, settings::Effective};
 use super::{
     model::{Clocks, Global, Pause, Profile, Rule, Snapshot},
+    resolvers::Resolvers,
     tunnel::TunnelOptions,
 };
 use crate::{Decision, Flow, Process, Scope, Source};
@@ -95,6 +97,7 @@ pub struct CompiledPolicy {
     profiles: Vec<Compiled>,
     global: Global,
     redirect_dns: Source,
+    resolvers: Resolvers,
     pause: Option<Pause>,
     index: Index,
 }
@@ -141,6 +144,7 @@ impl CompiledPolicy {
                 settings: inherited,
             },
             redirect_dns: "global#redirect_dns".into(),
+            resolvers: Resolvers::new(&global.encrypted_dns_resolvers),
             global,
             pause,
             index,

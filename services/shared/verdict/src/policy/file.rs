@@ -113,11 +113,12 @@ pub fn shipped_global() -> Result<Global, FileError> {
     global(SHIPPED, &reader).map(|(global, _)| global)
 }
 
-const GLOBAL_KEYS: [&str; 7] = [
+const GLOBAL_KEYS: [&str; 8] = [
     "settings",
     "tunnel",
     "rule",
     "redirect_dns",
+    "encrypted_dns_resolvers",
     "incoming_refusal",
     "ask_timeout_seconds",
     "shipped_rules",
@@ -131,7 +132,9 @@ fn global(id: &str, reader: &Reader<'_>) -> Result<(Global, bool), FileError> {
     let mut global = Global {
         settings: Settings::default(),
         rules: Vec::new(),
-        redirect_dns: false,
+        // what stands in the shipped file holds until the owner's says otherwise
+        redirect_dns: true,
+        encrypted_dns_resolvers: Vec::new(),
         incoming_refusal: Action::Drop,
         ask_timeout_seconds: 60,
     };
@@ -144,6 +147,9 @@ fn global(id: &str, reader: &Reader<'_>) -> Result<(Global, bool), FileError> {
             "tunnel" => tunnel = tunnel::parse(value, reader)?,
             "rule" => global.rules = rule::parse_all(id, value, reader)?,
             "redirect_dns" => global.redirect_dns = reader.boolean(key, value)?,
+            "encrypted_dns_resolvers" => {
+                global.encrypted_dns_resolvers = settings::resolvers(key, value, reader)?;
+            }
             "shipped_rules" => add_shipped = reader.boolean(key, value)?,
             "incoming_refusal" => {
                 global.incoming_refusal = match reader.string(key, value)? {

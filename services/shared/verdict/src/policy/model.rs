@@ -4,8 +4,11 @@ use std::{net::IpAddr, ops::RangeInclusive, path::PathBuf, time::SystemTime};
 
 use ipnet::IpNet;
 
-pub use super::pause::{Clocks, Pause, SinceBoot};
 use super::tunnel::Tunnel;
+pub use super::{
+    pause::{Clocks, Pause, SinceBoot},
+    resolvers::Resolver,
+};
 use crate::{Direction, Protocol, Scope, Source};
 
 /// What a rule or a default does.
@@ -128,6 +131,8 @@ pub struct Settings {
     pub block_internet: Option<bool>,
     /// Refuse outgoing connections to internet addresses that no name was asked for. As shipped: no.
     pub block_direct: Option<bool>,
+    /// Refuse DNS over TLS, HTTPS and QUIC to resolvers of others. As shipped: no.
+    pub block_encrypted_dns: Option<bool>,
     /// Categories of the DNS server's lists whose names are refused; `*` stands for all of them, none for no list. As
     /// shipped: all.
     pub block_lists: Option<Vec<String>>,
@@ -159,6 +164,8 @@ pub struct Global {
     pub rules: Vec<Rule>,
     /// Send stray DNS queries to the local server.
     pub redirect_dns: bool,
+    /// Resolvers that `block_encrypted_dns` is about, beside those that are shipped.
+    pub encrypted_dns_resolvers: Vec<Resolver>,
     /// How incoming connections are refused by switch or default `block`: [`Action::Drop`] or [`Action::Block`].
     pub incoming_refusal: Action,
     /// How long a prompt waits for its answer.

@@ -66,7 +66,7 @@ impl CompiledPolicy {
         if facts.flow.direction == Direction::Incoming || !facts.domains.is_empty() {
             return false;
         }
-        let profile = self.compiled(profile);
+        let (asked, profile) = (profile, self.compiled(profile));
         for rule in profile.rules.iter().chain(&self.global.rules) {
             match outcome(rule, facts) {
                 Outcome::Match => return false,
@@ -74,10 +74,10 @@ impl CompiledPolicy {
                 Outcome::Differs(_) => {}
             }
         }
-        matches!(
-            self.switched_off(profile, facts, &mut Silent),
-            Some((_, Why::BlockDirect))
-        )
+        match self.switched_off(profile, facts, &mut Silent) {
+            Some((_, why)) => why == Why::BlockDirect,
+            None => self.hides_encrypted_dns(asked, facts),
+        }
     }
 
     fn walk(&self, profile: &Compiled, facts: &Facts<'_>, steps: &mut impl Steps) -> Decision {
@@ -152,6 +152,12 @@ impl CompiledPolicy {
                 matches!(facts.scope, Scope::Lan | Scope::Multicast),
             ),
             (&settings.block_internet, Why::BlockInternet, internet),
+            (
+                &settings.block_encrypted_dns,
+                Why::EncryptedDns,
+                // most programs have it off: then nobody looks
+                settings.block_encrypted_dns.value && self.is_encrypted_dns(facts),
+            ),
             (&settings.block_direct, Why::BlockDirect, direct),
         ];
         for (switch, why, concerned) in switches {

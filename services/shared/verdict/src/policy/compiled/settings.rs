@@ -26,6 +26,7 @@ pub(super) struct Effective {
     pub(super) block_lan: Set<bool>,
     pub(super) block_internet: Set<bool>,
     pub(super) block_direct: Set<bool>,
+    pub(super) block_encrypted_dns: Set<bool>,
     pub(super) block_lists: Set<Vec<String>>,
     pub(super) tunnel: TunnelOptions,
 }
@@ -55,6 +56,11 @@ impl Effective {
                 .block_internet
                 .or(file, settings.block_internet, "block_internet"),
             block_direct: self.block_direct.or(file, settings.block_direct, "block_direct"),
+            block_encrypted_dns: self.block_encrypted_dns.or(
+                file,
+                settings.block_encrypted_dns,
+                "block_encrypted_dns",
+            ),
             block_lists: self
                 .block_lists
                 .or(file, settings.block_lists.clone(), "block_lists"),
@@ -71,6 +77,7 @@ impl Effective {
             block_lan: Set::shipped(false, "block_lan"),
             block_internet: Set::shipped(false, "block_internet"),
             block_direct: Set::shipped(false, "block_direct"),
+            block_encrypted_dns: Set::shipped(false, "block_encrypted_dns"),
             block_lists: Set::shipped(vec![ALL_LISTS.to_owned()], "block_lists"),
             tunnel: TunnelOptions::default(),
         }

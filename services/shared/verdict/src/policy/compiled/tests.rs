@@ -124,6 +124,7 @@ fn what_is_built_in_is_what_is_shipped() {
         block_lan: Some(effective.block_lan.value),
         block_internet: Some(effective.block_internet.value),
         block_direct: Some(effective.block_direct.value),
+        block_encrypted_dns: Some(effective.block_encrypted_dns.value),
         block_lists: Some(effective.block_lists.value),
         tunnel: Tunnel {
             hops: Some(effective.tunnel.hops),
@@ -476,6 +477,40 @@ fn a_name_is_wanted_only_where_it_could_change_something() {
         out(WEB, 443)
     ));
     assert!(!wants(by_name, incoming(WEB)));
+    let encrypted = "[settings]\nblock_encrypted_dns = true\n";
+    assert!(wants(encrypted, out(WEB, 443)), "it may be a resolver's");
+    assert!(!wants(encrypted, out(WEB, 80)) && !wants("", out(WEB, 443)));
+}
+
+#[test]
+fn encrypted_dns_is_refused_where_the_owner_says_so() {
+    let text = "[settings]\nblock_encrypted_dns = true\n";
+    let (off, on) = (app(""), app(text));
+    let refused = "block encrypted-dns app#block_encrypted_dns";
+    let allowed = "allow default-action shipped#default_action";
+    for (flow, names, is_dns) in [
+        (out(WEB, 853), &[][..], true),
+        (out(PRINTER, 853), &[], true),
+        (out("9.9.9.9", 443), &[], true),
+        (out("2620:fe::fe", 443), &[], true),
+        (out("9.9.9.9", 8853), &[], true),
+        (out("9.9.9.9", 80), &[], false),
+        (out(WEB, 443), &["dns.google"], true),
+        (out(WEB, 443), &["abc123.dns.nextdns.io"], true),
+        (out(WEB, 443), &["www.google.com"], false),
+    ] {
+        assert_eq!(decided(&off, flow, names), allowed, "{flow:?}");
+        let expected = if is_dns { refused } else { allowed };
+        assert_eq!(decided(&on, flow, names), expected, "{flow:?} {names:?}");
+    }
+    let ruled = app(&format!(
+        "{text}[[rule]]\naction = \"allow\"\nremote = \"9.9.9.9\"\n"
+    ));
+    assert_eq!(decided(&ruled, out("9.9.9.9", 853), &[]), "allow rule app#1");
+    let app = ruled.profile_named("app").unwrap();
+    assert!(ruled.blocks_resolver(app, "dns.google").is_some());
+    assert!(ruled.blocks_resolver(app, "example.org").is_none());
+    assert!(ruled.blocks_resolver(ProfileRef::GLOBAL, "dns.google").is_none());
 }
 
 #[test]
@@ -753,7 +788,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     (
         option::of(action()),
         option::of(action()),
-        any::<[Option<bool>; 4]>(),
+        any::<[Option<bool>; 5]>(),
     )
         .prop_map(|(default, answer, switches)| Settings {
             default_action: default,
@@ -762,6 +797,7 @@ fn settings() -> impl Strategy<Value = Settings> {
             block_lan: switches[1],
             block_internet: switches[2],
             block_direct: switches[3],
+            block_encrypted_dns: switches[4],
             block_lists: None,
             tunnel: Tunnel::default(),
         })
@@ -786,6 +822,7 @@ fn any_policy() -> impl Strategy<Value = Snapshot> {
                 settings,
                 rules,
                 redirect_dns,
+                encrypted_dns_resolvers: Vec::new(),
                 incoming_refusal,
                 ask_timeout_seconds: 60,
             },

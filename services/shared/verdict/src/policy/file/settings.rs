@@ -4,15 +4,16 @@ use super::{
     FileError,
     reader::{Key, Reader, Value, unknown_key},
 };
-use crate::policy::model::{Action, Settings};
+use crate::policy::model::{Action, Resolver, Settings};
 
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     "default_action",
     "ask_timeout_action",
     "block_incoming",
     "block_lan",
     "block_internet",
     "block_direct",
+    "block_encrypted_dns",
     "block_lists",
 ];
 
@@ -34,6 +35,7 @@ pub(super) fn parse(value: &Value<'_>, reader: &Reader<'_>) -> Result<Settings, 
             "block_lan" => settings.block_lan = Some(reader.boolean(key, value)?),
             "block_internet" => settings.block_internet = Some(reader.boolean(key, value)?),
             "block_direct" => settings.block_direct = Some(reader.boolean(key, value)?),
+            "block_encrypted_dns" => settings.block_encrypted_dns = Some(reader.boolean(key, value)?),
             "block_lists" => settings.block_lists = Some(lists(key, value, reader)?),
             _ => return Err(unknown_key(reader, key, "[settings]", &KEYS)),
         }
@@ -49,6 +51,26 @@ fn lists(key: &Key<'_>, value: &Value<'_>, reader: &Reader<'_>) -> Result<Vec<St
     let words = reader.values(key, value)?.into_iter();
     words
         .map(|word| reader.string(key, word).map(str::to_owned))
+        .collect()
+}
+
+pub(super) fn resolvers(
+    key: &Key<'_>,
+    value: &Value<'_>,
+    reader: &Reader<'_>,
+) -> Result<Vec<Resolver>, FileError> {
+    if value.get_ref().as_array().is_some_and(|list| list.is_empty()) {
+        return Ok(Vec::new());
+    }
+    let words = reader.values(key, value)?.into_iter();
+    words
+        .map(|word| {
+            let text = reader.string(key, word)?;
+            Resolver::parse(text).ok_or_else(|| {
+                let problem = format!("encrypted_dns_resolvers has {text:?}");
+                reader.error(word.span(), problem, "write an address, a network or a name")
+            })
+        })
         .collect()
 }
 

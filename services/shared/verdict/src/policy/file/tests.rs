@@ -31,6 +31,36 @@ fn rule(text: &str) -> Rule {
 }
 
 #[test]
+fn what_an_owners_file_does_not_name_is_as_shipped() {
+    let empty = parse_global("global.toml", "", &|_| None).unwrap();
+    let shipped = shipped_global().unwrap();
+    assert!(empty.redirect_dns);
+    let settings = Settings::default();
+    assert_eq!(empty, Global { settings, ..shipped });
+}
+
+#[test]
+fn resolvers_are_addresses_networks_and_names() {
+    let text = "encrypted_dns_resolvers = [\"192.0.2.1\", \"2001:db8::/32\", \"Dns.Corp.Example\"]\n";
+    let global = parse_global("global.toml", text, &|_| None).unwrap();
+    let texts: Vec<_> = global
+        .encrypted_dns_resolvers
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(texts, ["192.0.2.1", "2001:db8::/32", "dns.corp.example"]);
+    let error = parse_global("global.toml", "encrypted_dns_resolvers = [\"1.1.1\"]\n", &|_| {
+        None
+    })
+    .unwrap_err();
+    let said = error.to_string();
+    assert!(
+        said.contains("global.toml:1") && said.contains("\"1.1.1\"") && said.contains("write an address"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_profile_says_all_that_can_be_said() {
     let text = r#"
 name = "The transfer tool"
