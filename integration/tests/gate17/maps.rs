@@ -2,8 +2,9 @@
 
 use std::{fs, path::PathBuf, process::Command};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
 use integration::{Running, Service, World, eventually, world::INTERNET_V4};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
     circuits::Place,
@@ -155,4 +156,73 @@ fn a_map_is_fetched_from_a_web_server_and_kept_when_that_is_gone() {
         place.map()["problem"].as_str()?.contains(&url).then_some(())
     });
     place.wait_until_carried(&place.app("other", ""));
+}
+
+#[test]
+fn a_newer_map_is_fetched_from_a_node_by_way_of_another() {
+    let place = Place::with("g17-served", ENTRY.1, |network, world| {
+        let newer = network.envelope(8, &WEEK);
+        for node in 0..3 {
+            network.give_map(world, node, &newer);
+        }
+    });
+    let map = place.map_of(8);
+    assert!(map["source"].as_str().unwrap().starts_with("node "), "{map}");
+    // the file with the older one lies there still: nobody offers it
+    assert_eq!(map["problem"], "", "{map}");
+    place.wait_until_carried(&place.app("app", ""));
+}
+
+#[test]
+fn a_host_whose_map_is_over_fetches_another_from_a_node_that_it_knows_by_its_keys() {
+    let entry = format!("{}map = []\n", ENTRY.1);
+    let place = Place::with("g17-over", &entry, |network, world| {
+        let kept = world.state_dir(Service::Gate17Entry);
+        fs::create_dir_all(&kept).unwrap();
+        fs::write(kept.join("map.json"), network.envelope(4, &Holds(-3 * 86_400))).unwrap();
+        let newer = network.envelope(5, &WEEK);
+        for node in 0..3 {
+            network.give_map(world, node, &newer);
+        }
+    });
+    let map = place.map_of(5);
+    assert!(map["source"].as_str().unwrap().starts_with("node "), "{map}");
+    place.wait_until_carried(&place.app("app", ""));
+}
+
+#[test]
+fn a_host_is_admitted_by_its_key_and_one_with_another_is_not() {
+    let (own, other) = (
+        Ed25519KeyPair::generate().unwrap(),
+        Ed25519KeyPair::generate().unwrap(),
+    );
+    let entry = "client_key = 'client.key'\n";
+    let mut place = Place::with("g17-key", entry, |network, world| {
+        network.say_of_all("access", json!("key"));
+        network.say_of_all("client_keys", json!([gate17_proto::map::public(&own).unwrap()]));
+        let map = network.envelope(2, &WEEK);
+        for node in 0..3 {
+            network.give_map(world, node, &map);
+            network.admit_by_map(world, node);
+        }
+        world.config_file("gate17-map.json", &map);
+        put_key(world, &own);
+    });
+    place.wait_until_carried(&place.app("app", ""));
+    put_key(&place.world, &other);
+    place.world.stop(Service::Gate17Entry);
+    place.world.start_service(Service::Gate17Entry);
+    let app = place.app("other", "");
+    eventually("nodes do not carry for it", || {
+        assert!(!(place.echoes(&app) && place.circuit_of(&app).is_some()));
+        let problems = place.told("nodes").into_iter();
+        problems
+            .filter_map(|node| Some(node["problem"].as_str()?.contains("does not carry")))
+            .find(|refused| *refused)
+    });
+}
+
+fn put_key(world: &World, key: &Ed25519KeyPair) {
+    let key = key.to_pkcs8().unwrap();
+    fs::write(world.config_dir().join("client.key"), key.as_ref()).unwrap();
 }

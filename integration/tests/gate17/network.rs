@@ -27,6 +27,8 @@ pub(crate) struct Network {
     hosts: Vec<Namespace>,
     key: Ed25519KeyPair,
     described: Vec<Value>,
+    /// What its maps say besides.
+    said: Vec<(&'static str, Value)>,
 }
 
 /// The second of its life that a map ends in, from now.
@@ -41,6 +43,7 @@ impl Network {
             hosts: Vec::new(),
             key,
             described: Vec::new(),
+            said: Vec::new(),
         };
         world.internet.sh("echo 1 > /proc/sys/net/ipv4/ip_forward");
         for place in 0..NAMES.len() {
@@ -56,8 +59,7 @@ impl Network {
             network.nodes.push(None);
             network.start_node(world, place);
         }
-        let trust = json!({ "network": "try", "root": network.root() });
-        world.config_file("gate17-trust.json", &trust.to_string());
+        world.config_file("gate17-trust.json", &network.trust().to_string());
         network.publish(world, 1, &Holds(86_400 * 7));
         network
     }
@@ -65,6 +67,10 @@ impl Network {
     /// Its addresses.
     pub(crate) fn addresses() -> [IpAddr; 3] {
         ADDRESSES.map(IpAddr::from)
+    }
+
+    fn trust(&self) -> Value {
+        json!({ "network": "try", "root": self.root() })
     }
 
     fn root(&self) -> Value {
@@ -140,6 +146,31 @@ impl Network {
         self.start_with(world, place, &config);
     }
 
+    /// A node has a map of its own from now on.
+    pub(crate) fn give_map(&self, world: &World, place: usize, envelope: &str) {
+        let settings = world.root().join(NAMES[place]).join("etc/portmaster");
+        fs::write(settings.join("gate17-trust.json"), self.trust().to_string()).unwrap();
+        fs::write(settings.join("gate17-map.json"), envelope).unwrap();
+    }
+
+    /// A node admits whom its map admits.
+    pub(crate) fn admit_by_map(&mut self, world: &World, place: usize) {
+        let file = world
+            .root()
+            .join(NAMES[place])
+            .join("etc/portmaster/gate17-node.toml");
+        let config = fs::read_to_string(&file).unwrap();
+        let others = config.lines().filter(|line| !line.starts_with("access"));
+        let config = others.collect::<Vec<_>>().join("\n") + "\naccess = 'map'\n";
+        self.kill(place);
+        self.start_with(world, place, &config);
+    }
+
+    /// What the next maps say besides.
+    pub(crate) fn say_of_all(&mut self, key: &'static str, value: Value) {
+        self.said.push((key, value));
+    }
+
     /// What the next map says of a node.
     pub(crate) fn say(&mut self, place: usize, key: &str, value: Value) {
         self.described[place][key] = value;
@@ -168,12 +199,15 @@ impl Network {
             .as_secs();
         let now = i64::try_from(now).unwrap();
         let time = |seconds: i64| jiff::Timestamp::from_second(seconds).unwrap().to_string();
-        let map = json!({
+        let mut map = json!({
             "format": 1, "network": "try", "serial": serial,
             "issued": time(now.min(now + holds.0) - 10), "expires": time(now + holds.0),
             "root": self.root(), "access": "token", "tokens": [gate17_proto::access::token_digest(TOKEN)],
             "knock": gate17_proto::map::Secret([17; 32]), "nodes": self.described,
         });
+        for (key, value) in &self.said {
+            map[*key] = value.clone();
+        }
         let mut envelope = Envelope::new(MAP_TYPE, map.to_string().as_bytes());
         assert!(envelope.sign(&self.key));
         serde_json::to_string(&envelope).unwrap()
