@@ -6,6 +6,7 @@
 )]
 
 mod callers;
+mod examples;
 mod hostile;
 mod served;
 mod stage;
