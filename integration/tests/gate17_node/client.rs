@@ -56,6 +56,8 @@ impl ServerCertVerifier for Anybody {
 pub(crate) struct Client {
     pub(crate) send: SendRequest<Bytes>,
     pub(crate) moving: JoinHandle<Result<(), h2::Error>>,
+    /// What is shown with `CONNECT`, as `Proxy-Authorization`.
+    pub(crate) shown: Option<String>,
 }
 
 /// Runs a client's story at its host.
@@ -72,6 +74,14 @@ pub(crate) fn within<T: Send>(host: &Namespace, story: impl Future<Output = T> +
 
 /// TLS, then HTTP/2.
 pub(crate) async fn connect(node: SocketAddr) -> Client {
+    connect_showing(node, |_| None).await
+}
+
+/// The same, showing what comes of the connection of TLS.
+pub(crate) async fn connect_showing(
+    node: SocketAddr,
+    show: impl FnOnce(&rustls::ClientConnection) -> Option<String>,
+) -> Client {
     let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -85,6 +95,7 @@ pub(crate) async fn connect(node: SocketAddr) -> Client {
         .connect(name, stream)
         .await
         .unwrap();
+    let shown = show(stream.get_ref().1);
     let (send, connection) = h2::client::Builder::new()
         .initial_window_size(4 << 20)
         .initial_connection_window_size(16 << 20)
@@ -94,6 +105,7 @@ pub(crate) async fn connect(node: SocketAddr) -> Client {
     Client {
         send,
         moving: tokio::spawn(connection),
+        shown,
     }
 }
 
@@ -104,6 +116,10 @@ impl Client {
         let mut request = Request::new(());
         *request.method_mut() = Method::CONNECT;
         *request.uri_mut() = target.parse().unwrap();
+        if let Some(shown) = &self.shown {
+            let headers = request.headers_mut();
+            headers.insert(http::header::PROXY_AUTHORIZATION, shown.parse().unwrap());
+        }
         let (response, stream) = send.send_request(request, false).unwrap();
         (response.await.unwrap(), stream)
     }

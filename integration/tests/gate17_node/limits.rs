@@ -29,7 +29,7 @@ fn callers_who_never_begin_shut_nobody_else_out() {
         "--retry-all-errors",
         &format!("https://{}/", place.node.v4),
     ]));
-    assert!(said.contains("It works"), "{said}");
+    assert!(said.contains("Welcome to nginx!"), "{said}");
 }
 
 #[test]

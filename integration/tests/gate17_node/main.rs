@@ -9,5 +9,7 @@
 mod carried;
 mod client;
 mod limits;
+mod maps;
 mod place;
+mod quotes;
 mod seen;

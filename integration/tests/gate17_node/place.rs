@@ -68,6 +68,18 @@ impl Place {
         Some(stream)
     }
 
+    /// A file of the node's configuration.
+    pub(crate) fn put(&self, name: &str, content: &[u8]) {
+        daemon::files::replace(&self.folder.path().join("etc/portmaster").join(name), content).unwrap();
+    }
+
+    /// By what others know the node.
+    pub(crate) fn pin(&self) -> String {
+        let log = self.process.output();
+        let at = log.find("sha256:").expect("the node says its key");
+        log[at..at + 71].to_owned()
+    }
+
     /// curl, at the client.
     pub(crate) fn curl(&self, arguments: &[&str]) -> Output {
         let mut command = self.client.command("curl");

@@ -1,11 +1,17 @@
 //! Who may have anything carried. Everybody else sees a web server.
 
+use std::sync::{Mutex, PoisonError};
+
 use base64::Engine as _;
-use gate17_proto::map::Digest;
-use http::{HeaderMap, header};
+use gate17_maps::Maps;
+use gate17_proto::{
+    access::{Origin, admits_token, claimed, exporter_context, proves},
+    map::{self, Digest, KeyPin, Map, PublicKey},
+};
+use http::{HeaderMap, HeaderValue, header};
 use sha2::{Digest as _, Sha256};
 
-use crate::config;
+use crate::{config, proof::Exporter};
 
 /// As configured, ready to be asked.
 #[derive(Clone, Debug)]
@@ -16,37 +22,109 @@ pub enum Access {
     Everybody,
     /// Who shows a token of which the digest is here.
     Tokens(Vec<Digest>),
+    /// Whom the map admits, while it holds. The pin is this node's: by it the map knows its name.
+    Map(Maps, KeyPin),
+}
+
+/// A connection, as far as it tells who speaks on it.
+#[derive(Debug, Default)]
+pub struct Caller {
+    exporter: Option<Exporter>,
+    /// The key that was proved last, and by what: a proof is the same for all requests of a connection (RFC 9729, section 7).
+    proved: Mutex<Option<(PublicKey, HeaderValue)>>,
+}
+
+impl Caller {
+    /// On a connection that exports this.
+    pub fn new(exporter: Exporter) -> Self {
+        Self {
+            exporter: Some(exporter),
+            proved: Mutex::default(),
+        }
+    }
+
+    /// RFC 9729, section 6.3.
+    fn proves(&self, shown: &HeaderValue, map: &Map, own: KeyPin) -> bool {
+        let (Some(exporter), Ok(text)) = (&self.exporter, shown.to_str()) else {
+            return false;
+        };
+        let Some(key) = claimed(text, &map.client_keys) else {
+            return false;
+        };
+        let mut proved = self.proved.lock().unwrap_or_else(PoisonError::into_inner);
+        if proved
+            .as_ref()
+            .is_some_and(|before| before.0 == key && before.1 == shown)
+        {
+            return true;
+        }
+        let name = map.nodes.iter().find(|node| node.keys.contains(&own));
+        let origin = Origin {
+            scheme: "https",
+            host: name
+                .map(|node| node.name.as_str())
+                .filter(|name| !name.is_empty())
+                .unwrap_or("localhost"),
+            port: 443,
+            realm: "",
+        };
+        let is = exporter
+            .export(&exporter_context(&key, origin))
+            .is_some_and(|exported| proves(text, &key, &exported));
+        if is {
+            *proved = Some((key, shown.clone()));
+        }
+        is
+    }
 }
 
 impl Access {
     /// Of the configuration; digests that are none admit nobody.
-    pub fn new(config: &config::Access) -> Self {
+    pub fn new(config: &config::Access, maps: &Maps, own: KeyPin) -> Self {
         match config {
             config::Access::Nobody => Self::Nobody,
             config::Access::None => Self::Everybody,
             config::Access::Token(tokens) => {
                 Self::Tokens(tokens.iter().filter_map(|token| digest(token)).collect())
             }
+            config::Access::Map => Self::Map(maps.clone(), own),
+        }
+    }
+
+    /// Whether this node tells everybody what it is.
+    pub fn is_open(&self) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Nobody | Self::Tokens(_) => false,
+            Self::Map(maps, _) => maps.map().is_ok_and(|map| map.access == map::Access::None),
         }
     }
 
     /// Whether a request may go further: `Proxy-Authorization` or `Authorization`, `Bearer`; or `Basic` with the token
-    /// as the password, which is what every client of a proxy can send.
-    pub fn admits(&self, headers: &HeaderMap) -> bool {
-        let known = match self {
-            Self::Nobody => return false,
-            Self::Everybody => return true,
-            Self::Tokens(known) => known,
-        };
+    /// as the password, which is what every client of a proxy can send; or `Concealed`.
+    pub fn admits(&self, headers: &HeaderMap, caller: &Caller) -> bool {
         let shown = [header::PROXY_AUTHORIZATION, header::AUTHORIZATION]
             .iter()
-            .find_map(|name| headers.get(name))
-            .and_then(|value| value.to_str().ok());
-        let Some(token) = shown.and_then(token_of) else {
-            return false;
-        };
-        // digests are compared: how long it takes says nothing of the token
-        known.contains(&Digest(Sha256::digest(&token).into()))
+            .find_map(|name| headers.get(name));
+        let token = || token_of(shown?.to_str().ok()?);
+        match self {
+            Self::Nobody => false,
+            Self::Everybody => true,
+            // digests are compared: how long it takes says nothing of the token
+            Self::Tokens(known) => {
+                token().is_some_and(|token| known.contains(&Digest(Sha256::digest(&token).into())))
+            }
+            Self::Map(maps, own) => match maps.map() {
+                Err(_) => false,
+                Ok(map) => match map.access {
+                    map::Access::None => true,
+                    map::Access::Map | map::Access::Token => token()
+                        .and_then(|token| String::from_utf8(token).ok())
+                        .is_some_and(|token| admits_token(&map, &token)),
+                    map::Access::Key => shown.is_some_and(|shown| caller.proves(shown, &map, *own)),
+                },
+            },
+        }
     }
 }
 
@@ -70,33 +148,4 @@ pub fn digest(text: &str) -> Option<Digest> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_token_is_known_by_its_digest_however_it_is_shown() {
-        let hex: String = Sha256::digest(b"open sesame")
-            .iter()
-            .map(|octet| format!("{octet:02x}"))
-            .collect();
-        let access = Access::new(&config::Access::Token(vec![hex]));
-        let basic = base64::engine::general_purpose::STANDARD.encode("me:open sesame");
-        for (value, admitted) in [
-            ("Bearer open sesame".to_owned(), true),
-            ("bearer open sesame".to_owned(), true),
-            (format!("Basic {basic}"), true),
-            ("Bearer open sesam".to_owned(), false),
-            ("Bearer".to_owned(), false),
-            ("Digest open sesame".to_owned(), false),
-        ] {
-            for name in [header::PROXY_AUTHORIZATION, header::AUTHORIZATION] {
-                let mut headers = HeaderMap::new();
-                headers.insert(name, value.parse().unwrap());
-                assert_eq!(access.admits(&headers), admitted, "{value}");
-            }
-        }
-        assert!(!access.admits(&HeaderMap::new()));
-        assert!(Access::Everybody.admits(&HeaderMap::new()));
-        assert!(!Access::Nobody.admits(&HeaderMap::new()));
-    }
-}
+mod tests;

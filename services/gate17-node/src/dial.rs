@@ -148,8 +148,7 @@ async fn allowed(node: &Node, target: &Target, transport: Transport) -> Result<V
     }
     let mut allowed = Vec::new();
     for address in found {
-        let judged = node.rules.check(address.ip(), address.port(), transport);
-        if judged.is_ok() && !is_never(address.ip()) && !is_own(address).await {
+        if node.known.allows(address, transport) && !is_never(address.ip()) && !is_own(address).await {
             allowed.push(address);
         }
     }

@@ -12,15 +12,20 @@ use tokio::{
 };
 
 use crate::{
+    access::Caller,
     limits::{Client, Held, Kind},
-    node::Node,
-    stream::{Begun, read_more},
+    node::{Current, Node},
+    proof,
+    stream::{Begun, Io, read_more},
     tunnel, web,
     web::Way,
 };
 
 const QUOTES: u16 = 17;
 const TLS: u16 = 443;
+/// First octets: of a record of TLS, and of greetings older than TLS.
+const HANDSHAKE: u8 = 0x16;
+const OLD: u8 = 0x80;
 /// A caller on port 17 that says nothing wants a quote.
 const SILENCE: Duration = Duration::from_secs(1);
 /// Without descriptors, none is to be had at once.
@@ -30,10 +35,10 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 const GONE: u32 = 120_000;
 
 /// Takes callers in for ever.
-pub async fn attend(listener: TcpListener, node: Arc<Node>) {
+pub async fn attend(listener: TcpListener, current: Current) {
     loop {
         match listener.accept().await {
-            Ok((stream, peer)) => receive(stream, peer, &node),
+            Ok((stream, peer)) => receive(stream, peer, &current.get()),
             Err(error) => {
                 tracing::debug!(%error, "no caller can be taken in");
                 sleep(LATER).await;
@@ -65,6 +70,9 @@ async fn meet(mut stream: TcpStream, node: Arc<Node>, client: Arc<Client>, hands
     let _ = set_tcp_keepidle(&stream, KEEPALIVE);
     let _ = set_tcp_user_timeout(&stream, GONE);
     let mut first = BytesMut::new();
+    if port == TLS {
+        return as_elsewhere(stream, first, node, client, handshake).await;
+    }
     let patience = if port == QUOTES {
         SILENCE
     } else {
@@ -73,15 +81,42 @@ async fn meet(mut stream: TcpStream, node: Arc<Node>, client: Arc<Client>, hands
     let spoken = listen_to(&mut stream, &mut first, Instant::now() + patience).await;
     match spoken {
         Opening::Tls => secure(Begun::new(first, stream), node, client, handshake).await,
-        Opening::Http1 | Opening::Http2Prior => {
-            let way = if port == TLS { Way::Mistaken } else { Way::Clear };
-            web::serve(Begun::new(first, stream), node, client, handshake, way).await;
-        }
         Opening::Other | Opening::NeedMore if port == QUOTES => quote(&mut stream, &node).await,
-        // as a server of its kind would: it complains
-        Opening::Other if port == TLS => secure(Begun::new(first, stream), node, client, handshake).await,
-        Opening::Other => web::serve(Begun::new(first, stream), node, client, handshake, Way::Clear).await,
+        Opening::Http1 | Opening::Http2Prior | Opening::Other => {
+            web::serve(
+                Begun::new(first, stream),
+                node,
+                client,
+                handshake,
+                Arc::default(),
+                Way::Clear,
+            )
+            .await;
+        }
         Opening::NeedMore => {}
+    }
+}
+
+/// The port of TLS is what it is everywhere: its first octet says whether somebody is mistaken.
+async fn as_elsewhere(
+    mut stream: TcpStream,
+    mut first: BytesMut,
+    node: Arc<Node>,
+    client: Arc<Client>,
+    handshake: Held,
+) {
+    let begun = timeout(node.handshake_time(), read_more(&mut first, &mut stream)).await;
+    let Ok(Ok(Some(_))) = begun else {
+        return;
+    };
+    let is_tls = first
+        .first()
+        .is_some_and(|octet| *octet == HANDSHAKE || *octet >= OLD);
+    let stream = Begun::new(first, stream);
+    if is_tls {
+        secure(stream, node, client, handshake).await;
+    } else {
+        web::serve(stream, node, client, handshake, Arc::default(), Way::Mistaken).await;
     }
 }
 
@@ -129,10 +164,13 @@ where
             return;
         };
         let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        let (stream, exporter) = proof::share(stream);
+        let caller = Arc::new(Caller::new(exporter));
         if is_h2 {
-            tunnel::serve(stream, node, client, handshake).await;
+            tunnel::serve(stream, node, client, handshake, caller).await;
         } else {
-            web::serve(stream, node, client, handshake, Way::Secure).await;
+            let stream: Box<dyn Io> = Box::new(stream);
+            web::serve(stream, node, client, handshake, caller, Way::Secure).await;
         }
     })
 }

@@ -7,11 +7,12 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
+    time::Instant,
 };
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::config::Bounds;
+use crate::{config::Bounds, rates::Rates};
 
 /// A /24 of IPv4, a /48 of IPv6: who has one address of it has them all, as far as this node can know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -72,6 +73,8 @@ struct Inner {
     bounds: Bounds,
     all: Counts,
     buffered: Arc<Semaphore>,
+    /// Octets that came and could not be handed on.
+    unwritten: AtomicUsize,
     networks: Mutex<HashMap<Network, Arc<Share>>>,
 }
 
@@ -79,6 +82,7 @@ struct Inner {
 struct Share {
     counts: Counts,
     buffered: Arc<Semaphore>,
+    unwritten: AtomicUsize,
 }
 
 /// One client network's part; forgotten with the last who holds one.
@@ -103,6 +107,27 @@ pub struct Room {
     _all: OwnedSemaphorePermit,
 }
 
+/// Octets that came from a client, and that where they go to does not take; given back when dropped.
+#[derive(Debug)]
+pub struct Owed<'a> {
+    client: &'a Client,
+    octets: usize,
+}
+
+/// How much a network's clients have waiting at destinations that do not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Strain {
+    /// What may be.
+    Fair,
+    /// Who gets nowhere has to go.
+    High,
+    /// Who has much waiting has to go.
+    Extreme,
+}
+
+/// Of what may be on its way, before it is [`Strain::Extreme`].
+const EXTREME: usize = 4;
+
 impl Limits {
     /// Nobody holds anything.
     pub fn new(bounds: Bounds) -> Self {
@@ -110,6 +135,7 @@ impl Limits {
             bounds,
             all: Counts::default(),
             buffered: Arc::new(Semaphore::new(bounds.buffered)),
+            unwritten: AtomicUsize::new(0),
             networks: Mutex::default(),
         }))
     }
@@ -127,6 +153,7 @@ impl Limits {
             Arc::new(Share {
                 counts: Counts::default(),
                 buffered: Arc::new(Semaphore::new(self.0.bounds.buffered_per_network)),
+                unwritten: AtomicUsize::new(0),
             })
         });
         Arc::new(Client {
@@ -169,6 +196,20 @@ impl Client {
         })
     }
 
+    /// One more stream, if that is not too many, nor too often.
+    pub fn opens(self: &Arc<Self>, rates: &Rates) -> Option<Held> {
+        let held = self.take(Kind::Stream)?;
+        rates.admits(self.network, Instant::now()).then_some(held)
+    }
+
+    /// An account of what waits.
+    pub const fn owes(&self) -> Owed<'_> {
+        Owed {
+            client: self,
+            octets: 0,
+        }
+    }
+
     /// Waits until there is room for so many octets. The network's own comes first: who reads nothing waits for himself.
     pub async fn room(&self, octets: usize) -> Option<Room> {
         let kibibytes = u32::try_from(octets.div_ceil(1024)).ok()?;
@@ -177,6 +218,48 @@ impl Client {
         let all = Arc::clone(&self.limits.0.buffered);
         let all = all.acquire_many_owned(kibibytes).await.ok()?;
         Some(Room { _own: own, _all: all })
+    }
+}
+
+impl Owed<'_> {
+    /// So much waits now.
+    pub fn set(&mut self, octets: usize) {
+        if octets == self.octets {
+            return;
+        }
+        for sum in self.sums() {
+            sum.fetch_add(octets, Ordering::Relaxed);
+            sum.fetch_sub(self.octets, Ordering::Relaxed);
+        }
+        self.octets = octets;
+    }
+
+    /// Of this client's network, or of all together.
+    pub fn strain(&self) -> Strain {
+        let bounds = self.client.limits.bounds();
+        let mut strain = Strain::Fair;
+        for (sum, kibibytes) in self.sums().zip([bounds.buffered, bounds.buffered_per_network]) {
+            let (sum, limit) = (sum.load(Ordering::Relaxed), kibibytes.saturating_mul(1024));
+            let of_this = match sum {
+                _ if sum > limit.saturating_mul(EXTREME) => Strain::Extreme,
+                _ if sum > limit => Strain::High,
+                _ => Strain::Fair,
+            };
+            strain = strain.max(of_this);
+        }
+        strain
+    }
+
+    fn sums(&self) -> impl Iterator<Item = &AtomicUsize> {
+        let all = &self.client.limits.0.unwritten;
+        let own = self.client.share.as_ref().map(|share| &share.unwritten);
+        [Some(all), own].into_iter().flatten()
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        self.set(0);
     }
 }
 
@@ -248,6 +331,34 @@ mod tests {
         drop(held);
         assert!(limits.0.networks.lock().unwrap().is_empty());
         assert_eq!(limits.count(Kind::Connection), 0);
+    }
+
+    #[test]
+    fn what_waits_is_summed_and_given_back() {
+        let limits = Limits::new(Bounds {
+            buffered_per_network: 1024,
+            buffered: 2048,
+            ..Bounds::default()
+        });
+        let (one, other) = (
+            limits.client([192, 0, 2, 1].into()),
+            limits.client([198, 51, 100, 1].into()),
+        );
+        let (mut first, mut second) = (one.owes(), one.owes());
+        first.set(1 << 20);
+        assert_eq!(first.strain(), Strain::Fair);
+        second.set(1);
+        assert_eq!(first.strain(), Strain::High);
+        assert_eq!(
+            other.owes().strain(),
+            Strain::Fair,
+            "another network's is its own"
+        );
+        second.set(3 << 20 | 1);
+        assert_eq!(second.strain(), Strain::Extreme);
+        assert_eq!(other.owes().strain(), Strain::High, "all together");
+        drop((first, second));
+        assert_eq!(one.owes().strain(), Strain::Fair);
     }
 
     #[test]

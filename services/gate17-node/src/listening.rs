@@ -1,7 +1,7 @@
 //! The sockets that callers come in by: passed by systemd, else bound here.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     os::fd::OwnedFd,
 };
 
@@ -14,7 +14,9 @@ use rustix::net::{
 
 /// The name under which the service manager passes them.
 const PASSED: &str = "gate17-node";
+const PASSED_UDP: &str = "gate17-node-udp";
 const PROBLEM: &str = "port-taken";
+const PROBLEM_UDP: &str = "udp-port-taken";
 const BACKLOG: i32 = 1024;
 
 /// All of them; where some are somebody else's, the others, and a problem that names them.
@@ -45,6 +47,22 @@ pub fn sockets(addresses: &[SocketAddr], status: &Status) -> anyhow::Result<Vec<
         status.raise(PROBLEM, failed);
     }
     Ok(bound)
+}
+
+/// Those for quotes by UDP; a port that is somebody else's is a problem, and no more than that.
+pub fn datagrams(addresses: &[SocketAddr], status: &Status) -> Vec<UdpSocket> {
+    let passed = ready::take_passed(PASSED_UDP).into_iter().map(UdpSocket::from);
+    let mut sockets: Vec<_> = passed.collect();
+    if sockets.is_empty() {
+        for address in addresses {
+            match UdpSocket::bind(address) {
+                Ok(socket) => sockets.push(socket),
+                Err(error) => status.raise(PROBLEM_UDP, format!("quotes at {address} by UDP: {error}")),
+            }
+        }
+    }
+    sockets.retain(|socket| socket.set_nonblocking(true).is_ok());
+    sockets
 }
 
 fn open(address: SocketAddr) -> rustix::io::Result<OwnedFd> {

@@ -1,69 +1,137 @@
-//! A quote of the day (RFC 865), for callers on port 17 that have nothing else to say.
+//! Quotes of the day (RFC 865), for callers on port 17 that have nothing else to say, and by UDP where the owner wants that.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    net::SocketAddr,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
+use daemon::status::Status;
+use gate17_proto::quote;
+use tokio::{net::UdpSocket, time::sleep};
 
-/// At least one, each with its end of line and within 512 octets.
+use crate::{
+    limits::Network,
+    node::Current,
+    rates::{Rate, Rates},
+};
+
+/// At least one.
 #[derive(Clone, Debug)]
-pub struct Quotes(Vec<Bytes>);
+pub struct Quotes(quote::Quotes);
 
-const OUR_OWN: [&str; 6] = [
-    "He is free who lives as he chooses. -- Epictetus",
-    "He who has a why to live can bear almost any how. -- Friedrich Nietzsche",
-    "Simplicity is the ultimate sophistication. -- attributed to Leonardo da Vinci",
-    "What we know is a drop, what we do not know is an ocean. -- attributed to Isaac Newton",
-    "Three may keep a secret, if two of them are dead. -- Benjamin Franklin",
-    "The only way to have a friend is to be one. -- Ralph Waldo Emerson",
-];
-/// RFC 865: shorter than 512.
-const LONGEST: usize = 511;
+const PROBLEM: &str = "quotes";
+/// Answers by UDP: to a network, and to all together.
+const EACH: Rate = Rate {
+    per_second: 1,
+    burst: 4,
+};
+const ALL: Rate = Rate {
+    per_second: 50,
+    burst: 100,
+};
+/// Whoever asks from there is asked for by others, or answers every answer.
+const SERVICES: u16 = 1024;
+/// After an error that nobody can do anything about.
+const REST: Duration = Duration::from_millis(50);
 
 impl Quotes {
-    /// Of a file, one a line; empty lines, and what is too long, are left out. Our own where there is none.
+    /// Of a file; our own where there is none, or none in it that can be sent.
     ///
     /// # Errors
     /// Where the file cannot be read.
-    pub fn load(file: Option<&Path>) -> io::Result<Self> {
-        let text = file.map(fs::read_to_string).transpose()?.unwrap_or_default();
-        let read = Self::of(text.lines());
-        Ok(if read.0.is_empty() {
-            Self::of(OUR_OWN)
+    pub fn load(file: Option<&Path>, status: &Status) -> io::Result<Self> {
+        let Some(file) = file else {
+            return Ok(Self(quote::Quotes::read(quote::SHIPPED)));
+        };
+        let mut read = quote::Quotes::read(&fs::read_to_string(file)?);
+        let left_out: Vec<_> = read.left_out.iter().map(ToString::to_string).collect();
+        if left_out.is_empty() {
+            status.clear(PROBLEM);
         } else {
-            read
-        })
-    }
-
-    fn of<'a>(lines: impl IntoIterator<Item = &'a str>) -> Self {
-        let quote = |line: &str| Bytes::from(format!("{}\r\n", line.trim()));
-        let lines = lines
-            .into_iter()
-            .filter(|line| !line.trim().is_empty())
-            .map(quote);
-        Self(lines.filter(|quote| quote.len() <= LONGEST).collect())
+            status.raise(PROBLEM, format!("{}: {}", file.display(), left_out.join("; ")));
+        }
+        if read.pick(0).is_none() {
+            read = quote::Quotes::read(quote::SHIPPED);
+        }
+        Ok(Self(read))
     }
 
     /// The one for `number`.
     pub fn pick(&self, number: u64) -> Bytes {
-        let place = number.checked_rem(self.0.len() as u64).unwrap_or_default();
-        let quote = usize::try_from(place).ok().and_then(|place| self.0.get(place));
-        quote.cloned().unwrap_or_default()
+        self.0
+            .pick(number)
+            .map(Bytes::copy_from_slice)
+            .unwrap_or_default()
     }
+
+    /// One that is no longer than what asked for it.
+    fn within(&self, length: usize, number: u64) -> Option<&[u8]> {
+        self.0.pick_within(length, number)
+    }
+}
+
+/// Answers datagrams for ever: never with more octets than came, and seldom. Who cannot hear an answer that long gets none.
+pub async fn answer(socket: UdpSocket, current: Current) {
+    let rates = Rates::new(EACH, Some(ALL));
+    let mut asked = [0; quote::MAX_QUOTE];
+    loop {
+        let (length, from) = match socket.recv_from(&mut asked).await {
+            Ok(asked) => asked,
+            Err(error) => {
+                tracing::debug!(%error, "no datagram can be received");
+                sleep(REST).await;
+                continue;
+            }
+        };
+        let node = current.get();
+        let quote = node.quotes.within(length, rand::random());
+        let Some(quote) = quote.filter(|_| may_be_answered(from, &rates)) else {
+            node.status.counter("datagrams_unanswered").add(1);
+            continue;
+        };
+        node.status.counter("quotes").add(1);
+        let _ = socket.try_send_to(quote, from);
+    }
+}
+
+fn may_be_answered(from: SocketAddr, rates: &Rates) -> bool {
+    from.port() >= SERVICES && rates.admits(Network::of(from.ip()), Instant::now())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use daemon::About;
 
     #[test]
-    fn a_quote_is_one_line_and_short() {
+    fn a_file_has_quotes_and_what_cannot_be_sent_is_said() {
+        let status = Status::new(About {
+            name: "test",
+            version: "",
+        });
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("quotes");
-        fs::write(&file, format!("  one \n\n{}\ntwo\n", "x".repeat(600))).unwrap();
-        let quotes = Quotes::load(Some(&file)).unwrap();
-        assert_eq!(quotes.pick(0), "one\r\n");
-        assert_eq!(quotes.pick(1), "two\r\n");
-        assert_eq!(quotes.pick(2), "one\r\n");
-        assert!(!Quotes::load(None).unwrap().pick(7).is_empty());
+        fs::write(&file, format!("one\n\n{}\n\ntwo two\n", "x".repeat(600))).unwrap();
+        let quotes = Quotes::load(Some(&file), &status).unwrap();
+        assert_eq!(
+            (quotes.pick(0), quotes.pick(1)),
+            ("one\r\n".into(), "two two\r\n".into())
+        );
+        assert_eq!(quotes.within(5, 1), Some(&b"one\r\n"[..]));
+        assert_eq!(quotes.within(4, 1), None);
+        assert!(status.snapshot().problems[0].text.contains("line 3"));
+        fs::write(&file, "").unwrap();
+        assert!(!Quotes::load(Some(&file), &status).unwrap().pick(7).is_empty());
+        assert!(status.snapshot().problems.is_empty());
+    }
+
+    #[test]
+    fn whoever_asks_from_a_port_of_services_is_not_answered() {
+        let rates = Rates::new(EACH, None);
+        assert!(!may_be_answered(([192, 0, 2, 1], 17).into(), &rates));
+        assert!(may_be_answered(([192, 0, 2, 1], 40_000).into(), &rates));
     }
 }

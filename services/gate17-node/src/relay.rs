@@ -1,7 +1,12 @@
 //! Carries octets between a stream of HTTP/2 and a connection. What has not been written on is not read any more: each
 //! side's window opens only when its octets are gone.
 
-use std::{future::poll_fn, io, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    io,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
@@ -12,9 +17,10 @@ use tokio::{
         TcpStream,
         tcp::{OwnedReadHalf, OwnedWriteHalf},
     },
+    time::timeout,
 };
 
-use crate::limits::{Client, Room};
+use crate::limits::{Client, Owed, Room, Strain};
 
 /// Octets of a stream, with the room that they take until they are sent.
 #[derive(Debug, Default)]
@@ -55,6 +61,12 @@ impl Buf for Segment {
 
 /// Octets read at once.
 const CHUNK: usize = 128 << 10;
+/// A destination that does not read is looked at so often.
+const LOOK: Duration = Duration::from_millis(100);
+/// It gets nowhere.
+const STUCK: Duration = Duration::from_secs(5);
+/// What may wait whatever there is.
+const SMALL: usize = 64 << 10;
 
 /// How one direction ended.
 enum Ended {
@@ -75,7 +87,7 @@ pub async fn carry(
 ) {
     let (reader, writer) = connection.into_split();
     let (ended, writer) = {
-        let mut up = std::pin::pin!(upwards(incoming, writer));
+        let mut up = std::pin::pin!(upwards(incoming, writer, client));
         let mut down = std::pin::pin!(downwards(&reader, &mut outgoing, client));
         let (mut up_done, mut down_done) = (None, false);
         loop {
@@ -106,26 +118,57 @@ pub async fn carry(
     }
 }
 
-async fn upwards(mut from: RecvStream, mut to: OwnedWriteHalf) -> (Ended, OwnedWriteHalf) {
+async fn upwards(mut from: RecvStream, mut to: OwnedWriteHalf, client: &Client) -> (Ended, OwnedWriteHalf) {
+    let mut owed = client.owes();
     while let Some(octets) = from.data().await {
-        let Ok(mut octets) = octets else {
+        let Ok(octets) = octets else {
             return (Ended::Cancelled, to);
         };
         let count = octets.len();
-        if to.write_all_buf(&mut octets).await.is_err() {
+        if !hand_on(octets, &mut from, &mut to, &mut owed).await {
             return (Ended::Broken, to);
         }
-        drop(octets);
         if from.flow_control().release_capacity(count).is_err() {
             return (Ended::Cancelled, to);
         }
     }
+    drop(owed);
     // a reset may look like an end: trailers tell
     match from.trailers().await {
         Ok(_) if to.shutdown().await.is_ok() => (Ended::Finished, to),
         Ok(_) => (Ended::Broken, to),
         Err(_) => (Ended::Cancelled, to),
     }
+}
+
+/// All of it; not, where the connection breaks, or where what waits is more than its client's network may leave here.
+async fn hand_on(
+    mut octets: Bytes,
+    from: &mut RecvStream,
+    to: &mut OwnedWriteHalf,
+    owed: &mut Owed<'_>,
+) -> bool {
+    let mut moved = Instant::now();
+    while octets.has_remaining() {
+        match timeout(LOOK, to.write_buf(&mut octets)).await {
+            Ok(Ok(1..)) => moved = Instant::now(),
+            Ok(_) => return false,
+            Err(_) => {
+                let waits = from.flow_control().used_capacity();
+                owed.set(waits);
+                let has_to_go = match owed.strain() {
+                    Strain::Fair => false,
+                    Strain::High => moved.elapsed() > STUCK,
+                    Strain::Extreme => waits > SMALL,
+                };
+                if has_to_go {
+                    return false;
+                }
+            }
+        }
+    }
+    owed.set(0);
+    true
 }
 
 async fn downwards(from: &OwnedReadHalf, to: &mut SendStream<Segment>, client: &Client) -> Ended {
@@ -171,7 +214,20 @@ async fn downwards(from: &OwnedReadHalf, to: &mut SendStream<Segment>, client: &
 ///
 /// # Errors
 /// Where the stream is over.
-pub async fn send(to: &mut SendStream<Segment>, mut octets: Bytes, room: Arc<Room>) -> Result<(), h2::Error> {
+pub async fn send(to: &mut SendStream<Segment>, octets: Bytes, room: Arc<Room>) -> Result<(), h2::Error> {
+    send_last(to, octets, room, false).await
+}
+
+/// As [`send`]; `is_last`: and with that, the stream ends.
+///
+/// # Errors
+/// Where the stream is over.
+pub async fn send_last(
+    to: &mut SendStream<Segment>,
+    mut octets: Bytes,
+    room: Arc<Room>,
+    is_last: bool,
+) -> Result<(), h2::Error> {
     while !octets.is_empty() {
         to.reserve_capacity(octets.len());
         let capacity = loop {
@@ -185,7 +241,8 @@ pub async fn send(to: &mut SendStream<Segment>, mut octets: Bytes, room: Arc<Roo
             }
         };
         let part = octets.split_to(capacity.min(octets.len()));
-        to.send_data(Segment::held(part, Arc::clone(&room)), false)?;
+        let ends = is_last && octets.is_empty();
+        to.send_data(Segment::held(part, Arc::clone(&room)), ends)?;
     }
     Ok(())
 }

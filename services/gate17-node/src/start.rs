@@ -1,16 +1,35 @@
 //! Brings the node up: one thread for each processor, each with an event loop and all listening sockets.
 
-use std::{net::TcpListener, sync::Arc, thread, time::Duration};
+use std::{
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use daemon::{
     About, Context,
     ready::{self, Watchdog},
 };
-use tokio::signal::unix::{SignalKind, signal};
+use gate17_maps::Web;
+use tokio::{
+    net::UdpSocket,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{config::Config, door, limits::Kind, listening, node::Node};
+use crate::{
+    config::Config,
+    door,
+    limits::Kind,
+    listening, metrics,
+    node::{Current, Lasting, Node},
+    quotes,
+};
 
 /// What this service is.
 pub const ABOUT: About = About {
@@ -29,6 +48,10 @@ pub struct Args {
 /// At the end, what is being carried has so long.
 const LAST: Duration = Duration::from_secs(4);
 const COUNT: Duration = Duration::from_secs(1);
+/// Figures are written every so many counts.
+const WRITTEN: u64 = 15;
+const UNREADABLE: &str = "reload-failed";
+const RESTART: &str = "restart-needed";
 
 /// Runs the service.
 pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
@@ -44,7 +67,9 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         return crate::identity::print_descriptor(&config, &paths);
     }
     let sockets = listening::sockets(&config.listen, &status)?;
-    let node = Node::new(&config, &paths, status.clone())?;
+    let datagrams = listening::datagrams(&config.listen_udp, &status);
+    let lasting = Lasting::new(&config, paths, status.clone());
+    let current = Current::new(Node::new(&config, &lasting)?);
     let mut reload = signal(SignalKind::hangup()).context("hear of SIGHUP")?;
     let stop = CancellationToken::new();
     let threads = match config.threads {
@@ -52,40 +77,30 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         threads => threads,
     };
     let workers: Vec<_> = (0..threads)
-        .map(|number| start_worker(number, &sockets, &node, &stop))
+        .map(|number| Worker::start(number, &sockets, &current, &stop))
         .collect::<Result<_, _>>()?;
+    for socket in datagrams {
+        tokio::spawn(quotes::answer(UdpSocket::from_std(socket)?, current.clone()));
+    }
+    let maps = lasting.maps().clone();
+    let authorities = config.map_authorities.as_ref();
+    let authorities = authorities.map(|file| lasting.paths.config.join(file));
+    tokio::spawn(Web::new(config.map_url.clone(), authorities).follow(maps.clone()));
+    tokio::spawn(async move { maps.follow().await });
     status.ready();
-    let mut watchdog = Watchdog::from_environment();
+    let mut house = Keeping::new(lasting, config, workers);
     let mut tick = tokio::time::interval(COUNT);
     loop {
         tokio::select! {
             () = shutdown.cancelled() => break,
-            _ = reload.recv() => {
-                match node.renew(&config, &paths) {
-                    Ok(()) => status.clear(UNREADABLE),
-                    Err(error) => status.raise(UNREADABLE, format!("{error:#}")),
-                }
-                tracing::info!("connections of today take nothing more");
-                node.drain();
-            }
-            _ = tick.tick() => {
-                for (name, kind) in [
-                    ("connections_now", Kind::Connection),
-                    ("handshakes_now", Kind::Handshake),
-                    ("streams_now", Kind::Stream),
-                ] {
-                    status.counter(name).set(node.limits.count(kind) as u64);
-                }
-                if workers.iter().all(|worker| !worker.is_finished()) {
-                    watchdog.feed();
-                }
-            }
+            _ = reload.recv() => house.reload(&current),
+            _ = tick.tick() => house.count(),
         }
     }
     ready::stopping();
-    node.drain();
+    current.get().drain();
     let quiet = async {
-        while node.limits.count(Kind::Stream) > 0 {
+        while house.lasting.limits().count(Kind::Stream) > 0 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -94,41 +109,140 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     Ok(())
 }
 
-const UNREADABLE: &str = "reload-failed";
+/// What is done beside the carrying.
+struct Keeping {
+    lasting: Lasting,
+    /// Of the start.
+    config: Config,
+    workers: Vec<Worker>,
+    watchdog: Watchdog,
+    counts: u64,
+}
 
-fn start_worker(
-    number: usize,
-    sockets: &[TcpListener],
-    node: &Arc<Node>,
-    stop: &CancellationToken,
-) -> anyhow::Result<thread::JoinHandle<()>> {
-    let sockets = sockets
-        .iter()
-        .map(TcpListener::try_clone)
-        .collect::<Result<Vec<_>, _>>()
-        .context("share the sockets")?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let listeners = {
-        let _inside = runtime.enter();
-        sockets
-            .into_iter()
-            .map(tokio::net::TcpListener::from_std)
-            .collect::<Result<Vec<_>, _>>()?
-    };
-    let (node, stop) = (Arc::clone(node), stop.clone());
-    let work = move || {
-        runtime.block_on(async {
-            for listener in listeners {
-                tokio::spawn(door::attend(listener, Arc::clone(&node)));
+impl Keeping {
+    fn new(lasting: Lasting, config: Config, workers: Vec<Worker>) -> Self {
+        Self {
+            lasting,
+            config,
+            workers,
+            watchdog: Watchdog::from_environment(),
+            counts: 0,
+        }
+    }
+
+    /// The configuration and the files that it names, again. Who comes from now on gets the new one; who came before is
+    /// drained. What cannot be used changes nothing, and is said.
+    fn reload(&self, current: &Current) {
+        ready::reloading();
+        let Lasting { status, paths, .. } = &self.lasting;
+        let read = daemon::load_config::<Config>(&paths.config, ABOUT.name)
+            .map_err(anyhow::Error::from)
+            .and_then(|config| Ok((Node::new(&config, &self.lasting)?, config)));
+        match read {
+            Ok((node, config)) => {
+                status.clear(UNREADABLE);
+                if self.lasting.needs_restart(&self.config, &config) {
+                    let what = "listen, listen_udp, threads, trust, map, map_url, map_authorities and limits but for drain";
+                    status.raise(
+                        RESTART,
+                        format!("some of {what} changed: they hold after a restart"),
+                    );
+                } else {
+                    status.clear(RESTART);
+                }
+                current.replace(node);
+                tracing::info!("read again; connections of before take nothing more");
             }
-            stop.cancelled().await;
-        });
-        runtime.shutdown_background();
-    };
-    thread::Builder::new()
-        .name(format!("node-{number}"))
-        .spawn(work)
-        .context("start a thread")
+            Err(error) => status.raise(UNREADABLE, format!("{error:#}")),
+        }
+        ready::ready("ready");
+    }
+
+    fn count(&mut self) {
+        let Lasting { status, paths, .. } = &self.lasting;
+        for (name, kind) in [
+            ("connections_now", Kind::Connection),
+            ("handshakes_now", Kind::Handshake),
+            ("streams_now", Kind::Stream),
+        ] {
+            status.counter(name).set(self.lasting.limits().count(kind) as u64);
+        }
+        if self.counts.is_multiple_of(WRITTEN)
+            && let Err(error) = metrics::write(&metrics::place(paths), &status.snapshot())
+        {
+            tracing::debug!(%error, "the figures are not written");
+        }
+        self.counts += 1;
+        // each loop that takes callers in has turned since the last time
+        if self.watchdog.is_due() && self.workers.iter().all(Worker::has_turned) {
+            self.workers.iter_mut().for_each(Worker::note);
+            self.watchdog.feed();
+        }
+    }
+}
+
+/// A thread with its event loop.
+struct Worker {
+    thread: thread::JoinHandle<()>,
+    turns: Arc<AtomicU64>,
+    seen: u64,
+}
+
+impl Worker {
+    fn start(
+        number: usize,
+        sockets: &[TcpListener],
+        current: &Current,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let sockets = sockets
+            .iter()
+            .map(TcpListener::try_clone)
+            .collect::<Result<Vec<_>, _>>()
+            .context("share the sockets")?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let listeners = {
+            let _inside = runtime.enter();
+            sockets
+                .into_iter()
+                .map(tokio::net::TcpListener::from_std)
+                .collect::<Result<Vec<_>, _>>()?
+        };
+        let turns = Arc::new(AtomicU64::new(1));
+        let (current, stop, turned) = (current.clone(), stop.clone(), Arc::clone(&turns));
+        let work = move || {
+            runtime.block_on(async {
+                for listener in listeners {
+                    tokio::spawn(door::attend(listener, current.clone()));
+                }
+                let mut tick = tokio::time::interval(COUNT);
+                loop {
+                    tokio::select! {
+                        () = stop.cancelled() => break,
+                        _ = tick.tick() => turned.fetch_add(1, Ordering::Relaxed),
+                    };
+                }
+            });
+            runtime.shutdown_background();
+        };
+        let thread = thread::Builder::new()
+            .name(format!("node-{number}"))
+            .spawn(work)
+            .context("start a thread")?;
+        Ok(Self {
+            thread,
+            turns,
+            seen: 0,
+        })
+    }
+
+    fn has_turned(&self) -> bool {
+        !self.thread.is_finished() && self.turns.load(Ordering::Relaxed) > self.seen
+    }
+
+    fn note(&mut self) {
+        self.seen = self.turns.load(Ordering::Relaxed);
+    }
 }

@@ -16,23 +16,30 @@ use h2::{
     server::{Builder, SendResponse},
 };
 use http::{Method, Request, Response, StatusCode, header, request::Parts};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    sync::Notify,
     time::{interval, sleep, timeout},
 };
 
 use crate::{
+    access::Caller,
     datagrams,
     dial::{self, Failure},
     dns_query,
-    limits::{Client, Held, Kind},
+    greeting::{self, Able, Greeting},
+    limits::{Client, Held},
     node::Node,
-    page, relay,
+    page::{self, Visit},
+    relay,
     relay::Segment,
+    served,
 };
 
+/// Of whom is admitted.
 const STREAM_WINDOW: u32 = 4 << 20;
-const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 256 << 10;
 const HEADERS: u32 = 16 << 10;
 const SEND_BUFFER: usize = 512 << 10;
@@ -42,16 +49,23 @@ const RESETS: usize = 64;
 const VISIT: Duration = Duration::from_secs(75);
 /// Of a page, handed on at once.
 const PART: usize = 64 << 10;
+/// A page that nobody reads is given up.
+const UNREAD: Duration = Duration::from_secs(60);
+/// Of small frames that wait, as h2 counts them: as for a connection's window of 16 MiB.
+const SMALL_FRAMES: usize = 8 << 20;
+/// Settings can be changed only when the ones before are acknowledged.
+const ACKNOWLEDGED: Duration = Duration::from_millis(2);
 
 /// Serves one connection to its end.
-pub async fn serve<I>(io: I, node: Arc<Node>, client: Arc<Client>, handshake: Held)
+pub async fn serve<I>(io: I, node: Arc<Node>, client: Arc<Client>, handshake: Held, caller: Arc<Caller>)
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut settings = Builder::new();
     settings
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_window_size(greeting::VISITORS_WINDOW)
+        .initial_connection_window_size(greeting::CONNECTIONS_WINDOW)
+        .data_frame_budget(SMALL_FRAMES)
         .max_frame_size(FRAME)
         .max_header_list_size(HEADERS)
         .max_send_buffer_size(SEND_BUFFER)
@@ -59,13 +73,21 @@ where
         .max_concurrent_reset_streams(RESETS)
         .max_pending_accept_reset_streams(RESETS)
         .enable_connect_protocol();
+    let able = Able {
+        streams: node.limits.bounds().streams_per_connection,
+        window: STREAM_WINDOW,
+        frame: FRAME,
+        headers: HEADERS,
+    };
+    let io = Greeting::new(io, able, node.access.is_open());
     let greeted = timeout(node.handshake_time(), settings.handshake::<_, Segment>(io)).await;
     let Ok(Ok(mut connection)) = greeted else {
         return;
     };
     drop(handshake);
     let drain = node.drain_token();
-    let admitted = Arc::new(AtomicBool::new(false));
+    let admitted = Arc::new(Admission::default());
+    let mut is_to_be_told = false;
     let mut visit = interval(VISIT);
     visit.tick().await;
     let mut draining = false;
@@ -82,6 +104,7 @@ where
                 let task = Task {
                     node: Arc::clone(&node),
                     client: Arc::clone(&client),
+                    caller: Arc::clone(&caller),
                     admitted: Arc::clone(&admitted),
                 };
                 tokio::spawn(task.answer(request, respond));
@@ -91,7 +114,11 @@ where
                 connection.graceful_shutdown();
             }
             () = &mut over => connection.abrupt_shutdown(Reason::NO_ERROR),
-            _ = visit.tick(), if !admitted.load(Ordering::Relaxed) => {
+            () = admitted.told.notified() => is_to_be_told = true,
+            () = sleep(ACKNOWLEDGED), if is_to_be_told => {
+                is_to_be_told = connection.set_initial_window_size(STREAM_WINDOW).is_err();
+            }
+            _ = visit.tick(), if !admitted.is.load(Ordering::Relaxed) => {
                 if !std::mem::take(&mut asked) && !connection.has_streams() {
                     connection.graceful_shutdown();
                 }
@@ -100,20 +127,37 @@ where
     }
 }
 
+/// Whether any request of a connection was by somebody who may.
+#[derive(Default)]
+struct Admission {
+    is: AtomicBool,
+    told: Notify,
+}
+
 /// One request.
 struct Task {
     node: Arc<Node>,
     client: Arc<Client>,
-    admitted: Arc<AtomicBool>,
+    caller: Arc<Caller>,
+    admitted: Arc<Admission>,
 }
 
 impl Task {
     async fn answer(self, request: Request<RecvStream>, respond: SendResponse<Segment>) {
         let (head, body) = request.into_parts();
         let is_query = is_name_query(&head);
-        if (head.method == Method::CONNECT || is_query) && self.node.access.admits(&head.headers) {
-            self.admitted.store(true, Ordering::Relaxed);
-            let Some(_held) = self.client.take(Kind::Stream) else {
+        let is_map = served::is_asked(&head.method, head.uri.path());
+        if (head.method == Method::CONNECT || is_query || is_map)
+            && self.node.access.admits(&head.headers, &self.caller)
+        {
+            if is_map && let Some(map) = served::answer(&self.node, &head.headers) {
+                let _ = timeout(UNREAD, self.show(map, respond)).await;
+                return;
+            }
+            if !self.admitted.is.swap(true, Ordering::Relaxed) {
+                self.admitted.told.notify_one();
+            }
+            let Some(_held) = self.client.opens(&self.node.opens) else {
                 return self.refuse(Failure::Limit, respond).await;
             };
             if is_query {
@@ -127,8 +171,54 @@ impl Task {
                 Some(_) => self.refuse(Failure::Denied, respond).await,
             };
         }
-        self.show(self.node.pages.answer(&head.method, head.uri.path()), respond)
-            .await;
+        let shown = async {
+            match &self.node.upstream {
+                Some(upstream) => self.tell(upstream.fetch(&head, body).await, respond).await,
+                None => self.show(self.page(&head), respond).await,
+            }
+        };
+        let _ = timeout(UNREAD, shown).await;
+    }
+
+    fn page(&self, head: &Parts) -> Response<Bytes> {
+        let named = head.headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        self.node.pages.answer(&Visit {
+            method: &head.method,
+            target: head.uri.path_and_query().map_or("*", |path| path.as_str()),
+            host: head.uri.host().or(named),
+            secure: true,
+            headers: &head.headers,
+        })
+    }
+
+    /// What somebody else's web server says.
+    async fn tell(&self, said: anyhow::Result<Response<Incoming>>, mut respond: SendResponse<Segment>) {
+        let (head, mut body) = match said {
+            Ok(response) => response.into_parts(),
+            Err(error) => {
+                tracing::debug!(%error, "the web server behind this node does not answer");
+                return self.show(page::error(StatusCode::BAD_GATEWAY), respond).await;
+            }
+        };
+        let is_empty = body.is_end_stream();
+        let Ok(mut stream) = respond.send_response(Response::from_parts(head, ()), is_empty) else {
+            return;
+        };
+        while let Some(frame) = body.frame().await {
+            let part = frame.map(hyper::body::Frame::into_data);
+            let Ok(Ok(part)) = part else {
+                return stream.send_reset(Reason::INTERNAL_ERROR);
+            };
+            let Some(room) = self.client.room(part.len()).await else {
+                return;
+            };
+            if relay::send(&mut stream, part, Arc::new(room)).await.is_err() {
+                return;
+            }
+        }
+        if !is_empty {
+            let _ = stream.send_data(Segment::default(), true);
+        }
     }
 
     async fn connect(&self, head: &Parts, body: RecvStream, mut respond: SendResponse<Segment>) {
@@ -204,11 +294,11 @@ impl Task {
             let Some(room) = self.client.room(part.len()).await else {
                 return;
             };
-            if relay::send(&mut stream, part, Arc::new(room)).await.is_err() {
+            let sent = relay::send_last(&mut stream, part, Arc::new(room), content.is_empty()).await;
+            if sent.is_err() {
                 return;
             }
         }
-        let _ = stream.send_data(Segment::default(), true);
     }
 }
 

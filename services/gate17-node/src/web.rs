@@ -1,29 +1,44 @@
 //! HTTP/1.1: `CONNECT` for clients that speak nothing newer, names and pages; in the clear, pages and the way to TLS
 //! (RFC 2817).
 
-use std::{convert::Infallible, sync::Arc};
+use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{Method, Response, StatusCode, header};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, copy_bidirectional_with_sizes},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{
+    access::Caller,
     dial::{self, Failure},
     dns_query, door,
+    http1::{self, Asked, Body, Fault, LARGEST_BODY, Version},
     limits::{Client, Held, Kind},
     node::Node,
-    page,
-    tunnel::{DNS_MESSAGE, is_name_query, refusal, target_of},
+    page::{self, Visit},
+    served,
+    stream::Begun,
+    tunnel::{DNS_MESSAGE, refusal},
 };
 
-const HEADERS: usize = 16 << 10;
+mod reply;
+
 const BUFFER: usize = 64 << 10;
+const PIECE: usize = 4 << 10;
+/// Each way, for visitors of somebody else's web server.
+const HANDED: usize = 16 << 10;
+/// Between two requests.
+const IDLE: Duration = Duration::from_secs(75);
+const REQUESTS: usize = 1000;
+/// After the last word, what the caller still says must not turn it into a reset.
+const LINGER: Duration = Duration::from_secs(5);
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+const OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+const TO_TLS: &[u8] =
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.3, HTTP/1.1\r\nConnection: Upgrade\r\n\r\n";
 
 /// What a caller came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,173 +51,406 @@ pub enum Way {
     Mistaken,
 }
 
-struct Visit {
+struct Talk<I> {
+    io: I,
+    /// Came, and was not used yet.
+    buffer: BytesMut,
     node: Arc<Node>,
     client: Arc<Client>,
+    caller: Arc<Caller>,
     way: Way,
 }
 
+/// With the octets that it takes, or what is wrong with it.
+type Head = Result<(Box<Asked>, usize), Fault>;
+
+/// What becomes of a connection after a request.
+enum Next<I> {
+    Again(Talk<I>),
+    /// All is said: it is to be closed.
+    Close(Talk<I>),
+    /// It is over, or somebody else's.
+    Gone,
+}
+
 /// Serves one connection to its end. A caller is through the door with the first request.
-pub async fn serve<I>(io: I, node: Arc<Node>, client: Arc<Client>, handshake: Held, way: Way)
+pub async fn serve<I>(
+    io: I,
+    node: Arc<Node>,
+    client: Arc<Client>,
+    handshake: Held,
+    caller: Arc<Caller>,
+    way: Way,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut handshake = Some(handshake);
+    let drain = node.drain_token();
+    let mut talk = Talk {
+        io,
+        buffer: BytesMut::new(),
+        node,
+        client,
+        caller,
+        way,
+    };
+    for number in 0..REQUESTS {
+        let begun = tokio::select! {
+            begun = talk.begun(number == 0) => begun,
+            () = drain.cancelled() => None,
+        };
+        let time = talk.node.handshake_time();
+        let Some(Ok(Some(head))) = (match begun {
+            Some(()) => Some(timeout(time, talk.head()).await),
+            None => None,
+        }) else {
+            return;
+        };
+        handshake.take();
+        let stays = number + 1 < REQUESTS && !drain.is_cancelled();
+        let next = match head {
+            _ if number == 0 && talk.is_for_upstream(&head) => return talk.hand_on().await,
+            Ok((asked, taken)) => {
+                talk.buffer.advance(taken);
+                talk.answer(*asked, stays).await
+            }
+            Err(fault) => talk.end(page::fault(fault)).await,
+        };
+        match next {
+            Next::Again(same) => talk = same,
+            Next::Close(same) => return same.close().await,
+            Next::Gone => return,
+        }
+    }
+}
+
+impl<I> Talk<I>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let drain = node.drain_token();
-    let (time, limit) = (node.handshake_time(), node.drain_time());
-    let visit = Arc::new(Visit { node, client, way });
-    let handshake = std::sync::Mutex::new(Some(handshake));
-    let service = service_fn(move |request| {
-        drop(handshake.lock().map(|mut held| held.take()));
-        let visit = Arc::clone(&visit);
-        async move { Ok::<_, Infallible>(visit.answer(request).await.map(Full::new)) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(time)
-        .max_buf_size(HEADERS)
-        .half_close(true)
-        .serve_connection(TokioIo::new(io), service)
-        .with_upgrades();
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        _ = &mut connection => return,
-        () = drain.cancelled() => connection.as_mut().graceful_shutdown(),
+    /// Until there is something to read.
+    async fn begun(&mut self, is_first: bool) -> Option<()> {
+        if !self.buffer.is_empty() {
+            return Some(());
+        }
+        // memory is taken when there is something to put there
+        self.buffer = BytesMut::new();
+        let patience = if is_first {
+            self.node.handshake_time()
+        } else {
+            IDLE
+        };
+        timeout(patience, self.more()).await.ok()?
     }
-    let _ = tokio::time::timeout(limit, connection).await;
-}
 
-impl Visit {
-    async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
-        match self.way {
-            Way::Mistaken => return page::error(StatusCode::BAD_REQUEST),
-            Way::Clear if wants_tls(request.headers()) => return self.secure(request),
-            Way::Clear => {}
-            Way::Secure
-                if request.method() == Method::CONNECT && self.node.access.admits(request.headers()) =>
-            {
-                return self.connect(request).await;
+    /// Some more; None at the end.
+    async fn more(&mut self) -> Option<()> {
+        self.buffer.reserve(PIECE);
+        let count = self.io.read_buf(&mut self.buffer).await.ok()?;
+        (count > 0).then_some(())
+    }
+
+    /// A head, or what is wrong with it; None where the connection ends.
+    async fn head(&mut self) -> Option<Head> {
+        loop {
+            match http1::read(&self.buffer) {
+                http1::Read::Whole(asked, taken) => return Some(Ok((asked, taken))),
+                http1::Read::Fault(fault) => return Some(Err(fault)),
+                http1::Read::More => self.more().await?,
             }
-            Way::Secure => {
-                let (head, body) = request.into_parts();
-                if is_name_query(&head) && self.node.access.admits(&head.headers) {
-                    return self.name(body).await;
+        }
+    }
+
+    async fn answer(mut self, asked: Asked, stays: bool) -> Next<I> {
+        let is_admitted = self.way == Way::Secure && self.node.access.admits(&asked.headers, &self.caller);
+        if is_admitted && asked.method == Method::CONNECT {
+            return self.connect(&asked).await;
+        }
+        if self.way == Way::Clear && wants_tls(&asked) {
+            return self.secure().await;
+        }
+        if let Some(fault) = asked.fault() {
+            return self.end(page::fault(fault)).await;
+        }
+        if self.way == Way::Mistaken {
+            return self.end(page::mistaken()).await;
+        }
+        let Ok(body) = asked.body() else {
+            return Next::Gone;
+        };
+        if asked.says(header::EXPECT, "100-continue")
+            && asked.version == Version::One
+            && self.io.write_all(CONTINUE).await.is_err()
+        {
+            return Next::Gone;
+        }
+        if is_admitted
+            && is_map(&asked)
+            && let Some(map) = served::answer(&self.node, &asked.headers)
+        {
+            return self.say(map, stays && asked.stays()).await;
+        }
+        if is_admitted && is_name_query(&asked) {
+            let answered = self.name(body).await;
+            return self.say(answered, stays && asked.stays()).await;
+        }
+        let visit = Visit {
+            method: &asked.method,
+            target: &asked.target,
+            // the version that has no such header is asked here
+            host: Some(asked.host()),
+            secure: self.way == Way::Secure,
+            headers: &asked.headers,
+        };
+        let response = self.node.pages.answer(&visit);
+        if asked.version == Version::Bare {
+            let _ = self.io.write_all(response.body()).await;
+            return Next::Close(self);
+        }
+        let stays = stays
+            && asked.stays()
+            && asked.method != Method::TRACE
+            && !reply::ends_a_connection(response.status());
+        match self.say(response, stays).await {
+            Next::Again(mut same) => match same.skip(body).await {
+                Some(()) => Next::Again(same),
+                None => Next::Gone,
+            },
+            other => other,
+        }
+    }
+
+    async fn say(mut self, response: Response<Bytes>, stays: bool) -> Next<I> {
+        let mut octets = reply::head(&response, stays);
+        octets.extend_from_slice(response.body());
+        // who reads nothing is waited for as long as for who says nothing
+        match timeout(IDLE, self.io.write_all(&octets)).await {
+            Ok(Ok(())) if self.io.flush().await.is_ok() => {}
+            _ => return Next::Gone,
+        }
+        if stays {
+            Next::Again(self)
+        } else {
+            Next::Close(self)
+        }
+    }
+
+    async fn end(self, response: Response<Bytes>) -> Next<I> {
+        self.say(response, false).await
+    }
+
+    async fn close(mut self) {
+        let said = async {
+            self.io.shutdown().await?;
+            self.buffer.clear();
+            let mut left = LARGEST_BODY;
+            while left > 0 {
+                self.buffer.clear();
+                self.buffer.reserve(PIECE);
+                match self.io.read_buf(&mut self.buffer).await? {
+                    0 => break,
+                    count => left = left.saturating_sub(count as u64),
                 }
-                return self.node.pages.answer(&head.method, head.uri.path());
             }
-        }
-        self.node.pages.answer(request.method(), request.uri().path())
+            Ok::<_, std::io::Error>(())
+        };
+        let _ = timeout(LINGER, said).await;
     }
 
-    async fn connect(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
-        let Some(held) = self.client.take(Kind::Stream) else {
-            return self.refuse(Failure::Limit);
+    async fn connect(mut self, asked: &Asked) -> Next<I> {
+        let Some(held) = self.client.opens(&self.node.opens) else {
+            return self.refuse(Failure::Limit).await;
         };
-        let Some(target) = target_of(request.uri().authority()) else {
-            return self.refuse(Failure::Denied);
+        let Ok(target) = asked.target.parse() else {
+            return self.refuse(Failure::Denied).await;
         };
-        match dial::connect(&self.node, &target).await {
-            Ok(connection) => {
-                self.node.status.counter("streams_opened").add(1);
-                tokio::spawn(carry(request, connection, held, Arc::clone(&self)));
-                Response::new(Bytes::new())
-            }
-            Err(failure) => self.refuse(failure),
+        let connection = match dial::connect(&self.node, &target).await {
+            Ok(connection) => connection,
+            Err(failure) => return self.refuse(failure).await,
+        };
+        self.node.status.counter("streams_opened").add(1);
+        if self.io.write_all(OPEN).await.is_ok() && self.io.flush().await.is_ok() {
+            self.carry(connection, held).await;
+        }
+        Next::Gone
+    }
+
+    async fn carry(self, mut connection: TcpStream, _held: Held) {
+        let Some(_room) = self.client.room(2 * BUFFER).await else {
+            return;
+        };
+        let mut own = Begun::new(self.buffer, self.io);
+        let copy = copy_bidirectional_with_sizes(&mut own, &mut connection, BUFFER, BUFFER);
+        let drain = self.node.drain_token();
+        let over = async {
+            drain.cancelled().await;
+            tokio::time::sleep(self.node.drain_time()).await;
+        };
+        tokio::select! {
+            _ = copy => {}
+            () = over => {}
         }
     }
 
-    async fn name(&self, body: Incoming) -> Response<Bytes> {
-        let Some(_held) = self.client.take(Kind::Stream) else {
-            return self.refuse(Failure::Limit);
+    async fn refuse(self, failure: Failure) -> Next<I> {
+        self.node.status.counter("streams_refused").add(1);
+        self.say(refusal(failure), true).await
+    }
+
+    async fn name(&mut self, body: Body) -> Response<Bytes> {
+        let failed = |node: &Node, failure| {
+            node.status.counter("streams_refused").add(1);
+            refusal(failure)
         };
-        let whole = Limited::new(body, dns_query::LARGEST).collect();
-        let whole = tokio::time::timeout(self.node.handshake_time(), whole).await;
-        let answered = match (self.node.resolver, whole) {
-            (Some(resolver), Ok(Ok(question))) if self.node.rules.is_exit() => {
-                dns_query::ask(resolver, &question.to_bytes()).await
+        let Some(_held) = self.client.opens(&self.node.opens) else {
+            return failed(&self.node, Failure::Limit);
+        };
+        let question = match body {
+            Body::Length(length) if length <= dns_query::LARGEST as u64 => self.part(length).await,
+            _ => None,
+        };
+        let answered = match (self.node.resolver, question) {
+            (Some(resolver), Some(question)) if self.node.rules.is_exit() => {
+                dns_query::ask(resolver, &question).await
             }
             _ => Err(Failure::Denied),
         };
         match answered {
             Ok(answer) => page::respond(StatusCode::OK, DNS_MESSAGE, answer),
-            Err(failure) => self.refuse(failure),
+            Err(failure) => failed(&self.node, failure),
         }
-    }
-
-    fn refuse(&self, failure: Failure) -> Response<Bytes> {
-        self.node.status.counter("streams_refused").add(1);
-        refusal(failure)
     }
 
     /// TLS on this very connection, once it is said.
-    fn secure(self: Arc<Self>, request: Request<Incoming>) -> Response<Bytes> {
+    async fn secure(mut self) -> Next<I> {
         let Some(held) = self.client.take(Kind::Handshake) else {
-            return page::error(StatusCode::SERVICE_UNAVAILABLE);
+            return self.end(page::error(StatusCode::SERVICE_UNAVAILABLE)).await;
         };
-        let (node, client) = (Arc::clone(&self.node), Arc::clone(&self.client));
-        tokio::spawn(async move {
-            if let Ok(upgraded) = hyper::upgrade::on(request).await {
-                door::secure(TokioIo::new(upgraded), node, client, held).await;
+        if self.io.write_all(TO_TLS).await.is_ok() && self.io.flush().await.is_ok() {
+            let io = Begun::new(self.buffer, self.io);
+            door::secure(io, self.node, self.client, held).await;
+        }
+        Next::Gone
+    }
+
+    /// So many octets of a body.
+    async fn part(&mut self, length: u64) -> Option<Bytes> {
+        let length = usize::try_from(length).ok()?;
+        let whole = async {
+            while self.buffer.len() < length {
+                self.more().await?;
             }
+            Some(())
+        };
+        timeout(LINGER, whole).await.ok()??;
+        Some(self.buffer.split_to(length).freeze())
+    }
+
+    /// What nobody asked for.
+    async fn skip(&mut self, body: Body) -> Option<()> {
+        let skipped = async {
+            match body {
+                Body::Length(length) => self.pass(length).await,
+                Body::Chunked => self.pass_chunks().await,
+            }
+        };
+        timeout(IDLE, skipped).await.ok()?
+    }
+
+    async fn pass(&mut self, mut left: u64) -> Option<()> {
+        while left > 0 {
+            if self.buffer.is_empty() {
+                self.more().await?;
+            }
+            let here = self.buffer.len().min(usize::try_from(left).ok()?);
+            self.buffer.advance(here);
+            left = left.checked_sub(here as u64)?;
+        }
+        Some(())
+    }
+
+    async fn pass_chunks(&mut self) -> Option<()> {
+        let mut all = 0_u64;
+        loop {
+            let line = self.line().await?;
+            let digits = line.split(';').next().unwrap_or_default().trim();
+            let size = u64::from_str_radix(digits, 16).ok()?;
+            all = all
+                .checked_add(size)
+                .filter(|all| size < LARGEST_BODY && *all <= LARGEST_BODY)?;
+            if size == 0 {
+                // what follows the last is of no matter either
+                while !self.line().await?.is_empty() {}
+                return Some(());
+            }
+            self.pass(size).await?;
+            if !self.line().await?.is_empty() {
+                return None;
+            }
+        }
+    }
+
+    async fn line(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|octet| *octet == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                return Some(String::from_utf8_lossy(&line).trim().to_owned());
+            }
+            if self.buffer.len() > PIECE {
+                return None;
+            }
+            self.more().await?;
+        }
+    }
+
+    /// Whether somebody else's web server answers, in its own words: then the whole connection is its own.
+    fn is_for_upstream(&self, head: &Head) -> bool {
+        let own = head.as_ref().is_ok_and(|(asked, _)| match self.way {
+            Way::Clear => wants_tls(asked),
+            _ => self.node.access.admits(&asked.headers, &self.caller) && is_ours(asked),
         });
-        let mut response = Response::new(Bytes::new());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-        let headers = response.headers_mut();
-        headers.insert(header::UPGRADE, HeaderValue::from_static("TLS/1.3, HTTP/1.1"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        response
+        self.node.upstream.is_some() && self.way != Way::Mistaken && !own
+    }
+
+    async fn hand_on(mut self) {
+        let Some(upstream) = self.node.upstream.clone() else {
+            return;
+        };
+        match upstream.connect().await {
+            Ok(mut other) => {
+                let mut own = Begun::new(self.buffer, self.io);
+                let _ = copy_bidirectional_with_sizes(&mut own, &mut other, HANDED, HANDED).await;
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the web server behind this node does not answer");
+                self.buffer.clear();
+                if let Next::Close(same) = self.end(page::error(StatusCode::BAD_GATEWAY)).await {
+                    same.close().await;
+                }
+            }
+        }
     }
 }
 
-async fn carry(request: Request<Incoming>, mut connection: TcpStream, _held: Held, visit: Arc<Visit>) {
-    let Ok(upgraded) = hyper::upgrade::on(request).await else {
-        return;
-    };
-    let Some(_room) = visit.client.room(2 * BUFFER).await else {
-        return;
-    };
-    let mut upgraded = TokioIo::new(upgraded);
-    let copy = copy_bidirectional_with_sizes(&mut upgraded, &mut connection, BUFFER, BUFFER);
-    let drain = visit.node.drain_token();
-    let over = async {
-        drain.cancelled().await;
-        tokio::time::sleep(visit.node.drain_time()).await;
-    };
-    tokio::select! {
-        _ = copy => {}
-        () = over => {}
-    }
+fn is_ours(asked: &Asked) -> bool {
+    asked.method == Method::CONNECT || is_name_query(asked) || is_map(asked)
+}
+
+fn is_map(asked: &Asked) -> bool {
+    served::is_asked(&asked.method, &asked.target)
+}
+
+/// `POST /dns-query` (RFC 8484).
+fn is_name_query(asked: &Asked) -> bool {
+    asked.method == Method::POST
+        && asked.target == "/dns-query"
+        && asked
+            .headers
+            .get(header::CONTENT_TYPE)
+            .is_some_and(|kind| kind == DNS_MESSAGE)
 }
 
 /// `Upgrade: TLS/1.3`, of which `Connection` says that it is meant.
-fn wants_tls(headers: &HeaderMap) -> bool {
-    let says = |name, wanted: &str| {
-        let values = headers
-            .get_all(name)
-            .iter()
-            .filter_map(|value: &HeaderValue| value.to_str().ok());
-        values
-            .flat_map(|value| value.split(','))
-            .any(|word| word.trim().eq_ignore_ascii_case(wanted))
-    };
-    says(header::UPGRADE, "TLS/1.3") && says(header::CONNECTION, "upgrade")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_way_to_tls_is_asked_for_in_two_headers() {
-        for (upgrade, connection, wanted) in [
-            ("TLS/1.3", "Upgrade", true),
-            ("h2c, tls/1.3", "keep-alive, upgrade", true),
-            ("TLS/1.2", "Upgrade", false),
-            ("TLS/1.3", "close", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::UPGRADE, upgrade.parse().unwrap());
-            headers.insert(header::CONNECTION, connection.parse().unwrap());
-            assert_eq!(wants_tls(&headers), wanted, "{upgrade} {connection}");
-        }
-    }
+fn wants_tls(asked: &Asked) -> bool {
+    asked.says(header::UPGRADE, "TLS/1.3") && asked.says(header::CONNECTION, "upgrade")
 }

@@ -16,6 +16,14 @@ pub fn ready(text: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(text)]);
 }
 
+/// The service reads its configuration again; [`ready`] ends it (`Type=notify-reload` wants both, `Type=notify` has them).
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::debug!(%error, "the service manager is not told of a reload"),
+    }
+}
+
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
