@@ -65,7 +65,7 @@ impl Place {
         let mut command = self.world.command(integration::binary("portmaster"));
         let said = output(command.args(["gate17", what, "--json"]));
         said.lines()
-            .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+            .map(|line| serde_json::from_str(line).expect(line))
             .collect()
     }
 
@@ -225,4 +225,29 @@ fn the_exit_that_a_destination_answers_soonest_is_taken_once_others_were_tried()
     let after = streams();
     assert_eq!(after["gamma"], before["gamma"] + 5, "{before:?} {after:?}");
     assert_eq!((after["alpha"], after["beta"]), (before["alpha"], before["beta"]));
+}
+
+#[test]
+fn a_node_that_does_not_answer_at_one_address_is_reached_at_another_first_and_behind_others() {
+    let place = Place::with("g17-addresses", ENTRY.1, |network, world| {
+        for (node, address) in Network::addresses().into_iter().enumerate() {
+            let std::net::IpAddr::V4(address) = address else {
+                continue;
+            };
+            let [a, b, c, _] = address.octets();
+            let nowhere = std::net::Ipv4Addr::new(a, b, c, 99);
+            world.internet.sh(&format!("ip route add blackhole {nowhere}"));
+            let at =
+                |address: std::net::Ipv4Addr| json!({ "address": address, "port": 443, "carrier": "tls" });
+            network.say(node, "addresses", json!([at(nowhere), at(address)]));
+        }
+        network.publish(world, 2, &Holds(86_400));
+    });
+    let app = place.app("app", "hops = 3\n");
+    place.wait_until_carried(&app);
+    let trouble = place.trouble();
+    assert!(
+        trouble.values().all(|trouble| *trouble < 0.1),
+        "nobody is blamed: {trouble:?}"
+    );
 }
