@@ -28,6 +28,28 @@ fn what_could_be_said_means_the_same() {
     );
 }
 
+/// The public ones, which programs of other people were made from.
+#[test]
+fn what_others_could_say_means_the_same() {
+    if !previous::has("api/proto") {
+        return;
+    }
+    let (Some(public), Some(shared)) = (previous::source("api/proto"), previous::source("proto/proto"))
+    else {
+        return;
+    };
+    let folders = [public.path().join("api/proto"), shared.path().join("proto/proto")];
+    let mut files = Vec::new();
+    find(&folders[0], &mut files);
+    let old = Said::of(&protox::compile(&files, &folders).unwrap());
+    let lost = old.lost_in(&Said::of(&FileDescriptorSet::decode(api::DESCRIPTORS).unwrap()));
+    assert!(
+        lost.is_empty(),
+        "these are in use by clients of {}: {lost:#?}",
+        previous::commit()
+    );
+}
+
 #[test]
 fn what_is_taken_away_renumbered_or_retyped_is_named() {
     let set = FileDescriptorSet::decode(proto::DESCRIPTORS).unwrap();

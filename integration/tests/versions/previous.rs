@@ -38,6 +38,15 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
     None
 }
 
+/// Whether its source has this folder.
+pub(crate) fn has(folder: &str) -> bool {
+    let mut look = Command::new("git");
+    look.args(["-c", &format!("safe.directory={}", repository().display())])
+        .args(["cat-file", "-e", &format!("{}:{folder}", commit())])
+        .current_dir(repository());
+    has_history() && look.output().is_ok_and(|output| output.status.success())
+}
+
 /// Some of its source, in a folder that ends with the test.
 pub(crate) fn source(folder: &str) -> Option<TempDir> {
     if !has_history() {

@@ -187,14 +187,20 @@ impl Gate {
     /// Who changed what: for the journal.
     async fn note(&self, caller: &Caller, path: &str) {
         let process = caller.peer.process(&self.0.resolver).await;
+        let program = process.and_then(|process| process.executable.as_ref());
+        let program = program.map_or("an unknown program", |file| file.path.as_str());
+        let user = caller
+            .peer
+            .uid
+            .map_or_else(|| "?".to_owned(), |uid| uid.to_string());
+        let token = caller.token.as_ref().map(|(name, _)| name.as_str());
+        // the line says it all: who reads a journal sees no fields
         tracing::info!(
             target: "audit",
-            method = path,
-            uid = caller.peer.uid,
             pid = process.map(|process| process.pid),
-            program = process.and_then(|process| process.executable.as_ref()).map(|file| file.path.as_str()),
-            token = caller.token.as_ref().map(|(name, _)| name.as_str()),
-            "called"
+            "{path} called by user {user}, {program}{}{}",
+            if token.is_some() { ", token " } else { "" },
+            token.unwrap_or_default(),
         );
     }
 }

@@ -1,0 +1,78 @@
+//! The API on a whole host: by group, by polkit, over restarts, and services restarted through it.
+
+use integration::{Booted, booted::text, eventually};
+
+const GATEWAY: &str = "portmaster-api-gateway.service";
+const RULES: &str = "/etc/polkit-1/rules.d/10-test.rules";
+/// Of an administrator who trusts one user.
+const RULE: &str = r#"
+polkit.addRule(function(action, subject) {
+    if (/^org\.portmaster\.api\./.test(action.id) && subject.user == "trusted") { return polkit.Result.YES; }
+});
+"#;
+
+fn host(label: &str) -> Booted {
+    let host = Booted::builder(label).file(RULES, RULE).start();
+    host.wait_for(GATEWAY, "active");
+    host.run("useradd trusted; useradd member; usermod -aG portmaster member; useradd stranger");
+    host
+}
+
+/// A method, as a user; what was answered, also where that is a refusal.
+fn call(host: &Booted, user: &str, method: &str, message: &str) -> String {
+    let script =
+        format!("curl -sS --max-time 20 --json '{message}' http://127.0.0.1:817/portmaster.api.v1.{method}");
+    text(&host.attempt_as(user, &script))
+}
+
+#[test]
+fn the_group_reads_and_polkit_lets_others_decide() {
+    let host = host("api");
+    let by_v6 = "curl -sS --max-time 20 --json '{}' 'http://[::1]:817/portmaster.api.v1.System/WhoAmI'";
+    assert!(host.run_as("member", by_v6).contains("ACCESS_READ"));
+    assert!(call(&host, "member", "Connections/List", "{}").contains('{'));
+    let refused = call(&host, "stranger", "Connections/List", "{}");
+    assert!(refused.contains("group portmaster"), "{refused}");
+
+    for user in ["member", "stranger"] {
+        let refused = call(&host, user, "System/Pause", r#"{"seconds": "60"}"#);
+        assert!(refused.contains("org.portmaster.api.decide"), "{user}: {refused}");
+    }
+    eventually("polkit lets whom it trusts", || {
+        call(&host, "trusted", "System/Pause", r#"{"seconds": "60"}"#)
+            .contains("until")
+            .then_some(())
+    });
+    assert!(
+        host.attempt("portmaster status --json")
+            .stdout
+            .windows(12)
+            .any(|at| at == b"paused_until")
+    );
+    assert_eq!(call(&host, "trusted", "System/Resume", "{}"), "{}");
+    let noted = host.journal(GATEWAY);
+    assert!(noted.contains("/portmaster.api.v1.System/Pause"), "{noted}");
+}
+
+#[test]
+fn services_are_restarted_through_it_and_calls_wait_for_its_own() {
+    let host = host("api-restart");
+    let before = host.property("portmaster-dns.service", "MainPID");
+    let refused = call(&host, "member", "System/RestartService", r#"{"name": "dns"}"#);
+    assert!(refused.contains("org.portmaster.api.admin"), "{refused}");
+    assert_eq!(
+        call(&host, "root", "System/RestartService", r#"{"name": "dns"}"#),
+        "{}"
+    );
+    eventually("it is another process", || {
+        let now = host.property("portmaster-dns.service", "MainPID");
+        (now != before && now != "0").then_some(())
+    });
+    let refused = call(&host, "root", "System/RestartService", r#"{"name": "ssh"}"#);
+    assert!(refused.contains("no service"), "{refused}");
+    for _ in 0..5 {
+        host.systemctl(&format!("--no-block restart {GATEWAY}"));
+        let version = call(&host, "stranger", "System/GetVersion", "{}");
+        assert!(version.contains("portmaster.api.v1"), "{version}");
+    }
+}
