@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod api;
 mod attribution;
 mod boot;
 mod install;
