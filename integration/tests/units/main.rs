@@ -13,6 +13,7 @@ mod legacy;
 mod lockout;
 mod names;
 mod newer;
+mod node;
 mod pause;
 mod privileges;
 mod resolver_setup;

@@ -84,7 +84,7 @@ fn no_unit_is_exposed_more_than_2_and_all_are_well_formed() {
 }
 
 /// Tries what no service of ours should get away with, in the sandbox of the unit that it is put into.
-const INTRUDER: &str = r#"
+pub(super) const INTRUDER: &str = r#"
 import ctypes, os, socket
 def tried(name, act):
     try:
@@ -117,6 +117,10 @@ tried("read-memory", lambda: call(310, os.getppid(), 0, 0, 0, 0, 0))
 print("INTRUDER done", flush=True)
 "#;
 
+/// Puts it in a service's place.
+pub(super) const INTRUDING: &str = "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\n\
+    ExecStart=/usr/bin/python3 /usr/lib/intruder.py\nExecStopPost=\n";
+
 #[test]
 fn an_intruder_in_a_service_gets_no_further() {
     let mut builder = Booted::builder("intruder")
@@ -124,9 +128,7 @@ fn an_intruder_in_a_service_gets_no_further() {
         .file("/usr/lib/intruder.py", INTRUDER)
         .file("/root/secret", "x");
     for (unit, _) in SERVICES {
-        let drop_in = "[Service]\nType=oneshot\nRestart=no\nWatchdogSec=0\nExecStart=\nExecStart=/usr/bin/python3 /usr/lib/intruder.py\n\
-            ExecStopPost=\n";
-        builder = builder.file(&format!("/etc/systemd/system/{unit}.d/intruder.conf"), drop_in);
+        builder = builder.file(&format!("/etc/systemd/system/{unit}.d/intruder.conf"), INTRUDING);
     }
     let host = builder.start();
     for (unit, user) in SERVICES {

@@ -11,6 +11,8 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     access::Caller,
     limits::{Client, Held, Kind},
@@ -34,10 +36,15 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// Milliseconds without any acknowledgement of what was sent.
 const GONE: u32 = 120_000;
 
-/// Takes callers in for ever.
-pub async fn attend(listener: TcpListener, current: Current) {
+/// Takes callers in, until `closed`: who comes then waits in the socket for the next process.
+pub async fn attend(listener: TcpListener, current: Current, closed: CancellationToken) {
     loop {
-        match listener.accept().await {
+        let came = tokio::select! {
+            biased;
+            () = closed.cancelled() => return,
+            came = listener.accept() => came,
+        };
+        match came {
             Ok((stream, peer)) => receive(stream, peer, &current.get()),
             Err(error) => {
                 tracing::debug!(%error, "no caller can be taken in");

@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicU64, Ordering},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
@@ -47,6 +47,7 @@ pub struct Args {
 
 /// At the end, what is being carried has so long.
 const LAST: Duration = Duration::from_secs(4);
+const FIRST: Duration = Duration::from_secs(1);
 const COUNT: Duration = Duration::from_secs(1);
 /// Figures are written every so many counts.
 const WRITTEN: u64 = 15;
@@ -71,13 +72,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let lasting = Lasting::new(&config, paths, status.clone());
     let current = Current::new(Node::new(&config, &lasting)?);
     let mut reload = signal(SignalKind::hangup()).context("hear of SIGHUP")?;
-    let stop = CancellationToken::new();
+    let (closed, stop) = (CancellationToken::new(), CancellationToken::new());
     let threads = match config.threads {
         0 => thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     };
     let workers: Vec<_> = (0..threads)
-        .map(|number| Worker::start(number, &sockets, &current, &stop))
+        .map(|number| Worker::start(number, &sockets, &current, [&closed, &stop]))
         .collect::<Result<_, _>>()?;
     for socket in datagrams {
         tokio::spawn(quotes::answer(UdpSocket::from_std(socket)?, current.clone()));
@@ -98,9 +99,16 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         }
     }
     ready::stopping();
+    closed.cancel();
     current.get().drain();
+    let (limits, since) = (house.lasting.limits(), Instant::now());
+    // who was let in and did not say yet what he wants has a little time, what is carried more
+    let is_quiet = || {
+        let is_empty = limits.count(Kind::Connection) == 0 || since.elapsed() > FIRST;
+        is_empty && limits.count(Kind::Stream) == 0
+    };
     let quiet = async {
-        while house.lasting.limits().count(Kind::Stream) > 0 {
+        while !is_quiet() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -193,7 +201,7 @@ impl Worker {
         number: usize,
         sockets: &[TcpListener],
         current: &Current,
-        stop: &CancellationToken,
+        [closed, stop]: [&CancellationToken; 2],
     ) -> anyhow::Result<Self> {
         let sockets = sockets
             .iter()
@@ -211,11 +219,12 @@ impl Worker {
                 .collect::<Result<Vec<_>, _>>()?
         };
         let turns = Arc::new(AtomicU64::new(1));
-        let (current, stop, turned) = (current.clone(), stop.clone(), Arc::clone(&turns));
+        let (current, turned) = (current.clone(), Arc::clone(&turns));
+        let (closed, stop) = (closed.clone(), stop.clone());
         let work = move || {
             runtime.block_on(async {
                 for listener in listeners {
-                    tokio::spawn(door::attend(listener, current.clone()));
+                    tokio::spawn(door::attend(listener, current.clone(), closed.clone()));
                 }
                 let mut tick = tokio::time::interval(COUNT);
                 loop {

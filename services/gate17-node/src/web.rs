@@ -97,7 +97,8 @@ pub async fn serve<I>(
     for number in 0..REQUESTS {
         let begun = tokio::select! {
             begun = talk.begun(number == 0) => begun,
-            () = drain.cancelled() => None,
+            // whoever was let in is answered once
+            () = drain.cancelled(), if number > 0 => None,
         };
         let time = talk.node.handshake_time();
         let Some(Ok(Some(head))) = (match begun {

@@ -1,0 +1,124 @@
+//! The Gate17 node as a service of its own: started by its owner alone, with ports that systemd holds.
+
+use std::collections::BTreeSet;
+
+use integration::{Booted, eventually};
+
+use super::privileges::{INTRUDER, INTRUDING};
+
+pub(super) const NODE: &str = "portmaster-gate17-node.service";
+const SETTINGS: &str = "/etc/portmaster/gate17-node.toml";
+/// Prints the status and a header of what the port says.
+const ASK: &str = "curl -sS --max-time 20 --insecure -o /dev/null -w '%{http_code}' https://127.0.0.1/";
+
+fn host(label: &str) -> Booted {
+    Booted::builder(label)
+        .disabled()
+        .file(SETTINGS, "access = \"nobody\"\n")
+        .start()
+}
+
+#[test]
+fn only_its_owner_starts_it_and_it_runs_with_no_privilege_at_all() {
+    let host = host("node");
+    assert_eq!(host.property(NODE, "ActiveState"), "inactive");
+    host.systemctl("start portmaster.target");
+    assert_eq!(
+        host.property(NODE, "ActiveState"),
+        "inactive",
+        "no part of the firewall"
+    );
+    host.systemctl("stop portmaster.target 'portmaster-*'");
+    host.systemctl(&format!("enable --now {NODE}"));
+    assert_eq!(host.run(ASK), "200");
+    let quote = host.run("timeout 20 bash -c 'cat </dev/tcp/127.0.0.1/17'");
+    assert!(quote.ends_with("\r\n") && quote.len() <= 512, "{quote:?}");
+    let page = host.run("curl -sS --max-time 20 http://127.0.0.1/");
+    assert!(page.contains("<html>"), "{page}");
+
+    let status = host.run(&format!("cat /proc/{}/status", host.property(NODE, "MainPID")));
+    let words = |name: &str| -> BTreeSet<String> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().split_whitespace().map(str::to_owned).collect()
+    };
+    let user = host.run("id -u portmaster-gate17-node").trim().to_owned();
+    let group = host.run("id -g portmaster-gate17-node").trim().to_owned();
+    assert_eq!(words("Uid:"), BTreeSet::from([user]));
+    assert_eq!(words("Groups:"), BTreeSet::from([group]), "no member of the mesh");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(
+            words(set),
+            BTreeSet::from(["0000000000000000".to_owned()]),
+            "{set}"
+        );
+    }
+    // in tenths; ends with an error where it is more
+    host.run(&format!(
+        "systemd-analyze security --no-pager --threshold=20 {NODE}"
+    ));
+    let key = host.run("stat -c '%U %a' /var/lib/portmaster/gate17-node/key.pem");
+    assert_eq!(key, "portmaster-gate17-node 600\n");
+}
+
+#[test]
+fn whoever_calls_while_it_restarts_waits_and_nobody_is_refused() {
+    let host = host("node-restart");
+    host.systemctl(&format!("start {NODE}"));
+    let again = format!("{ASK} --retry 0");
+    for round in 0..10 {
+        let restart = if round % 2 == 0 { "restart" } else { "reload" };
+        let script = format!("systemctl {restart} {NODE} & {again}; wait");
+        assert_eq!(host.run(&script), "200", "round {round}");
+    }
+    // killed, it comes back by itself, and meanwhile nobody is refused
+    let before = host.property(NODE, "MainPID");
+    assert_eq!(host.run(&format!("kill -9 {before}; {again}")), "200");
+    eventually("another process serves", || {
+        let now = host.property(NODE, "MainPID");
+        (now != before && now != "0").then_some(())
+    });
+}
+
+#[test]
+fn it_reads_its_configuration_again_when_told_to_and_a_wrong_one_changes_nothing() {
+    let host = host("node-reload");
+    host.systemctl(&format!("start {NODE}"));
+    let pid = host.property(NODE, "MainPID");
+    host.run("mkdir -p /srv/site; echo another page >/srv/site/index.html");
+    host.file(SETTINGS, "page = \"/srv/site\"\n");
+    host.systemctl(&format!("reload {NODE}"));
+    let page = "curl -sS --max-time 20 --insecure https://127.0.0.1/";
+    eventually("the page of the new configuration is there", || {
+        (host.run(page) == "another page\n").then_some(())
+    });
+    host.file(SETTINGS, "page = 17\n");
+    host.systemctl(&format!("reload {NODE}"));
+    eventually("it is said what is wrong", || {
+        host.journal(NODE).contains("gate17-node.toml:1").then_some(())
+    });
+    assert_eq!(host.run(page), "another page\n");
+    assert_eq!(host.property(NODE, "MainPID"), pid, "no restart");
+    assert_eq!(host.property(NODE, "ActiveState"), "active");
+}
+
+#[test]
+fn an_intruder_in_the_node_gets_no_further() {
+    let host = Booted::builder("node-intruder")
+        .disabled()
+        .file("/usr/lib/intruder.py", INTRUDER)
+        .file("/root/secret", "x")
+        .file(&format!("/etc/systemd/system/{NODE}.d/intruder.conf"), INTRUDING)
+        .start();
+    host.systemctl(&format!("start {NODE}"));
+    let said = host.journal(NODE);
+    assert!(said.contains("INTRUDER done"), "{said}");
+    let worked: BTreeSet<_> = said
+        .lines()
+        .filter_map(|line| line.split_once("INTRUDER ")?.1.strip_suffix(" worked"))
+        .collect();
+    assert_eq!(
+        worked,
+        BTreeSet::from(["python", "inet", "inet6", "packet"]),
+        "{said}"
+    );
+}
