@@ -59,6 +59,17 @@ struct Shared {
     started: Instant,
 }
 
+/// Upstreams that are asked for the same names.
+#[derive(Debug)]
+pub struct Set {
+    /// Who named them: `configured`, `systemd-resolved`, `NetworkManager`, `resolv.conf`.
+    pub source: &'static str,
+    /// What they are asked for; empty: all other names.
+    pub zones: Vec<String>,
+    /// Each of them.
+    pub upstreams: Vec<UpstreamState>,
+}
+
 /// What the network's state makes of it.
 struct Current {
     table: Table,
@@ -192,18 +203,22 @@ impl Router {
     }
 
     /// The upstreams by the set that they are in: the owner's, each zone's, the system's.
-    pub fn states(&self) -> Vec<(String, Vec<UpstreamState>)> {
+    pub fn states(&self) -> Vec<Set> {
         let current = self.current();
-        let mut all = vec![("upstreams".to_owned(), self.shared.main.states())];
-        for (zone, pool) in self.shared.settings.zones.iter().zip(&self.shared.zones) {
-            all.push((zone.names.join(" "), pool.states()));
+        let set = |source: &'static str, zones, pool: &Pool| Set {
+            source,
+            zones,
+            upstreams: pool.states(),
+        };
+        let mut all = vec![set("configured", Vec::new(), &self.shared.main)];
+        for (at, pool) in self.shared.zones.iter().enumerate() {
+            all.push(set("configured", current.table.zones_of(&Way::Zone(at)), pool));
         }
-        all.extend(
-            current
-                .pools
-                .values()
-                .map(|pool| ("system".to_owned(), pool.states())),
-        );
+        let source = current.system.source.map_or("system", Source::text);
+        all.extend(current.pools.iter().map(|(servers, pool)| {
+            let way = Way::System(Arc::clone(servers));
+            set(source, current.table.zones_of(&way), pool)
+        }));
         all
     }
 

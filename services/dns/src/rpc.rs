@@ -126,12 +126,12 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
         _: Request<ListUpstreamsRequest>,
     ) -> Result<Response<ListUpstreamsReply>, Status> {
         let sets = self.judge.lookup.router().states();
-        let upstreams = sets.into_iter().flat_map(|(set, states)| {
-            states.into_iter().map(move |state| Upstream {
+        let upstreams = sets.into_iter().flat_map(|set| {
+            set.upstreams.into_iter().map(move |state| Upstream {
                 name: state.label.to_string(),
-                source: set.clone(),
+                source: set.source.to_owned(),
                 up: state.standing == Standing::Up,
-                zones: Vec::new(),
+                zones: set.zones.clone(),
                 queries: state.asked,
                 failures: state.failed,
                 smoothed: state.rtt.and_then(|time| time.try_into().ok()),

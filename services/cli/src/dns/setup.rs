@@ -156,7 +156,11 @@ async fn service(probe: &mut Probe<'_>, host: &Host, force: bool) -> Result<(IpA
         let upstreams = probe.upstreams().await?;
         Ok((
             server,
-            upstreams.iter().any(|upstream| upstream.source == "upstreams"),
+            upstreams.iter().any(|upstream| {
+                // an older service calls them otherwise
+                let is_owners = matches!(upstream.source.as_str(), "configured" | "upstreams");
+                is_owners && upstream.zones.is_empty()
+            }),
         ))
     };
     match asked.await {

@@ -79,6 +79,8 @@ pub struct Decision {
 #[derive(Debug, Clone)]
 pub struct Table {
     zones: HashMap<Box<[u8]>, (Way, Why)>,
+    /// Keys of `zones`, to be read by people; in the order of their text.
+    names: Vec<Name>,
     network: Option<Arc<[SocketAddr]>>,
     rest: (Way, Why),
 }
@@ -90,6 +92,7 @@ impl Table {
     /// When a configured zone is no name.
     pub fn new(settings: &RouteSettings, system: &System) -> Result<Self, ZoneError> {
         let mut zones = HashMap::new();
+        let mut names = Vec::new();
         if settings.split_dns {
             for link in &system.links {
                 let honoured = link
@@ -98,6 +101,7 @@ impl Table {
                     .filter(|domain| is_honoured(settings, link, domain));
                 for domain in honoured {
                     add_servers(&mut zones, &domain.name, &link.servers);
+                    names.push(domain.name.clone());
                 }
             }
         }
@@ -110,8 +114,11 @@ impl Table {
                 };
                 let name = Name::parse(text).map_err(problem)?;
                 zones.insert(name.as_wire().into(), (Way::Zone(at), Why::Zone));
+                names.push(name);
             }
         }
+        names.sort_by_cached_key(ToString::to_string);
+        names.dedup();
         let network = network_servers(system);
         let rest = match &network {
             _ if !settings.upstreams.servers.is_empty() => (Way::Upstreams, Why::Configured),
@@ -120,7 +127,12 @@ impl Table {
             }
             _ => (Way::Nobody, Why::SystemDefault),
         };
-        Ok(Self { zones, network, rest })
+        Ok(Self {
+            zones,
+            names,
+            network,
+            rest,
+        })
     }
 
     /// Whom to ask.
@@ -152,6 +164,12 @@ impl Table {
             return (way, Why::Local);
         }
         self.rest.clone()
+    }
+
+    /// The zones that are asked for by this way, as text.
+    pub fn zones_of(&self, way: &Way) -> Vec<String> {
+        let leads = |name: &&Name| self.zones.get(name.as_wire()).is_some_and(|(to, _)| to == way);
+        self.names.iter().filter(leads).map(ToString::to_string).collect()
     }
 
     /// Each set of the system's servers that some name leads to.

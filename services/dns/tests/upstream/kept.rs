@@ -7,7 +7,7 @@ use std::{
 
 use dns::{
     lookup::Lookup,
-    route::{Link, RouteSettings, Router, System},
+    route::{Domain, Link, RouteSettings, Router, Source, System},
     server::now,
 };
 use dns_core::{
@@ -104,4 +104,47 @@ async fn a_validators_word_is_told_and_no_older_answer_is_given_instead() {
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
     assert_eq!(refused.answer.extended_error().map(|(code, _)| code), Some(7));
+}
+
+#[tokio::test]
+async fn who_is_asked_for_which_zones_is_told() {
+    let router = router(concat!(
+        "upstreams.servers = ['udp://192.0.2.1']\n",
+        "[[zones]]\nnames = ['lab.corp.example', 'corp.example']\nupstreams.servers = ['udp://10.0.0.1']\n",
+    ));
+    let link = Link {
+        servers: vec!["10.8.0.1:53".parse().unwrap()],
+        domains: vec![Domain {
+            name: dns_core::Name::parse("vpn.example").unwrap(),
+            route_only: true,
+        }],
+        ..Link::default()
+    };
+    router.set_system(System {
+        source: Some(Source::Resolved),
+        links: vec![link],
+    });
+    let told: Vec<_> = router
+        .states()
+        .into_iter()
+        .map(|set| {
+            (
+                set.source,
+                set.zones.join(" "),
+                set.upstreams[0].label.to_string(),
+            )
+        })
+        .collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(source, zones, name)| (*source, zones.as_str(), name.as_str()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("configured", "", "udp://192.0.2.1:53"),
+            ("configured", "corp.example lab.corp.example", "udp://10.0.0.1:53"),
+            ("systemd-resolved", "vpn.example", "udp://10.8.0.1:53"),
+        ]
+    );
 }
