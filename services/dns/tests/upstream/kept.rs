@@ -142,9 +142,9 @@ async fn who_is_asked_for_which_zones_is_told() {
     assert_eq!(
         told,
         [
-            ("configured", "", "udp://192.0.2.1:53"),
-            ("configured", "corp.example lab.corp.example", "udp://10.0.0.1:53"),
-            ("systemd-resolved", "vpn.example", "udp://10.8.0.1:53"),
+            ("configured", "", "udp://192.0.2.1"),
+            ("configured", "corp.example lab.corp.example", "udp://10.0.0.1"),
+            ("systemd-resolved", "vpn.example", "udp://10.8.0.1"),
         ]
     );
 }
