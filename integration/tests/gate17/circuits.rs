@@ -11,7 +11,7 @@ use crate::network::{ENTRY, ENTRY_TOKEN, Holds, Network, server};
 
 pub(crate) const PORT: u16 = 7000;
 /// From here on a node is avoided.
-const AVOIDED: f64 = 0.5;
+pub(crate) const AVOIDED: f64 = 0.5;
 pub(crate) const NODES: [&str; 3] = ["alpha", "beta", "gamma"];
 
 /// A world with an echo server, three nodes and the entry.

@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
-    circuits::{NODES, PORT, Place, place_of},
+    circuits::{AVOIDED, NODES, PORT, Place, place_of},
     network::{Network, server},
 };
 
@@ -163,6 +163,35 @@ fn a_node_that_drains_keeps_its_streams_and_another_circuit_is_there_before_it_i
         "new streams go by the new circuit: {taken}"
     );
     assert!(call.echoes("to its end", ATTEMPT));
+}
+
+#[test]
+fn a_node_that_others_found_failing_is_left_by_all_before_they_need_to() {
+    let place = Place::new("g17-falls");
+    let wish = "hops = 1\nexit = ['node:alpha', 'node:beta']\n";
+    let app = place.app("app", wish);
+    place.wait_until_carried(&app);
+    let old = place.circuit_of(&app).unwrap();
+    let failing = place_of(&old["hops"][0]);
+    let prober = place.app(
+        "prober",
+        &format!("hops = 1\nexit = ['node:{}']\n", NODES[failing]),
+    );
+    place.wait_until_carried(&prober);
+    place.network.signal(failing, Signal::STOP);
+    eventually("the other program found it failing", || {
+        place.echoes(&prober);
+        (place.trouble()[NODES[failing]] >= AVOIDED).then_some(())
+    });
+    let new = eventually("this one has another circuit, and did not ask for it", || {
+        place
+            .circuit_of(&app)
+            .filter(|circuit| circuit["id"] != old["id"])
+    });
+    assert_ne!(place_of(&new["hops"][0]), failing);
+    assert_eq!(new["streams"], json!(0), "{new}");
+    assert!(place.echoes(&app));
+    place.network.signal(failing, Signal::CONT);
 }
 
 /// The port of ours that a packet with content on a connection with a node belongs to, and whether it goes there.
