@@ -122,3 +122,52 @@ fn an_intruder_in_the_node_gets_no_further() {
         "{said}"
     );
 }
+
+#[test]
+fn the_guide_founds_a_network_of_which_a_node_gives_the_map_to_its_members() {
+    let host = Booted::builder("node-guide").disabled().start();
+    host.run("portmaster gate17 network init mine --name mine");
+    host.run("install -m 644 mine/trust.json /etc/portmaster/gate17-trust.json");
+    let exit = "exit = [{ allow = true, to = \"198.18.17.0/24\", ports = \"80\" }]\n";
+    host.file(SETTINGS, exit);
+    host.systemctl(&format!("enable --now {NODE}"));
+    host.run(
+        "runuser -u portmaster-gate17-node -- /usr/libexec/portmaster/portmaster-gate17-node --print-descriptor > alpha.toml",
+    );
+    host.run("portmaster gate17 node add mine --id alpha --descriptor alpha.toml --address 203.0.113.5:443 --region de --relay --exit");
+    host.run("portmaster gate17 map sign mine");
+    assert!(
+        host.run("portmaster gate17 map show mine/map.json")
+            .contains("alpha")
+    );
+    let map = "https://127.0.0.1/.well-known/gate17/map";
+    let ask = format!("curl -sS --max-time 20 --insecure -o got -w '%{{http_code}}' {map}");
+    assert_eq!(host.run(&ask), "404", "a web server, to everybody");
+    host.run("install -g portmaster-gate17-node -m 640 mine/map.json /etc/portmaster/gate17-map.json");
+    // what clients make of the map's secret (docs/gate17.md)
+    let token = "python3 -c \"import base64,hashlib,hmac,json; \
+        knock=json.loads(base64.b64decode(json.load(open('mine/map.json'))['payload']))['knock']; \
+        print(base64.urlsafe_b64encode(hmac.digest(bytes.fromhex(knock), b'gate17 map access v1', 'sha256')).decode().rstrip('='))\"";
+    let token = host.run(token).trim().to_owned();
+    eventually("the node gives the map to who has it", || {
+        (host.run(&format!("{ask} -H 'Authorization: Bearer {token}'")) == "200").then_some(())
+    });
+    host.run("cmp got mine/map.json");
+    let figures = eventually("figures are written", || {
+        let said = host.attempt("cat /run/portmaster-gate17-node/metrics.prom");
+        said.status
+            .success()
+            .then(|| String::from_utf8_lossy(&said.stdout).into_owned())
+    });
+    assert!(
+        figures.contains("gate17_node_connections ") && figures.ends_with("# EOF\n"),
+        "{figures}"
+    );
+    // by UDP when its owner says so
+    let quote = "python3 -c \"import socket; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(2); \
+        s.sendto(b'?'*512, ('127.0.0.1', 17)); print(len(s.recv(600)))\"";
+    assert!(!host.attempt(quote).status.success());
+    host.systemctl("enable portmaster-gate17-node-udp.socket");
+    host.systemctl(&format!("restart {NODE}"));
+    host.run(quote);
+}

@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use aws_lc_rs::signature::Ed25519KeyPair;
 use clap::{Args, Subcommand, ValueEnum};
 use gate17_proto::{
-    access::{map_token, token_digest},
+    access::token_digest,
     map::{
         self, Access, Carrier, Digest, Envelope, ExitRule, Held, KeyPin, MAP_TYPE, Map, Node, NodeAddress,
         NodeId, PublicKey, Root, Secret, Trust,
@@ -249,20 +249,15 @@ fn init(args: &InitArgs) -> Result<ExitCode> {
     store(dir, &network)?;
     write(&dir.join(TRUST), serde_json::to_string_pretty(&trust)?.as_bytes())?;
     let admission = match args.access {
-        AccessArg::Map => format!(
-            "nodes admit who has the map: set access = {{ token = [\"{}\"] }} in their gate17-node.toml\n",
-            hex(&token_digest(&map_token(&network.knock)))
-        ),
-        AccessArg::None => {
-            "nodes admit everybody: set access = \"none\" in their gate17-node.toml\n".to_owned()
-        }
+        AccessArg::Map => "nodes that have the map admit whoever has it\n".to_owned(),
+        AccessArg::None => "nodes that have the map admit everybody\n".to_owned(),
         AccessArg::Token => format!(
             "`portmaster gate17 network token {}` makes a token for a client\n",
             dir.display()
         ),
     };
     print(&format!(
-        "{dir}: network {name}\n  keep {KEY} to yourself, and a copy of it; give {TRUST} to those who are to use the network\n  {admission}",
+        "{dir}: network {name}\n  keep {KEY} to yourself, and a copy of it; give {TRUST} to the nodes, and to those who are to use the network\n  {admission}",
         dir = dir.display(),
         name = printable(&args.name),
     ))
@@ -281,10 +276,7 @@ fn token(dir: &Path) -> Result<ExitCode> {
     let digest = token_digest(&token);
     network.tokens.push(digest);
     store(dir, &network)?;
-    eprintln!(
-        "nodes admit it by {} in `access`, and maps from the next one on",
-        hex(&digest)
-    );
+    eprintln!("nodes admit it from the next map on: portmaster gate17 map sign");
     print(&format!("{token}\n"))
 }
 
@@ -517,8 +509,4 @@ fn private(path: &Path, content: &[u8]) -> Result<()> {
     file.write_all(content)
         .and_then(|()| file.sync_all())
         .with_context(what)
-}
-
-fn hex(digest: &Digest) -> String {
-    digest.0.iter().map(|octet| format!("{octet:02x}")).collect()
 }

@@ -140,11 +140,8 @@ impl Fields {
         let (mut fields, mut known) = (Self::default(), 0_u8);
         for pair in rest.split(',') {
             let (name, text) = pair.trim().split_once('=')?;
-            let text = text
-                .strip_prefix('"')
-                .and_then(|text| text.strip_suffix('"'))
-                .unwrap_or(text);
-            let octets = || URL_SAFE_NO_PAD.decode(text.trim_end_matches('='));
+            // RFC 9729, section 4: neither quotes nor padding
+            let octets = || URL_SAFE_NO_PAD.decode(text);
             let bit = match name {
                 "k" => {
                     fields.id = octets().ok()?;
@@ -162,7 +159,7 @@ impl Fields {
                     fields.proof = octets().ok()?;
                     8
                 }
-                "s" if text.parse() == Ok(SCHEME) => 16,
+                "s" if text == SCHEME.to_string() => 16,
                 "s" => return None,
                 _ => continue,
             };
@@ -196,6 +193,14 @@ mod tests {
             &public,
             &[7; EXPORTED]
         ));
+        for not_as_written in [
+            value.replace("s=2055", "s=02055"),
+            value.replace("s=2055", "s=+2055"),
+            value.replace("s=2055", "s=\"2055\""),
+            format!("{value}="),
+        ] {
+            assert_eq!(claimed(&not_as_written, &[public]), None, "{not_as_written}");
+        }
         assert!(!proves("Concealed k=a", &public, &[7; EXPORTED]));
     }
 
