@@ -15,7 +15,15 @@ const SHARED: [&str; 7] = [
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let parts = ["access", "connections", "system", "dns", "gate17", "policy"];
+    let parts = [
+        "access",
+        "connections",
+        "system",
+        "dns",
+        "gate17",
+        "policy",
+        "processes",
+    ];
     let files = parts.map(|part| format!("portmaster/api/v1/{part}.proto"));
     for folder in ["proto", "../proto/proto"] {
         println!("cargo::rerun-if-changed={folder}");

@@ -1,7 +1,7 @@
 //! What is told, in each form.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     net::SocketAddr,
     process::Stdio,
     time::Duration,
@@ -222,6 +222,59 @@ fn what_would_happen_is_explained() {
         let told = call(&world, "Policy/Explain", &asked).json();
         (told["decision"]["verdict"] == "VERDICT_BLOCK").then_some(())
     });
+    let valid = |toml: &str| {
+        let message = serde_json::json!({ "id": "x", "toml": toml }).to_string();
+        call(&world, "Policy/Validate", &message).json()
+    };
+    assert_eq!(valid("[[match]]\npath = \"/usr/bin/x\"\n"), serde_json::json!({}));
+    let error = valid("[[match]]\npath = \"/usr/bin/x\"\nnonsense = 1\n")["error"].to_string();
+    assert!(
+        error.contains("x.toml:3") && error.contains("nonsense"),
+        "{error}"
+    );
+    let own = call(
+        &world,
+        "Processes/Lookup",
+        &format!("{{\"pid\": {}, \"hash\": true}}", std::process::id()),
+    )
+    .json();
+    assert_eq!(own["process"]["pid"], std::process::id());
+    assert_eq!(own["sha256"].as_str().unwrap().len(), 64, "{own}");
+    let gone = call(&world, "Processes/Lookup", "{\"pid\": 4000000}").json();
+    assert!(gone["unknown"].is_string(), "{gone}");
+    assert_eq!(call(&world, "Processes/Lookup", "{}").code, 400);
     let profiles = call(&world, "Policy/Get", "{}").json();
     assert_eq!(profiles["profiles"][0]["id"], "talker");
+}
+
+#[test]
+fn a_browsers_grpc_is_understood() {
+    let world = world("web");
+    let mut command = curl(&world, "0");
+    // one message without a field: no flag, no octets
+    command.args([
+        "--data-binary",
+        "@-",
+        "-i",
+        "-H",
+        "content-type: application/grpc-web+proto",
+    ]);
+    command.args(["-H", "x-grpc-web: 1", "-H", "origin: http://localhost:817"]);
+    command.arg(format!("http://localhost:817{}", path("System/GetVersion")));
+    let mut asking = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    asking.stdin.take().unwrap().write_all(&[0; 5]).unwrap();
+    let output = asking.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for part in [
+        "200 OK",
+        "application/grpc-web+proto",
+        "portmaster.api.v1",
+        "grpc-status:0",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
 }

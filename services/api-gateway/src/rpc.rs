@@ -6,6 +6,7 @@ pub mod filter;
 pub mod gate17;
 pub mod own;
 pub mod policy;
+pub mod processes;
 pub mod system;
 
 use std::time::Duration;

@@ -5,7 +5,8 @@ use std::{net::SocketAddr, sync::Arc};
 use anyhow::Context as _;
 use api::v1::{
     connections_server::ConnectionsServer, dns_server::DnsServer, gate17_server::Gate17Server,
-    policy_server::PolicyServer, system_server::SystemServer, tokens_server::TokensServer,
+    policy_server::PolicyServer, processes_server::ProcessesServer, system_server::SystemServer,
+    tokens_server::TokensServer,
 };
 use daemon::{About, Callers, Context, bus::Desktop, grpc, ready::Watchdog, socket_owner};
 use proto::gateway::v1::gateway_server::GatewayServer;
@@ -100,6 +101,9 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     }))
     .add_service(PolicyServer::new(rpc::policy::Service {
         channel: mesh.policy.clone(),
+    }))
+    .add_service(ProcessesServer::new(rpc::processes::Service {
+        channel: mesh.resolver.clone(),
     }))
     .add_service(SystemServer::new(system.clone()))
     .add_service(TokensServer::new(system.clone()))

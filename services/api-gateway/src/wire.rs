@@ -109,7 +109,7 @@ fn text(octets: &[u8]) -> String {
     address.map_or_else(|_| String::new(), |address| address.to_string())
 }
 
-const fn unknown(miss: Miss) -> &'static str {
+pub(crate) const fn unknown(miss: Miss) -> &'static str {
     match miss {
         Miss::Unspecified => "",
         Miss::NoSocket => "no-socket",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use api::v1::{
     Endpoint, ExplainConnectionReply, ExplainConnectionRequest, GetPolicyRequest, ListRefusedFilesRequest,
-    policy_server::Policy,
+    ValidateProfileReply, ValidateProfileRequest, policy_server::Policy,
 };
 use proto::{
     MAX_SNAPSHOT,
@@ -12,6 +12,9 @@ use proto::{
     policy::v1::{self as policy, policy_client::PolicyClient},
 };
 use tonic::{Request, Response, Status, transport::Channel};
+
+use daemon::users;
+use verdict::policy::file;
 
 use super::passed_on;
 use crate::wire;
@@ -44,6 +47,21 @@ impl Policy for Service {
     ) -> Result<Response<policy::ListRefusedReply>, Status> {
         let reply = self.client().list_refused(policy::ListRefusedRequest {}).await;
         reply.map_err(passed_on(BEHIND))
+    }
+
+    async fn validate(
+        &self,
+        request: Request<ValidateProfileRequest>,
+    ) -> Result<Response<ValidateProfileReply>, Status> {
+        let ValidateProfileRequest { id, toml } = request.into_inner();
+        let path = format!("{id}.toml");
+        let parsed = match id.as_str() {
+            file::GLOBAL => file::parse_global(&path, &toml, &users::uid).map(drop),
+            id => file::parse_profile(id, &path, &toml, &users::uid).map(drop),
+        };
+        Ok(Response::new(ValidateProfileReply {
+            error: parsed.err().map(|error| error.to_string()).unwrap_or_default(),
+        }))
     }
 
     async fn explain(
@@ -116,7 +134,7 @@ fn question(asked: ExplainConnectionRequest) -> Result<policy::ExplainRequest, S
     })
 }
 
-fn octets(field: &str, text: &str) -> Result<Vec<u8>, Status> {
+pub(super) fn octets(field: &str, text: &str) -> Result<Vec<u8>, Status> {
     match text.parse() {
         Ok(IpAddr::V4(address)) => Ok(address.octets().to_vec()),
         Ok(IpAddr::V6(address)) => Ok(address.octets().to_vec()),
@@ -126,7 +144,7 @@ fn octets(field: &str, text: &str) -> Result<Vec<u8>, Status> {
     }
 }
 
-fn port(field: &str, end: &Endpoint) -> Result<u32, Status> {
+pub(super) fn port(field: &str, end: &Endpoint) -> Result<u32, Status> {
     match u16::try_from(end.port) {
         Ok(port) => Ok(port.into()),
         Err(_) => Err(Status::invalid_argument(format!(
