@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use integration::{Booted, eventually};
 
-use super::privileges::{INTRUDER, INTRUDING};
+use super::{
+    privileges::{INTRUDER, INTRUDING},
+    web_server,
+};
 
 pub(super) const NODE: &str = "portmaster-gate17-node.service";
 const SETTINGS: &str = "/etc/portmaster/gate17-node.toml";
@@ -170,4 +173,85 @@ fn the_guide_founds_a_network_of_which_a_node_gives_the_map_to_its_members() {
     host.systemctl("enable portmaster-gate17-node-udp.socket");
     host.systemctl(&format!("restart {NODE}"));
     host.run(quote);
+}
+
+/// Asks a server through the node, the second half of the question when a file is there.
+const STORY: &str = r#"
+import os, socket, ssl, sys, time
+context = ssl.create_default_context()
+context.check_hostname = False
+context.verify_mode = ssl.CERT_NONE
+raw = socket.create_connection(("127.0.0.1", 443))
+stream = context.wrap_socket(raw)
+stream.settimeout(60)
+stream.sendall(b"CONNECT %s:8000 HTTP/1.1\r\nHost: x\r\n\r\n" % sys.argv[1].encode())
+assert b" 200 " in stream.recv(4096)
+open("/run/opened", "w")
+while not os.path.exists("/run/go"):
+    time.sleep(0.05)
+stream.sendall(b"GET / HTTP/1.0\r\n\r\n")
+said = b""
+while b"hello" not in said:
+    part = stream.recv(4096)
+    assert part, said
+    said += part
+open("/run/heard", "w")
+"#;
+
+#[test]
+fn an_upgrade_by_reload_ends_nothing_that_is_carried() {
+    let host = Booted::builder("node-upgrade")
+        .disabled()
+        .file(
+            SETTINGS,
+            "access = \"none\"\nexit = [{ allow = true, to = \"198.18.0.0/15\", ports = \"*\" }]\n",
+        )
+        .file("/usr/lib/story.py", STORY)
+        .start();
+    web_server(&host);
+    host.systemctl(&format!("start {NODE}"));
+    let (address, _) = integration::booted::INTERNET;
+    host.run(&format!(
+        "python3 /usr/lib/story.py {address} >/run/said 2>&1 & echo"
+    ));
+    let there = |file: &str| {
+        host.attempt(&format!("test -e {file}"))
+            .status
+            .success()
+            .then_some(())
+    };
+    eventually("a stream is open", || there("/run/opened"));
+    let before = host.property(NODE, "MainPID");
+    // as a package does it
+    let program = "/usr/libexec/portmaster/portmaster-gate17-node";
+    host.run(&format!("cp {program} {program}.new; mv {program}.new {program}"));
+    host.systemctl(&format!("reload {NODE}"));
+    let now = eventually("another process is the service", || {
+        let now = host.property(NODE, "MainPID");
+        (now != before).then_some(now)
+    });
+    assert_eq!(host.run(ASK), "200", "new callers come to it");
+    assert!(
+        there(&format!("/proc/{before}")).is_some(),
+        "the old one carries on"
+    );
+    host.run("touch /run/go");
+    eventually("what was carried went on", || there("/run/heard"));
+    eventually("the old process is gone", || {
+        there(&format!("/proc/{before}")).is_none().then_some(())
+    });
+    assert_eq!(host.property(NODE, "ActiveState"), "active");
+    assert_eq!(host.property(NODE, "MainPID"), now);
+    // the new one is watched as the old one was, and is another's to succeed
+    assert_ne!(host.property(NODE, "WatchdogTimestampMonotonic"), "0");
+    // one that does not come up changes nothing
+    host.run(&format!(
+        "printf '#!/bin/sh\\nexit 1\\n' > {program}.new; chmod 755 {program}.new; mv {program}.new {program}"
+    ));
+    host.systemctl(&format!("reload {NODE}"));
+    eventually("it is said", || {
+        host.journal(NODE).contains("the old one goes on").then_some(())
+    });
+    assert_eq!(host.property(NODE, "MainPID"), now);
+    assert_eq!(host.run(ASK), "200");
 }

@@ -10,6 +10,7 @@ pub mod dial;
 pub mod dns_query;
 pub mod door;
 pub mod greeting;
+pub mod handover;
 pub mod http1;
 pub mod identity;
 pub mod known;

@@ -12,12 +12,25 @@ use rustix::net::{
     sockopt::{set_ipv6_v6only, set_socket_reuseaddr},
 };
 
+use crate::{config::Config, handover::Sockets};
+
 /// The name under which the service manager passes them.
 const PASSED: &str = "gate17-node";
 const PASSED_UDP: &str = "gate17-node-udp";
 const PROBLEM: &str = "port-taken";
 const PROBLEM_UDP: &str = "udp-port-taken";
 const BACKLOG: i32 = 1024;
+
+/// Those for callers and for datagrams.
+///
+/// # Errors
+/// As [`sockets`].
+pub fn all(config: &Config, status: &Status) -> anyhow::Result<Sockets> {
+    Ok(Sockets {
+        listeners: sockets(&config.listen, status)?,
+        datagrams: datagrams(&config.listen_udp, status),
+    })
+}
 
 /// All of them; where some are somebody else's, the others, and a problem that names them.
 ///

@@ -25,6 +25,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     config::Config,
     door,
+    handover::{self, Sockets},
     limits::Kind,
     listening, metrics,
     node::{Current, Lasting, Node},
@@ -52,6 +53,7 @@ const COUNT: Duration = Duration::from_secs(1);
 /// Figures are written every so many counts.
 const WRITTEN: u64 = 15;
 const UNREADABLE: &str = "reload-failed";
+const REPLACED: &str = "upgrade-failed";
 const RESTART: &str = "restart-needed";
 
 /// Runs the service.
@@ -67,8 +69,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     if args.print_descriptor {
         return crate::identity::print_descriptor(&config, &paths);
     }
-    let sockets = listening::sockets(&config.listen, &status)?;
-    let datagrams = listening::datagrams(&config.listen_udp, &status);
+    let (sockets, before) = match handover::succeed()? {
+        Some((sockets, before)) => (sockets, Some(before)),
+        None => (listening::all(&config, &status)?, None),
+    };
     let lasting = Lasting::new(&config, paths, status.clone());
     let current = Current::new(Node::new(&config, &lasting)?);
     let mut reload = signal(SignalKind::hangup()).context("hear of SIGHUP")?;
@@ -78,27 +82,39 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         threads => threads,
     };
     let workers: Vec<_> = (0..threads)
-        .map(|number| Worker::start(number, &sockets, &current, [&closed, &stop]))
+        .map(|number| Worker::start(number, &sockets.listeners, &current, [&closed, &stop]))
         .collect::<Result<_, _>>()?;
-    for socket in datagrams {
-        tokio::spawn(quotes::answer(UdpSocket::from_std(socket)?, current.clone()));
+    for socket in &sockets.datagrams {
+        let socket = UdpSocket::from_std(socket.try_clone()?)?;
+        tokio::spawn(quotes::answer(socket, current.clone()));
     }
     let maps = lasting.maps().clone();
     let authorities = config.map_authorities.as_ref();
     let authorities = authorities.map(|file| lasting.paths.config.join(file));
     tokio::spawn(Web::new(config.map_url.clone(), authorities).follow(maps.clone()));
     tokio::spawn(async move { maps.follow().await });
+    if let Some(before) = before {
+        before.relieve()?;
+    }
     status.ready();
     let mut house = Keeping::new(lasting, config, workers);
     let mut tick = tokio::time::interval(COUNT);
-    loop {
+    let sockets = Arc::new(sockets);
+    let last = loop {
         tokio::select! {
-            () = shutdown.cancelled() => break,
-            _ = reload.recv() => house.reload(&current),
+            () = shutdown.cancelled() => {
+                ready::stopping();
+                break LAST;
+            }
+            _ = reload.recv() => {
+                if house.is_relieved(&sockets).await {
+                    break current.get().drain_time();
+                }
+                house.reload(&current);
+            }
             _ = tick.tick() => house.count(),
         }
-    }
-    ready::stopping();
+    };
     closed.cancel();
     current.get().drain();
     let (limits, since) = (house.lasting.limits(), Instant::now());
@@ -112,7 +128,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    let _ = tokio::time::timeout(LAST, quiet).await;
+    let _ = tokio::time::timeout(last, quiet).await;
     stop.cancel();
     Ok(())
 }
@@ -135,6 +151,26 @@ impl Keeping {
             workers,
             watchdog: Watchdog::from_environment(),
             counts: 0,
+        }
+    }
+
+    /// Whether another program took over: the one that lies where this one lay. One that does not come up changes nothing.
+    async fn is_relieved(&self, sockets: &Arc<Sockets>) -> bool {
+        let Some(program) = handover::newer_program().filter(|_| ready::is_supervised()) else {
+            return false;
+        };
+        ready::reloading();
+        let sockets = Arc::clone(sockets);
+        let begun = tokio::task::spawn_blocking(move || handover::begin(&program, &sockets)).await;
+        match begun.map_err(anyhow::Error::from).flatten() {
+            Ok(()) => {
+                tracing::info!("another program takes callers in; this one ends what it carries");
+                true
+            }
+            Err(error) => {
+                self.lasting.status.raise(REPLACED, format!("{error:#}"));
+                false
+            }
         }
     }
 

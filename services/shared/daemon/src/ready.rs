@@ -24,6 +24,11 @@ pub fn reloading() {
     }
 }
 
+/// Another process of this service is the service from now on.
+pub fn hand_over_to(pid: u32) {
+    tell(&[NotifyState::MainPid(pid)]);
+}
+
 /// One line for `systemctl status`.
 pub fn status(text: &str) {
     tell(&[NotifyState::Status(text)]);
