@@ -17,7 +17,7 @@ use crate::{clients::Asker, filter::Judged};
 
 const HOLDS: Duration = Duration::from_secs(1);
 /// Of each thread.
-const MOST: usize = 4096;
+const MOST: usize = 16_384;
 
 /// An answer that may be given as it is.
 #[derive(Clone, Debug)]

@@ -48,6 +48,9 @@ pub(super) fn run(rounds: usize) {
             results.one.push(stage.carry(path, 1));
             results.twenty.push(stage.carry(path, 20));
             results.opened.extend(stage.open(path, OPENED));
+            let gigabits = |all: &[Carried]| all.last().map_or(0.0, |it| it.gigabits);
+            let (one, twenty) = (gigabits(&results.one), gigabits(&results.twenty));
+            eprintln!("  {one:.2} Gbit/s, on 20 streams {twenty:.2}");
         }
     }
     eprintln!("opening over a distance …");

@@ -25,8 +25,11 @@ const COMMON: &str = "TestingTorNetwork 1\nPathsNeededToBuildCircuits 0.67\nTest
 const AUTHORITY: &str = "AuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\nContactInfo bench@authority.example\nSOCKSPort 0\n\
     AssumeReachable 1\nExitRelay 1\nExitPolicyRejectPrivate 0\nExitPolicy accept *:*\nTestingV3AuthInitialVotingInterval 20\n\
     TestingV3AuthInitialVoteDelay 4\nTestingV3AuthInitialDistDelay 4\nV3AuthVotingInterval 20\nV3AuthVoteDelay 4\nV3AuthDistDelay 4\n\
-    TestingDirAuthVoteExit *\nTestingDirAuthVoteGuard *\nTestingDirAuthVoteHSDir *\nRelayBandwidthRate 100 GBytes\n\
-    RelayBandwidthBurst 100 GBytes\nBandwidthRate 100 GBytes\nBandwidthBurst 100 GBytes\nAddressDisableIPv6 1\n";
+    TestingDirAuthVoteExit *\nTestingDirAuthVoteGuard *\nTestingDirAuthVoteHSDir *\nRelayBandwidthRate 2000 MBytes\n\
+    RelayBandwidthBurst 2000 MBytes\nBandwidthRate 2000 MBytes\nBandwidthBurst 2000 MBytes\nAddressDisableIPv6 1\n";
+
+/// Three relays are one path: first, middle, last.
+const PATH: &str = "EntryNodes bench0\nMiddleNodes bench1\nExitNodes bench2\nStrictNodes 1\nConfluxEnabled 0\n";
 
 /// Returns when its client has a circuit; None where Tor is not there, or its network does not come to be.
 pub(super) fn start(world: &World, hosts: &[Namespace]) -> Option<Peer> {
@@ -46,7 +49,7 @@ pub(super) fn start(world: &World, hosts: &[Namespace]) -> Option<Peer> {
         .collect();
     let data = root.join("client");
     let own = format!(
-        "{COMMON}{lines}DataDirectory {}\nSOCKSPort 127.0.0.1:{SOCKS}\n",
+        "{COMMON}{lines}DataDirectory {}\nSOCKSPort 127.0.0.1:{SOCKS}\n{PATH}",
         data.display()
     );
     let client = tor(world, &bin, &world.host, "tor-client", &data, &own);

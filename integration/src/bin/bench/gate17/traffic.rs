@@ -98,6 +98,7 @@ impl Way {
 fn through_socks(port: u16, to: SocketAddrV4) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.write_all(&[5, 1, 0])?;
     stream.read_exact(&mut [0; 2])?;
     let mut request = vec![5, 1, 0, 1];
