@@ -71,7 +71,7 @@ pub fn question(who: &Who<'_>, name: &Name, is_local: bool, lists: &impl Lists) 
     if by_rule || !judged.passes() {
         return judged;
     }
-    listed(who, name, lists).unwrap_or(judged)
+    listed(who, name, &text, lists).unwrap_or(judged)
 }
 
 /// Whether what a permitted question is answered with may be told; `None` where nothing speaks against it. `may_be_private`:
@@ -125,12 +125,12 @@ fn refused_alias(who: &Who<'_>, alias: &Name, question: &Judged, lists: &impl Li
     if question.by_rule {
         return None;
     }
-    listed(who, alias, lists).filter(|judged| !judged.passes())
+    listed(who, alias, &text, lists).filter(|judged| !judged.passes())
 }
 
 /// It is the name of a resolver that this profile may not ask, or a list that it filters by has it.
-fn listed(who: &Who<'_>, name: &Name, lists: &impl Lists) -> Option<Judged> {
-    if let Some(source) = who.policy.blocks_resolver(who.profile, &name.to_string()) {
+fn listed(who: &Who<'_>, name: &Name, text: &str, lists: &impl Lists) -> Option<Judged> {
+    if let Some(source) = who.policy.blocks_resolver(who.profile, text) {
         return Some(Judged {
             decision: verdict_of(who, Verdict::Block, Why::EncryptedDns, source),
             list: None,
@@ -268,6 +268,28 @@ mod tests {
             "block dns-list shipped#block_lists our-ads",
             "a rule for everything is not about this name"
         );
+    }
+
+    #[test]
+    fn a_resolvers_name_is_refused_to_who_may_not_ask_it_unless_a_rule_names_it() {
+        assert_eq!(
+            asked(&policy(""), "dns.google"),
+            "allow default-action shipped#default_action -"
+        );
+        let text = "[settings]\nblock_encrypted_dns = true\n";
+        let blocked = policy(text);
+        let refused = "block encrypted-dns global#block_encrypted_dns -";
+        assert_eq!(asked(&blocked, "dns.google"), refused);
+        assert_eq!(asked(&blocked, "Me.Dns.NextDNS.io"), refused);
+        assert_eq!(
+            answered(&blocked, "shop.test", &["dns.google"], &["203.0.113.1"]),
+            refused,
+            "an alias is no way round"
+        );
+        let ruled = policy(&format!(
+            "{text}[[rule]]\naction = \"allow\"\nremote = \"dns.google\"\n"
+        ));
+        assert_eq!(asked(&ruled, "dns.google"), "allow global-rule global#1 -");
     }
 
     #[test]

@@ -224,7 +224,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
     }
 
     fn plan(&self, who: &Who<'_>, name: &Name, query: &Query) -> Plan {
-        if let Outcome::Answered(answered) = self.special(name, query.kind()) {
+        if let Outcome::Answered(answered) = self.special(who, name, query.kind()) {
             return Plan::Special(answered);
         }
         let is_local = is_local(self.lookup.router().decide(&query.to_question()).why);
@@ -236,8 +236,19 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         }
     }
 
-    fn special(&self, name: &Name, kind: u16) -> Outcome {
-        special::outcome(name.as_wire(), kind, &self.settings.special, |address| {
+    /// Who may not ask others' resolvers is told so by the conventions, also where they are off for everybody.
+    fn special(&self, who: &Who<'_>, name: &Name, kind: u16) -> Outcome {
+        let for_all = &self.settings.special;
+        let is_told = for_all.browser_canary && for_all.relay_canary;
+        let blocks =
+            !is_told && who.policy.blocks_encrypted_dns(who.profile) && who.policy.paused(who.now).is_none();
+        let own = blocks.then(|| special::Settings {
+            browser_canary: true,
+            relay_canary: true,
+            ..for_all.clone()
+        });
+        let settings = own.as_ref().unwrap_or(for_all);
+        special::outcome(name.as_wire(), kind, settings, |address| {
             self.own.has((address, 0).into(), (self.clock)())
         })
     }

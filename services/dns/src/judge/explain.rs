@@ -17,7 +17,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             now: daemon::clock::now(),
         };
         let mut steps = Vec::new();
-        if let Outcome::Answered(answered) = self.special(name, kind) {
+        if let Outcome::Answered(answered) = self.special(&who, name, kind) {
             steps.push(format!("a special name: {}", answered.why));
             return (special_decision(&who), steps);
         }

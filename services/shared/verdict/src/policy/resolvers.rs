@@ -138,7 +138,29 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_written_and_read_again(
+            text in prop_oneof![any::<String>(), "[0-9a-fA-F:./_-]{0,40}", "[a-z0-9.-]{1,70}\\.[a-z0-9]{1,6}\\.?"],
+        ) {
+            if let Some(resolver) = Resolver::parse(&text) {
+                prop_assert_eq!(Resolver::parse(&resolver.to_string()), Some(resolver));
+            }
+        }
+
+        #[test]
+        fn a_name_stands_for_what_is_below_it_and_nothing_else(below in "[a-z0-9-]{1,10}") {
+            let resolvers = Resolvers::new(&[]);
+            let dotted = format!("{below}.dns.google");
+            let glued = format!("{below}dns.google");
+            prop_assert!(resolvers.has_name(&dotted));
+            prop_assert!(!resolvers.has_name(&glued));
+        }
+    }
 
     #[test]
     fn every_shipped_line_is_a_resolver_and_stands_once() {

@@ -21,7 +21,12 @@ impl CompiledPolicy {
 
     /// Whether a name could show that a flow without one carries encrypted DNS, where that is refused.
     pub(super) fn hides_encrypted_dns(&self, profile: ProfileRef, facts: &Facts<'_>) -> bool {
-        self.compiled(profile).settings.block_encrypted_dns.value && can_be(facts)
+        self.blocks_encrypted_dns(profile) && can_be(facts)
+    }
+
+    /// Whether a profile refuses encrypted DNS: then its programs are also told so by the names that conventions have for it.
+    pub fn blocks_encrypted_dns(&self, profile: ProfileRef) -> bool {
+        self.compiled(profile).settings.block_encrypted_dns.value
     }
 
     /// The `file#setting` by which a profile refuses a name of a resolver that speaks encrypted DNS; `None` for other names,
