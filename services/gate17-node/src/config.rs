@@ -150,7 +150,7 @@ impl Default for Bounds {
             handshakes_per_network: 64,
             streams: 32_768,
             streams_per_network: 4096,
-            opens_per_second: 500,
+            opens_per_second: 2000,
             streams_per_connection: 256,
             buffered_per_network: 32 << 10,
             buffered: 256 << 10,
