@@ -83,7 +83,7 @@ impl<I> Greeting<I> {
     }
 
     const fn is_plain(&self) -> bool {
-        matches!(self.stage, Stage::Done) && self.left == 0
+        matches!(self.stage, Stage::Done) && self.left == 0 && self.head.is_empty()
     }
 
     /// Octets of frames, from any place in them on.

@@ -89,22 +89,11 @@ pub fn read(octets: &[u8]) -> Read {
         Err(fault) => return Read::Fault(fault),
     };
     let mut headers = HeaderMap::new();
-    while version != Version::Bare {
-        let next = match line(rest) {
-            Ok(next) => next,
-            Err(LINE..) => return Read::Fault(Fault::TooLarge),
-            Err(_) => return Read::More,
-        };
-        rest = rest.get(next.len() + 1..).unwrap_or_default();
-        if octets.len() - rest.len() > ALL {
-            return Read::Fault(Fault::TooLarge);
-        }
-        let next = chomp(next);
-        if next.is_empty() {
-            break;
-        }
-        if let Err(fault) = header_line(next, &mut headers) {
-            return Read::Fault(fault);
+    if version != Version::Bare {
+        match header_lines(octets, &mut rest, &mut headers) {
+            Ok(true) => {}
+            Ok(false) => return Read::More,
+            Err(fault) => return Read::Fault(fault),
         }
     }
     let asked = Asked {
@@ -114,6 +103,26 @@ pub fn read(octets: &[u8]) -> Read {
         headers,
     };
     Read::Whole(Box::new(asked), octets.len() - rest.len())
+}
+
+/// Reads `rest`, which ends `octets`, to behind the empty line; false where that is not there yet.
+fn header_lines(octets: &[u8], rest: &mut &[u8], headers: &mut HeaderMap) -> Result<bool, Fault> {
+    loop {
+        let next = match line(rest) {
+            Ok(next) => next,
+            Err(LINE..) => return Err(Fault::TooLarge),
+            Err(_) => return Ok(false),
+        };
+        *rest = rest.get(next.len() + 1..).unwrap_or_default();
+        if octets.len() - rest.len() > ALL {
+            return Err(Fault::TooLarge);
+        }
+        let next = chomp(next);
+        if next.is_empty() {
+            return Ok(true);
+        }
+        header_line(next, headers)?;
+    }
 }
 
 /// Without its LF; else how much of it is there.

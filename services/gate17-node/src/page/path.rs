@@ -3,7 +3,7 @@
 use http::HeaderValue;
 
 /// The path of a target, percents decoded, dots and double slashes resolved; None where it is none.
-pub fn of(target: &str) -> Option<String> {
+pub(super) fn of(target: &str) -> Option<String> {
     let rest = match target.split_once("://") {
         Some((scheme, rest)) if !scheme.contains('/') => rest.find('/').map_or("/", |slash| &rest[slash..]),
         _ => target,
@@ -50,7 +50,7 @@ fn decode(path: &str) -> Option<String> {
 
 /// What of a page is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
+pub(super) enum Range {
     /// Everything: what was asked is not understood.
     All,
     /// From one octet to before another.
@@ -60,7 +60,7 @@ pub enum Range {
 }
 
 /// One range of octets (RFC 9110, section 14).
-pub fn range(value: &HeaderValue, total: usize) -> Range {
+pub(super) fn range(value: &HeaderValue, total: usize) -> Range {
     let asked = value.to_str().unwrap_or_default().strip_prefix("bytes=");
     let Some((from, to)) = asked.and_then(|asked| asked.split_once('-')) else {
         return Range::All;

@@ -63,7 +63,7 @@ fn worded(status: StatusCode, title: &str, why: Option<&str>) -> Response<Bytes>
 }
 
 /// What is wrong is said at some length to some browsers.
-pub fn pad(response: &mut Response<Bytes>, asked: &HeaderMap) {
+pub(super) fn pad(response: &mut Response<Bytes>, asked: &HeaderMap) {
     let browser = asked
         .get(header::USER_AGENT)
         .and_then(|value| value.to_str().ok())
@@ -95,7 +95,7 @@ pub fn respond(status: StatusCode, kind: &'static str, content: Bytes) -> Respon
 }
 
 /// With the headers that all answers have.
-pub fn bare(status: StatusCode) -> Response<Bytes> {
+pub(super) fn bare(status: StatusCode) -> Response<Bytes> {
     let mut response = Response::new(Bytes::new());
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -107,6 +107,6 @@ pub fn bare(status: StatusCode) -> Response<Bytes> {
 }
 
 /// As HTTP writes it.
-pub fn date(time: Timestamp) -> String {
+pub(super) fn date(time: Timestamp) -> String {
     time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
 }
