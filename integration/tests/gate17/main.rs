@@ -10,7 +10,6 @@ mod carried;
 mod circuits;
 mod leaks;
 mod maps;
-mod measure;
 mod network;
 mod stand_in;
 mod steady;

@@ -29,7 +29,8 @@ const AUTHORITY: &str = "AuthoritativeDirectory 1\nV3AuthoritativeDirectory 1\nC
     RelayBandwidthBurst 2000 MBytes\nBandwidthRate 2000 MBytes\nBandwidthBurst 2000 MBytes\nAddressDisableIPv6 1\n";
 
 /// Three relays are one path: first, middle, last.
-const PATH: &str = "EntryNodes bench0\nMiddleNodes bench1\nExitNodes bench2\nStrictNodes 1\nConfluxEnabled 0\n";
+const PATH: &str =
+    "EntryNodes bench0\nMiddleNodes bench1\nExitNodes bench2\nStrictNodes 1\nConfluxEnabled 0\n";
 
 /// Returns when its client has a circuit; None where Tor is not there, or its network does not come to be.
 pub(super) fn start(world: &World, hosts: &[Namespace]) -> Option<Peer> {

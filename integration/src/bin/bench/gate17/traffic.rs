@@ -142,6 +142,10 @@ fn carry(way: Way, streams: usize, seconds: u64) {
         for _ in 0..streams {
             scope.spawn(move || {
                 let mut stream = way.connect().expect("open a stream");
+                // a slow path takes no block in time: the end is not waited for
+                stream
+                    .set_write_timeout(Some(Duration::from_secs(seconds)))
+                    .expect("set a timeout");
                 let block = vec![0x17; 1 << 18];
                 while Instant::now() < until && stream.write_all(&block).is_ok() {}
             });
