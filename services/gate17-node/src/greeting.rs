@@ -82,7 +82,7 @@ impl<I> Greeting<I> {
         }
     }
 
-    const fn is_plain(&self) -> bool {
+    fn is_plain(&self) -> bool {
         matches!(self.stage, Stage::Done) && self.left == 0 && self.head.is_empty()
     }
 
