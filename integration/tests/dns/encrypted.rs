@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use integration::{Running, eventually, world::INTERNET_V4};
+use integration::{Running, Service, eventually, world::INTERNET_V4};
 
 use super::stage::{Dig, Stage, path_of};
 
@@ -21,8 +21,13 @@ fn blocked(stage: &Stage, name: &str, more: &str) {
         .profile(name, &format!("{}{more}", BLOCKED.replace("PATH", &path)));
 }
 
-/// A real resolver that speaks TLS and HTTPS, on both of these addresses.
+/// A real resolver that speaks TLS and HTTPS.
 fn resolver(stage: &Stage) -> Running {
+    resolver_at(stage, "")
+}
+
+/// The same, which listens at `more` as well: lines of its configuration.
+fn resolver_at(stage: &Stage, more: &str) -> Running {
     let world = &stage.world;
     let folder = world.root().join("resolver");
     fs::create_dir_all(&folder).unwrap();
@@ -47,6 +52,8 @@ fn resolver(stage: &Stage) -> Running {
             "/CN=dns.quad9.net",
             "-addext",
             "subjectAltName=DNS:dns.quad9.net,IP:9.9.9.9",
+            "-addext",
+            "basicConstraints=critical,CA:FALSE",
         ])
         .arg("-keyout")
         .arg(&key)
@@ -59,7 +66,9 @@ fn resolver(stage: &Stage) -> Running {
         "server:\n username: ''\n chroot: ''\n use-syslog: no\n do-daemonize: no\n pidfile: ''\n directory: '{folder}'\n \
          interface: {RESOLVER}@853\n interface: {RESOLVER}@443\n tls-port: 853\n https-port: 443\n \
          tls-service-key: '{}'\n tls-service-pem: '{}'\n access-control: 0.0.0.0/0 allow\n \
-         local-zone: 'far.example' redirect\n local-data: 'far.example A 198.51.100.7'\n\
+         local-zone: 'far.example' redirect\n local-data: 'far.example A 198.51.100.7'\n \
+         local-data: 'near.example A {INTERNET_V4}'\n \
+         local-data: 'use-application-dns.net A 198.51.100.7'\n{more}\
          remote-control:\n control-enable: no\n",
         key.display(),
         certificate.display(),
@@ -159,10 +168,11 @@ fn the_owners_own_rule_and_names_of_resolvers() {
         "ruled",
         "[[rule]]\naction = \"allow\"\nremote = \"9.9.9.9\"\n",
     );
+    // by another name: until then it is asked for
     eventually("the profile is in force", || {
-        let said = bound.ask(&["@127.0.0.1", "dns.google"]);
-        said.0.contains("encrypted-dns").then_some(())
+        (bound.ask(&["@127.0.0.1", "one.one.one.one"]).status() == "NXDOMAIN").then_some(())
     });
+    assert_eq!(bound.ask(&["@127.0.0.1", "dns.google"]).status(), "NXDOMAIN");
     let said = bound.ask(&["@127.0.0.1", "abc.dns.nextdns.io"]);
     assert!(
         said.0.contains("EDE: 15") && said.0.contains("encrypted-dns"),
@@ -186,4 +196,101 @@ fn the_owners_own_rule_and_names_of_resolvers() {
         let said = ruled.kdig(&[&format!("@{RESOLVER}"), "+tls", "far.example"]);
         said.contains("198.51.100.7").then_some(())
     });
+}
+
+/// A real client of DNS over HTTPS: the address that it found for `near.example`; empty where it found none.
+fn found_over_https(stage: &Stage, name: &str, resolver: &str) -> String {
+    let _copied = Dig::new(&stage.world, "/usr/bin/curl", name);
+    let mut command = stage.world.host.command(path_of(&stage.world, name));
+    command
+        .args([
+            "-s",
+            "-m",
+            "10",
+            "-w",
+            "%{remote_ip}",
+            "-o",
+            "/dev/null",
+            "--doh-insecure",
+        ])
+        .args(["--doh-url", &format!("https://{resolver}/dns-query")])
+        .args(["--resolve", &format!("{resolver}:443:{INTERNET_V4}")])
+        .arg("http://near.example/");
+    let output = command.output().unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn a_resolver_at_an_address_that_nobody_knows_is_known_by_the_name_in_the_hello() {
+    let stage = Stage::new("dns-encrypted-hello", &[], "");
+    let more = format!(" interface: {INTERNET_V4}@443\n");
+    let _resolver = resolver_at(&stage, &more);
+    let _web = stage.world.internet.echo(INTERNET_V4, 80);
+    blocked(&stage, "bound", "");
+    let near = INTERNET_V4.to_string();
+    for name in ["free", "bound"] {
+        let said = found_over_https(&stage, name, "unheard-of.example");
+        assert_eq!(said, near, "{name}: what is on no list passes");
+    }
+    let events = stage.world.events();
+    assert_eq!(found_over_https(&stage, "free", "doh.opendns.com"), near);
+    eventually("the profile is in force", || {
+        found_over_https(&stage, "bound", "doh.opendns.com")
+            .is_empty()
+            .then_some(())
+    });
+    events.wait_for("the name of the hello decides", |event| {
+        let connection = event.connection.as_ref().unwrap();
+        connection.domain == "doh.opendns.com"
+            && connection.decision.as_ref().unwrap().why() == proto::flow::v1::Why::EncryptedDns
+    });
+}
+
+#[test]
+fn our_own_upstream_is_asked_over_tls_whatever_programs_may() {
+    let mut stage = Stage::new("dns-encrypted-own", &[], "");
+    let _resolver = resolver(&stage);
+    let certificate = stage.world.root().join("resolver/certificate.pem");
+    stage.world.stop(Service::Dns);
+    stage.world.config_file(
+        "dns.toml",
+        &format!(
+            "browser_canary = false\nrelay_canary = false\n[[resolve.upstreams.servers]]\n\
+             server = \"tls://{RESOLVER}#dns.quad9.net\"\nca_file = {certificate:?}\n"
+        ),
+    );
+    stage.world.config_file(
+        "profiles.d/global.toml",
+        "[settings]\nblock_encrypted_dns = true\n",
+    );
+    let free = path_of(&stage.world, "free").display().to_string();
+    stage.world.profile(
+        "free",
+        &BLOCKED.replace("PATH", &free).replace("= true", "= false"),
+    );
+    eventually("the switch is in force for all", || {
+        let kdig = Dig::new(&stage.world, "/usr/bin/kdig", "any");
+        let said = kdig.kdig(&[&format!("@{RESOLVER}"), "+tls", "far.example"]);
+        (!said.contains("198.51.100.7")).then_some(())
+    });
+    stage.world.start_service(Service::Dns);
+    let (bound, free) = (stage.dig("bound"), stage.dig("free"));
+    let canary = ["@127.0.0.1", "use-application-dns.net"];
+    eventually("who may not ask others is told so", || {
+        let said = bound.ask(&canary);
+        (said.status() == "NXDOMAIN" && said.0.contains("browsers are to leave DNS")).then_some(())
+    });
+    assert_eq!(free.ask(&canary).answers(), ["198.51.100.7"], "who may is not");
+    assert_eq!(
+        bound.ask(&["@127.0.0.1", "far.example"]).answers(),
+        ["198.51.100.7"],
+        "our own server went there for it"
+    );
+    let said = bound.ask(&["@127.0.0.1", "_dns.resolver.arpa", "SVCB"]);
+    assert_eq!(
+        (said.status(), said.answers().len()),
+        ("NOERROR", 0),
+        "{}",
+        said.0
+    );
 }
