@@ -1,0 +1,94 @@
+//! What some clients do to a node while another is served.
+
+use std::{fs, net::TcpListener};
+
+use bytes::Bytes;
+use http::StatusCode;
+use integration::{Running, eventually};
+
+use crate::{
+    client::{Client, connect, read, within},
+    place::{OPEN, Place},
+};
+
+/// KiB that a program has in memory.
+fn resident(process: &Running) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).unwrap();
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .unwrap();
+    line.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+async fn is_served(client: &Client, echo: &str) {
+    let (response, mut stream) = client.open(echo).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    stream.send_data(Bytes::from_static(b"still\n"), true).unwrap();
+    assert_eq!(read(&mut response.into_body(), usize::MAX).await, b"still\n");
+}
+
+#[test]
+fn what_destinations_do_not_read_costs_a_bounded_amount() {
+    let place = Place::new(&format!("{OPEN}limits.buffered_per_network = 4096\n"));
+    let echo = place.far.echo(place.server.v4, 7000).to_string();
+    let deaf = place
+        .far
+        .enter(|| TcpListener::bind((place.server.v4, 7009)))
+        .unwrap();
+    let (node, target) = (
+        (place.node.v4, 443).into(),
+        deaf.local_addr().unwrap().to_string(),
+    );
+    let process = &place.process;
+    within(&place.client, async move {
+        let (bad, good) = (connect(node).await, connect(node).await);
+        is_served(&good, &echo).await;
+        let mut held = Vec::new();
+        for _ in 0..60 {
+            let (response, mut stream) = bad.open(&target).await;
+            assert_eq!(response.status(), StatusCode::OK);
+            for _ in 0..8 {
+                // more than any window: what cannot be sent waits here
+                let _ = stream.send_data(Bytes::from(vec![0; 1 << 20]), false);
+            }
+            held.push((response, stream));
+        }
+        let mut most = 0;
+        for _ in 0..40 {
+            most = most.max(resident(process));
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        // 60 windows of 4 MiB would be 240
+        assert!(most < 150 << 10, "{most} KiB");
+        is_served(&good, &echo).await;
+    });
+}
+
+#[test]
+fn streams_opened_and_reset_at_once_end_the_connection_that_does_it() {
+    let place = Place::new(OPEN);
+    let echo = place.far.echo(place.server.v4, 7000).to_string();
+    let (node, process) = ((place.node.v4, 443).into(), &place.process);
+    within(&place.client, async move {
+        let good = connect(node).await;
+        for _ in 0..5 {
+            let bad = connect(node).await;
+            for _ in 0..10_000 {
+                let Ok(mut send) = bad.send.clone().ready().await else {
+                    break;
+                };
+                let request = http::Request::connect("192.0.2.1:80").body(()).unwrap();
+                let Ok((_answer, mut stream)) = send.send_request(request, false) else {
+                    break;
+                };
+                stream.send_reset(h2::Reason::CANCEL);
+            }
+        }
+        assert!(resident(process) < 150 << 10, "{} KiB", resident(process));
+        is_served(&good, &echo).await;
+    });
+    eventually("nothing is left of them", || {
+        (resident(&place.process) < 150 << 10).then_some(())
+    });
+}
