@@ -4,11 +4,11 @@ use std::{fs, net::TcpListener};
 
 use bytes::Bytes;
 use http::StatusCode;
-use integration::{Running, eventually};
+use integration::Running;
 
 use crate::{
     client::{Client, connect, read, within},
-    place::{OPEN, Place},
+    place::{OPEN, Place, text},
 };
 
 /// KiB that a program has in memory.
@@ -66,29 +66,32 @@ fn what_destinations_do_not_read_costs_a_bounded_amount() {
 }
 
 #[test]
-fn streams_opened_and_reset_at_once_end_the_connection_that_does_it() {
+fn floods_of_frames_are_put_an_end_to_or_wait_and_others_are_served() {
     let place = Place::new(OPEN);
     let echo = place.far.echo(place.server.v4, 7000).to_string();
-    let (node, process) = ((place.node.v4, 443).into(), &place.process);
-    within(&place.client, async move {
-        let good = connect(node).await;
-        for _ in 0..5 {
-            let bad = connect(node).await;
-            for _ in 0..10_000 {
-                let Ok(mut send) = bad.send.clone().ready().await else {
-                    break;
-                };
-                let request = http::Request::connect("192.0.2.1:80").body(()).unwrap();
-                let Ok((_answer, mut stream)) = send.send_request(request, false) else {
-                    break;
-                };
-                stream.send_reset(h2::Reason::CANCEL);
-            }
-        }
-        assert!(resident(process) < 150 << 10, "{} KiB", resident(process));
-        is_served(&good, &echo).await;
-    });
-    eventually("nothing is left of them", || {
-        (resident(&place.process) < 150 << 10).then_some(())
-    });
+    let node = (place.node.v4, 443).into();
+    for (kind, ends) in [
+        ("resets", true),
+        ("continuations", true),
+        ("bombs", false),
+        ("pings", false),
+        ("settings", false),
+        ("streams", false),
+    ] {
+        let mut flood = place.client.command("python3");
+        flood.arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/gate17_hostile/flood.py"
+        ));
+        let flood = flood.args([&place.node.v4.to_string(), kind]).output().unwrap();
+        let said = text(&flood);
+        assert!(flood.status.success(), "{kind}: {said}");
+        assert!(!ends || said.contains("it ended"), "{kind}: {said}");
+        let kibibytes = resident(&place.process);
+        assert!(kibibytes < 150 << 10, "{kind}: {kibibytes} KiB; {said}");
+        println!("{kind}: {kibibytes} KiB; {said}");
+        within(&place.client, async {
+            is_served(&connect(node).await, &echo).await;
+        });
+    }
 }
