@@ -8,7 +8,7 @@ use std::{
 use crate::place::{OPEN, Place, text};
 
 #[test]
-fn nobody_can_tell_it_from_a_web_server() {
+fn strangers_see_a_web_server_and_nothing_of_a_node() {
     // of SHA-256 of "open sesame"
     let token = "41ef4bb0b23661e66301aac36066912dac037827b4ae63a7b1165a5aa93ed4eb";
     let place = Place::new(&OPEN.replace("'none'", &format!("{{ token = ['{token}'] }}")));
@@ -77,7 +77,33 @@ fn port_80_is_a_page_and_a_way_to_tls() {
     let mut said = [0; 32];
     stream.read_exact(&mut said).unwrap();
     assert!(said.starts_with(b"HTTP/1.1 101 Switching Protocols"), "{said:?}");
+    // and within TLS, as everywhere else
+    let echo = place.far.echo(place.server.v4, 7000).to_string();
+    let mut carry = place.client.command("python3");
+    carry.args(["-c", UPGRADED, &place.node.v4.to_string(), &echo]);
+    let said = text(&carry.output().unwrap());
+    assert_eq!(said.trim(), "carried", "{said}");
 }
+
+/// Port 80, upgraded by another's TLS, and a connection through it.
+const UPGRADED: &str = r#"
+import socket, ssl, sys
+plain = socket.create_connection((sys.argv[1], 80), 20)
+plain.sendall(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: TLS/1.3\r\n\r\n")
+head = b""
+while not head.endswith(b"\r\n\r\n"):
+    head += plain.recv(1) or sys.exit("no end of the head")
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+stream = context.wrap_socket(plain)
+stream.sendall(b"CONNECT %s HTTP/1.1\r\nHost: x\r\n\r\n" % sys.argv[2].encode())
+said = b""
+while b"\r\n\r\n" not in said:
+    said += stream.recv(4096) or sys.exit("no answer")
+assert said.startswith(b"HTTP/1.1 200 "), said
+stream.sendall(b"carried\n")
+print(stream.recv(4096).decode())
+"#;
 
 #[test]
 fn port_17_has_a_quote_for_who_says_nothing_and_for_who_says_anything() {
