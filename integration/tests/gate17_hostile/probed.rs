@@ -4,7 +4,9 @@ use std::{fs, net::TcpStream, process::Output};
 
 use integration::{Running, eventually};
 
-use crate::place::{Place, text};
+use rustix::process::Signal;
+
+use crate::place::{OPEN, Place, text};
 
 const PORT: u16 = 8443;
 
@@ -87,4 +89,30 @@ fn a_prober_without_the_map_gets_the_answers_of_nginx() {
         .collect();
     assert!(differ.is_empty(), "node, then nginx: {differ:#?}");
     assert_eq!(node.lines().count(), nginx.lines().count());
+}
+
+#[test]
+fn visitors_of_a_node_with_a_web_server_behind_it_get_its_answers() {
+    let place = Place::new(OPEN);
+    let (_server, url, big) = place.files(300_000);
+    let upstream = url.trim_end_matches("/big");
+    let config = format!("upstream = '{upstream}'\naccess = {{ token = [] }}\n");
+    fs::write(
+        place.folder.path().join("etc/portmaster/gate17-node.toml"),
+        config,
+    )
+    .unwrap();
+    place.process.signal(Signal::HUP);
+    let node = format!("https://{}", place.node.v4);
+    eventually("the node has read it", || {
+        text(&place.curl(&["-ki", &format!("{node}/none")]))
+            .contains("SimpleHTTP")
+            .then_some(())
+    });
+    for version in ["--http1.1", "--http2"] {
+        let got = place.curl(&["-k", version, &format!("{node}/big")]);
+        assert!(got.stdout == fs::read(&big).unwrap(), "every octet");
+        let said = text(&place.curl(&["-ki", version, "-X", "POST", "-d", "x", &format!("{node}/big")]));
+        assert!(said.contains("501") && said.contains("SimpleHTTP"), "{said}");
+    }
 }
