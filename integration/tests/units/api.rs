@@ -76,3 +76,26 @@ fn services_are_restarted_through_it_and_calls_wait_for_its_own() {
         assert!(version.contains("portmaster.api.v1"), "{version}");
     }
 }
+
+/// systemd starts a service for whoever knocks at its socket; its owner's word stands above that.
+#[test]
+fn what_its_owner_stopped_stays_stopped() {
+    let host = host("api-stopped");
+    let interceptor = "portmaster-interceptor.service";
+    host.systemctl(&format!("stop {interceptor} portmaster-dns.service"));
+    for _ in 0..3 {
+        let told = call(&host, "root", "System/ListServices", "{}");
+        assert!(told.contains("stopped"), "{told}");
+    }
+    // longer than the pauses between two tries to follow it
+    std::thread::sleep(std::time::Duration::from_secs(3));
+    for unit in [interceptor, "portmaster-dns.service"] {
+        assert_eq!(host.property(unit, "ActiveState"), "inactive", "{unit}");
+    }
+    host.systemctl(&format!("start {interceptor}"));
+    eventually("it is followed again", || {
+        call(&host, "root", "Connections/List", "{}")
+            .contains("\"id\"")
+            .then_some(())
+    });
+}

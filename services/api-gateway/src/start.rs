@@ -66,7 +66,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         .collect::<Result<_, _>>()?;
     let tokens = Arc::new(Tokens::load(&paths.state)?);
     let methods = Methods::new()?;
-    let to = |service| grpc::channel(&paths.socket(service));
+    let to = |service| grpc::channel_unless_stopped(&paths.socket(service), service);
     let mesh = Mesh {
         interceptor: to("interceptor"),
         resolver: to("process-resolver"),

@@ -8,7 +8,10 @@ use std::{
     fs, io,
     os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -23,7 +26,7 @@ use tonic::{
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
 
-use crate::{About, Paths, ready, status::Status, telemetry, users};
+use crate::{About, Paths, ready, status::Status, systemd, telemetry, users};
 pub use callers::Callers;
 use callers::Door;
 pub use follow::follow;
@@ -37,6 +40,8 @@ const PASSED: &str = "grpc";
 const GRACE: Duration = Duration::from_millis(50);
 /// For a call to be answered; streams may then go on for ever.
 const CALL_DEADLINE: Duration = Duration::from_secs(30);
+const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
+const SETTLES_WITHIN: Duration = Duration::from_millis(500);
 /// A service that is stopped, or hangs, is noticed after the sum of both.
 const ASKED_EVERY: Duration = Duration::from_secs(10);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
@@ -45,6 +50,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
 /// one that somebody does is not.
 pub fn bind(paths: &Paths, about: &About) -> anyhow::Result<UnixListener> {
     if let Some(fd) = ready::take_passed(PASSED).into_iter().next() {
+        ready::was_passed();
         let listener = std::os::unix::net::UnixListener::from(fd);
         listener.set_nonblocking(true)?;
         return Ok(UnixListener::from_std(listener)?);
@@ -154,13 +160,49 @@ async fn report_health(reporter: HealthReporter, status: Status) {
 /// To a service. Connects when first used, and again whenever it must.
 pub fn channel(socket: &Path) -> Channel {
     let path: PathBuf = socket.to_owned();
+    channel_by(CONNECTED_WITHIN, move || UnixStream::connect(path.clone()))
+}
+
+/// The same to a service that may have been stopped: systemd would start it for whoever knocks at its socket, against its owner's
+/// word. So it is asked first, each time; without an answer nobody knocks.
+pub fn channel_unless_stopped(socket: &Path, service: &str) -> Channel {
+    let (path, unit) = (socket.to_owned(), format!("portmaster-{service}.service"));
+    let was_connected = Arc::new(AtomicBool::new(false));
+    channel_by(CONNECTED_WITHIN + SETTLES_WITHIN + systemd::PATIENCE, move || {
+        let (path, unit, was_connected) = (path.clone(), unit.clone(), Arc::clone(&was_connected));
+        async move {
+            if ready::is_passed() {
+                if was_connected.swap(false, Ordering::Relaxed) {
+                    // the connection may break before systemd knows that its service has ended
+                    tokio::time::sleep(SETTLES_WITHIN).await;
+                }
+                let state = systemd::active_state(&unit).await;
+                let state = state.map_err(|error| io::Error::other(format!("is {unit} stopped? {error}")))?;
+                if !matches!(state.as_str(), "active" | "activating" | "reloading") {
+                    return Err(io::Error::new(
+                        io::ErrorKind::NotConnected,
+                        format!("{unit} is stopped"),
+                    ));
+                }
+            }
+            let stream = UnixStream::connect(path).await?;
+            was_connected.store(true, Ordering::Relaxed);
+            Ok(stream)
+        }
+    })
+}
+
+fn channel_by<F>(within: Duration, connect: impl Fn() -> F + Clone + Send + Sync + 'static) -> Channel
+where
+    F: Future<Output = io::Result<UnixStream>> + Send + 'static,
+{
     let connector = tower::service_fn(move |_: http::Uri| {
-        let path = path.clone();
-        async move { UnixStream::connect(path).await.map(hyper_util::rt::TokioIo::new) }
+        let stream = connect();
+        async move { stream.await.map(hyper_util::rt::TokioIo::new) }
     });
     // the address is never looked at
     Endpoint::from_static("http://portmaster.invalid")
-        .connect_timeout(Duration::from_secs(2))
+        .connect_timeout(within)
         .timeout(CALL_DEADLINE)
         .http2_keep_alive_interval(ASKED_EVERY)
         .keep_alive_timeout(ANSWERED_WITHIN)

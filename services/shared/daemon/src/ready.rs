@@ -4,7 +4,10 @@
 use std::{
     io,
     os::fd::{AsFd, FromRawFd as _, OwnedFd},
-    sync::{Mutex, OnceLock, PoisonError},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -97,6 +100,17 @@ pub fn take_passed(name: &str) -> Vec<OwnedFd> {
 pub fn is_supervised() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
+
+/// Sockets of the mesh come from a service manager, which starts their services for whoever knocks.
+pub fn is_passed() -> bool {
+    WAS_PASSED.load(Ordering::Relaxed)
+}
+
+pub(crate) fn was_passed() {
+    WAS_PASSED.store(true, Ordering::Relaxed);
+}
+
+static WAS_PASSED: AtomicBool = AtomicBool::new(false);
 
 /// What was passed or kept and not taken, with its names.
 pub fn take_rest() -> Vec<(String, OwnedFd)> {

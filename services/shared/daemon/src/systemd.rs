@@ -5,7 +5,7 @@ use std::time::Duration;
 use zbus::{OwnedObjectPath, proxy};
 
 /// A bus that does not answer by then will not.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(3);
 
 #[proxy(
     interface = "org.freedesktop.systemd1.Manager",
