@@ -1,3 +1,5 @@
+use std::thread;
+
 use aws_lc_rs::signature::Ed25519KeyPair;
 use daemon::About;
 use gate17_proto::map::{Envelope, MAP_TYPE, Root, public};
@@ -98,7 +100,7 @@ fn an_old_map_that_lies_there_is_none_that_is_offered_but_one_that_is_put_there_
         (2, String::new())
     );
     // the times of files go by the kernel's ticks: two in one would be of the same time
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    thread::sleep(Duration::from_millis(50));
     host.put("first", &host.map(1, &host.key, true));
     again.look();
     assert_eq!(again.map().unwrap().serial, 2);
