@@ -23,6 +23,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "gate17",
         "policy",
         "processes",
+        "settings",
+        "audit",
     ];
     let files = parts.map(|part| format!("portmaster/api/v1/{part}.proto"));
     for folder in ["proto", "../proto/proto"] {

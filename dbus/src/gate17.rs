@@ -33,3 +33,30 @@ pub struct Gate17Circuit {
     /// For what comes later.
     pub extra: HashMap<String, OwnedVariant>,
 }
+
+/// A node of the map, as that and our own experience have it.
+#[derive(Debug, Serialize, Deserialize, Type)]
+pub struct Gate17Node {
+    /// Unique in the map.
+    pub id: String,
+    /// Two letters of ISO 3166, lower case.
+    pub region: String,
+    /// Whose: nodes of one family are never on one path.
+    pub family: String,
+    /// Carries to other nodes.
+    pub relay: bool,
+    /// Carries to destinations outside.
+    pub exit: bool,
+    /// Mbit/s, as the map says.
+    pub capacity: u64,
+    /// In microseconds; 0 where it was not measured yet.
+    pub round_trip: u64,
+    /// 0 (well) to 1 (avoided), decays.
+    pub trouble: f64,
+    /// Why it is avoided; empty otherwise.
+    pub problem: String,
+    /// `host:port`, in the map's order.
+    pub addresses: Vec<String>,
+    /// For what comes later.
+    pub extra: HashMap<String, OwnedVariant>,
+}

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use zbus::OwnedVariant;
 
-use crate::{ConnectionEvent, DnsQuery, Explanation, Gate17Circuit};
+use crate::{ConnectionEvent, DnsQuery, DnsUpstream, Explanation, Gate17Circuit, Gate17Node};
 
 /// What every service says of itself. The destination is the service's own name.
 #[zbus::proxy(interface = "org.portmaster.Service1", assume_defaults = false)]
@@ -98,6 +98,8 @@ pub trait Policy1 {
 pub trait Dns1 {
     /// Forgets what the cache has of this name, and of those below it; of all where it is empty. Gives how many entries.
     fn flush(&self, name: &str) -> zbus::Result<u64>;
+    /// The servers that are asked: those for all names first, then those of zones and of the system.
+    fn upstreams(&self) -> zbus::Result<Vec<DnsUpstream>>;
     /// What was answered since the last signal; `dropped` queries were lost before these.
     #[zbus(signal)]
     fn queries_answered(&self, queries: Vec<DnsQuery>, dropped: u64) -> zbus::Result<()>;
@@ -114,6 +116,27 @@ pub trait Gate17Entry1 {
     fn circuits(&self) -> zbus::Result<Vec<Gate17Circuit>>;
     /// Closes one, and its streams.
     fn close_circuit(&self, id: u64) -> zbus::Result<()>;
+    /// The map's nodes, in its order.
+    fn nodes(&self) -> zbus::Result<Vec<Gate17Node>>;
+    /// By which nodes `host:port` would be reached (`profile` empty: by the settings for all programs), the number of an open
+    /// circuit that would be used (0: a new one), and why these, or why there is no way.
+    fn route(&self, destination: &str, profile: &str) -> zbus::Result<(Vec<String>, u64, Vec<String>)>;
+    /// How far a node is: microseconds for TCP and TLS, and for a round trip then (0: not answered). What fails is an error.
+    fn ping(&self, node: &str) -> zbus::Result<(u64, u64)>;
+    /// Open streams; octets from this host and to it since the service runs.
+    fn totals(&self) -> zbus::Result<(u64, u64, u64)>;
+    /// Name of the network; empty without a map.
+    #[zbus(property)]
+    fn network(&self) -> zbus::Result<String>;
+    /// The map's serial; 0 without one.
+    #[zbus(property)]
+    fn map_serial(&self) -> zbus::Result<u64>;
+    /// Until when it holds: microseconds since 1970; 0 without one.
+    #[zbus(property)]
+    fn map_expires(&self) -> zbus::Result<u64>;
+    /// Why there is no map, or one that was offered was refused; empty otherwise.
+    #[zbus(property)]
+    fn map_problem(&self) -> zbus::Result<String>;
     /// What became of circuits since the last signal; `dropped` changes were lost before these.
     #[zbus(signal)]
     fn circuits_changed(&self, circuits: Vec<Gate17Circuit>, dropped: u64) -> zbus::Result<()>;

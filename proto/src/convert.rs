@@ -15,6 +15,8 @@ pub use gate17::app;
 
 use std::{fmt, net::IpAddr};
 
+use crate::resolver::v1::Miss;
+
 /// A message that says nothing sensible.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
@@ -136,6 +138,24 @@ pub fn address(field: &str, octets: &[u8]) -> Result<IpAddr, Error> {
     address
         .map(|address| address.to_canonical())
         .map_err(|_| invalid())
+}
+
+/// As text; "" for what are not 4 or 16 octets. A v4-mapped address stays one.
+pub fn address_text(octets: &[u8]) -> String {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    let address = v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from));
+    address.map_or_else(|_| String::new(), |address| address.to_string())
+}
+
+/// Why a process is not known, as one stable word; "" where nothing is said.
+pub const fn miss_text(miss: Miss) -> &'static str {
+    match miss {
+        Miss::Unspecified => "",
+        Miss::NoSocket => "no-socket",
+        Miss::NoProcess => "no-process",
+        Miss::Timeout => "timeout",
+        Miss::Searching => "searching",
+    }
 }
 
 /// 4 or 16 octets, network order.
