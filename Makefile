@@ -1,4 +1,4 @@
-# make try    see the firewall at work, in network namespaces of its own
+# make try    see the firewall at work, in network namespaces of its own; TRY=--gate17: the tunnel, with a network of five nodes
 # make test   everything that must hold
 # make install, make uninstall   on this host, or below DESTDIR
 # make deb, make rpm   a package in target/packages
@@ -18,7 +18,7 @@ endif
 SUDO_HERE := $(if $(DESTDIR),,$(SUDO:%=% -E))
 export DESTDIR PREFIX PROGRAMS SYSTEMD ZSHDIR
 
-.PHONY: help setup try build install uninstall deb rpm test fmt lint programs previous unit docs licences bench
+.PHONY: help setup web try build install uninstall deb rpm test fmt lint programs previous unit docs licences bench
 
 help:
 	@sed -n 's/^# //;1,4p' Makefile
@@ -26,12 +26,16 @@ help:
 setup:
 	@scripts/setup
 
+# The web page of the API, into target/web: what is compiled after it has it in.
+web: setup
+	@scripts/web
+
 # ── try ──
-build: setup
+build: web
 	cargo build --release --locked $(PROGRAMS)
 
 try: build
-	$(SUDO) target/release/portmaster try
+	$(SUDO) target/release/portmaster try $(TRY)
 
 # ── install ──
 # Builds nothing, since root should not: `make build` first. DESTDIR, PREFIX and more: see scripts/install.
@@ -54,7 +58,7 @@ rpm: build
 		--define "programs target/release" packaging/portmaster.spec
 
 # ── test ──
-test: setup fmt lint programs previous unit docs licences
+test: web fmt lint programs previous unit docs licences
 
 fmt:
 	cargo fmt --all --check

@@ -240,6 +240,14 @@ pub fn text(output: &Output) -> String {
     both.concat()
 }
 
+/// The tree of a plain Debian that hosts are made of, to be mounted below something: for what is put into an image.
+///
+/// # Panics
+/// Where it cannot be made.
+pub fn plain_tree() -> PathBuf {
+    base::tree(Suite::default(), &[])
+}
+
 /// Addresses of an internet server, of both families.
 pub const INTERNET: (Ipv4Addr, Ipv6Addr) = (INTERNET_V4, INTERNET_V6);
 

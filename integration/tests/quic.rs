@@ -7,7 +7,6 @@
 use std::{
     net::{IpAddr, SocketAddr, UdpSocket},
     path::Path,
-    process::Command,
     sync::Arc,
     time::Duration,
 };
@@ -148,37 +147,7 @@ impl Bench {
 fn certificate(folder: &Path) -> (CertificateDer<'static>, PrivateKeyDer<'static>) {
     let (certificate, key) = (folder.join("server.pem"), folder.join("server.key"));
     let names = NAMES.map(|name| format!("DNS:{name}")).join(",");
-    let mut openssl = Command::new("openssl");
-    openssl.args([
-        "req",
-        "-x509",
-        "-newkey",
-        "ec",
-        "-pkeyopt",
-        "ec_paramgen_curve:P-256",
-        "-nodes",
-    ]);
-    openssl.args([
-        "-days",
-        "2",
-        "-subj",
-        "/CN=test",
-        "-addext",
-        &format!("subjectAltName={names}"),
-    ]);
-    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    let output = openssl
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    integration::certificate(&key, &certificate, &names);
     (
         CertificateDer::from_pem_file(&certificate).unwrap(),
         PrivateKeyDer::from_pem_file(&key).unwrap(),

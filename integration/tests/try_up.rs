@@ -7,7 +7,7 @@
 use std::{
     fs,
     os::unix::{fs::PermissionsExt, process::ExitStatusExt},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     thread,
     time::Duration,
@@ -30,14 +30,46 @@ fn portmaster() -> Command {
 }
 
 fn nothing_is_left_of(name: &str) {
-    for file in [
-        format!("/run/netns/portmaster-{name}"),
-        format!("/run/netns/portmaster-{name}-internet"),
-        format!("/run/portmaster-{name}"),
-        format!("/run/portmaster-{name}.lock"),
+    for (folder, prefix) in [
+        ("/run/netns", format!("portmaster-{name}")),
+        ("/run", format!("portmaster-{name}")),
     ] {
-        assert!(!Path::new(&file).exists(), "{file} is left");
+        let files = fs::read_dir(folder).unwrap();
+        let left: Vec<_> = files
+            .map(|file| file.unwrap().file_name().into_string().unwrap())
+            .filter(|file| file.starts_with(&prefix))
+            .collect();
+        assert!(left.is_empty(), "{left:?} is left in {folder}");
     }
+    let place = format!("/run/portmaster-{name}");
+    assert_eq!(processes_of(&place), Vec::<String>::new());
+}
+
+/// Whoever has `word` in what he was called with, and is no zombie.
+fn processes_of(word: &str) -> Vec<String> {
+    let all = fs::read_dir("/proc").unwrap().flatten();
+    all.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok())
+        .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
+        .filter(|line| line.contains(word))
+        .collect()
+}
+
+/// The programs as an installation has them, by links; its `portmaster`.
+fn installed(prefix: &Path) -> PathBuf {
+    let (bin, libexec) = (prefix.join("bin"), prefix.join("libexec/portmaster"));
+    for folder in [&bin, &libexec] {
+        fs::create_dir_all(folder).unwrap();
+    }
+    let own = binary("portmaster");
+    let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let others = fs::read_dir(own.parent().unwrap()).unwrap();
+    for path in others.map(|file| file.unwrap().path()) {
+        if name(&path).starts_with("portmaster-") && path.extension().is_none() {
+            fs::hard_link(&path, libexec.join(name(&path))).unwrap();
+        }
+    }
+    fs::hard_link(&own, bin.join("portmaster")).unwrap();
+    bin.join("portmaster")
 }
 
 #[test]
@@ -170,6 +202,77 @@ fn a_killed_try_leaves_nothing_behind() {
     // Reaped by whoever adopts orphans here; dead is what counts.
     let alive = fs::read_to_string(format!("/proc/{sleeper}/stat")).is_ok_and(|stat| !stat.contains(") Z "));
     assert!(!alive);
+}
+
+#[test]
+fn a_network_in_a_box_shows_a_direct_and_a_tunnelled_path_side_by_side() {
+    let name = name("box");
+    require_root();
+    // beside the programs: links do not lead to other file systems
+    let prefix = tempfile::tempdir_in(binary("portmaster").parent().unwrap()).unwrap();
+    let mut command = Command::new(installed(prefix.path()));
+    command.env_remove("DBUS_SYSTEM_BUS_ADDRESS").env("NO_COLOR", "1");
+    let output = command
+        .args(["try", "--gate17", "--name", &name])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}:\n{text}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let line = |begin: &str| {
+        let found = text.lines().find(|line| line.trim_start().starts_with(begin));
+        found
+            .unwrap_or_else(|| panic!("no {begin:?}:\n{text}"))
+            .to_owned()
+    };
+    let path = line("path ");
+    let hops: Vec<_> = path.rsplit_once("this host → ").unwrap().1.split(" → ").collect();
+    assert_eq!(hops.len(), 4, "three nodes and the server: {path}");
+    let seen: Vec<_> = line("the server sees")
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
+    let (direct, tunnelled) = (&seen[3], &seen[4]);
+    assert_eq!(direct, "10.17.0.2");
+    let exit = line(&format!("{} ", hops[2]));
+    assert!(
+        exit.contains("exit") && exit.contains(&format!("{tunnelled}:443")),
+        "{exit}: {tunnelled}"
+    );
+    assert!(
+        text.contains("gate17 map sign") && text.contains("network box, map 1"),
+        "{text}"
+    );
+    nothing_is_left_of(&name);
+}
+
+#[test]
+fn a_command_goes_through_the_network_in_a_box_and_nothing_is_left_of_it_when_killed() {
+    let name = name("boxed");
+    let mut command = portmaster();
+    let script = "curl -4sSf -m 20 http://allowed.example/address && echo done && exec sleep 600";
+    command.args(["try", "--gate17", "--name", &name, "--", "sh", "-c", script]);
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start_logged("portmaster try", command, &folder.path().join("log"));
+    eventually("the command is carried", || {
+        running.output().contains("done").then_some(())
+    });
+    let said = running.output();
+    assert!(
+        said.contains("10.104.0.2") || said.contains("10.105.0.2"),
+        "{said}"
+    );
+    running.signal(Signal::KILL);
+    drop(running);
+    eventually("all of it is gone", || {
+        (!Path::new(&format!("/run/portmaster-{name}.lock")).exists()).then_some(())
+    });
+    nothing_is_left_of(&name);
 }
 
 #[test]

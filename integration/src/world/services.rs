@@ -60,7 +60,12 @@ impl World {
 
     /// The command that starts a service, for tests that add to it.
     pub fn service_command(&self, service: Service) -> Command {
-        let mut command = self.program_command(&binary(&service.program()));
+        self.command_of(service, &binary(&service.program()))
+    }
+
+    /// The same for a program of another version, anywhere.
+    pub fn command_of(&self, service: Service, program: &Path) -> Command {
+        let mut command = self.program_command(program);
         // all of them run as root here: the firewall knows the mesh's own traffic by this user
         match service {
             Service::Interceptor => command.args(["--mesh-uid", MESH_UID]),
@@ -72,7 +77,7 @@ impl World {
         command
     }
 
-    /// The same for a program of another version, anywhere.
+    /// With the root of this world, and a log that tests can read.
     pub fn program_command(&self, program: &Path) -> Command {
         let mut command = self.command(program);
         command.arg("--root").arg(self.root());

@@ -7,7 +7,13 @@
 )]
 
 mod callers;
+mod changes;
+mod crowd;
 mod examples;
+mod frames;
 mod hostile;
+mod line;
+mod page;
+mod schema;
 mod served;
 mod stage;

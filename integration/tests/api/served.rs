@@ -8,10 +8,10 @@ use std::{
 };
 
 use api::v1::{
-    ConnectionEventKind, ConnectionFilter, GetConnectionRequest, ListConnectionsRequest,
+    ConnectionEvent, ConnectionEventKind, ConnectionFilter, GetConnectionRequest, ListConnectionsRequest,
     WatchConnectionsRequest, connections_client::ConnectionsClient,
 };
-use integration::{App, PATIENCE, World, eventually, world::INTERNET_V4};
+use integration::{App, PATIENCE, Service, World, eventually, world::INTERNET_V4};
 use serde_json::Value;
 use tonic::transport::{Channel, Endpoint};
 
@@ -32,18 +32,52 @@ async fn grpc() -> ConnectionsClient<Channel> {
 
 #[test]
 fn connections_are_listed_watched_and_found_in_grpc() {
-    let world = world("grpc");
+    let mut world = world("grpc");
     world.internet.echo(INTERNET_V4, server().port());
     let app = world.app("talker");
     let mut open = app.call(&world, server());
     assert!(open.echoes("hello", PATIENCE));
-    world
+    let place = world
         .host
         .enter(|| runtime().block_on(listed_and_watched(&world, &app)));
+
+    // what happened while there was no gateway is told to whoever says where he was
+    world.stop(Service::ApiGateway);
+    assert!(app.connect(&world, server()).connected);
+    world.start_service(Service::ApiGateway);
+    world.host.enter(|| runtime().block_on(gone_on(&app, place)));
     drop(open);
 }
 
-async fn listed_and_watched(world: &World, app: &App) {
+async fn gone_on(app: &App, place: String) {
+    let request = WatchConnectionsRequest {
+        resume_after: place,
+        ..WatchConnectionsRequest::default()
+    };
+    let mut events = grpc().await.watch(request).await.unwrap().into_inner();
+    let ours = |event: &ConnectionEvent| {
+        let process = event
+            .connection
+            .as_ref()
+            .and_then(|connection| connection.process.as_ref());
+        event.kind() == ConnectionEventKind::Decided
+            && process.is_some_and(|process| process.executable == app.path().to_string_lossy())
+    };
+    loop {
+        let message = tokio::time::timeout(PATIENCE, events.message()).await;
+        let message = message.unwrap().unwrap().unwrap();
+        assert_eq!(message.dropped, 0);
+        if message.events.iter().any(ours) {
+            break;
+        }
+    }
+    let list = ListConnectionsRequest::default();
+    let listed = grpc().await.list(list).await.unwrap().into_inner().connections;
+    assert!(!listed.is_empty(), "the one from before is known as well");
+}
+
+/// Gives the place behind the last event.
+async fn listed_and_watched(world: &World, app: &App) -> String {
     let mut client = grpc().await;
     let filter = || {
         Some(ConnectionFilter {
@@ -90,20 +124,26 @@ async fn listed_and_watched(world: &World, app: &App) {
         .into_inner();
     let live = events.message().await.unwrap().unwrap();
     assert_eq!(live.events[0].kind(), ConnectionEventKind::Live);
-    let place = events.message().await.unwrap().unwrap().event_id;
+    let mut place = events.message().await.unwrap().unwrap().event_id;
     drop(events);
 
     // while nobody watched
     assert!(app.connect(world, server()).connected);
-    let mut events = client.watch(watch(false, place)).await.unwrap().into_inner();
+    let mut events = client
+        .watch(watch(false, place.clone()))
+        .await
+        .unwrap()
+        .into_inner();
     let mut kinds = Vec::new();
     while kinds.is_empty() {
         let message = tokio::time::timeout(Duration::from_secs(20), events.message()).await;
         let message = message.unwrap().unwrap().unwrap();
         assert_eq!(message.dropped, 0);
         kinds.extend(message.events.iter().map(|event| event.kind()));
+        place = message.event_id;
     }
     assert_eq!(kinds[0], ConnectionEventKind::Decided);
+    place
 }
 
 fn runtime() -> tokio::runtime::Runtime {

@@ -116,7 +116,8 @@ async fn stream_served(mut stream: tokio::net::TcpStream, script: Arc<Script>) {
     }
 }
 
-fn read(query: &[u8], tcp: bool) -> Asked {
+/// Of a message as it came.
+pub(super) fn read(query: &[u8], tcp: bool) -> Asked {
     let (mut labels, mut rest) = (Vec::new(), query.get(12..).unwrap_or_default());
     while let Some((length, tail)) = rest.split_first()
         && let Some((label, tail)) = tail.split_at_checked((*length).into())

@@ -3,18 +3,21 @@
 use std::{
     fs,
     net::{IpAddr, SocketAddr},
-    process::Command,
 };
 
 use integration::{Running, Service, eventually, world::INTERNET_V4};
 
-use super::stage::{Dig, Stage, path_of};
+use super::{
+    browser::browse,
+    stage::{Dig, Stage, path_of},
+};
 
 /// One of the well-known resolvers; here it stands in the test's own internet.
-const RESOLVER: &str = "9.9.9.9";
-const BLOCKED: &str = "[[match]]\npath = \"PATH\"\n[settings]\nblock_encrypted_dns = true\n";
+pub(super) const RESOLVER: &str = "9.9.9.9";
+pub(super) const BLOCKED: &str = "[[match]]\npath = \"PATH\"\n[settings]\nblock_encrypted_dns = true\n";
 
-fn blocked(stage: &Stage, name: &str, more: &str) {
+/// That program of [`Stage::dig`] or [`Stage::python`] may not ask resolvers of others.
+pub(super) fn blocked(stage: &Stage, name: &str, more: &str) {
     let path = path_of(&stage.world, name).display().to_string();
     stage
         .world
@@ -22,7 +25,7 @@ fn blocked(stage: &Stage, name: &str, more: &str) {
 }
 
 /// A real resolver that speaks TLS and HTTPS.
-fn resolver(stage: &Stage) -> Running {
+pub(super) fn resolver(stage: &Stage) -> Running {
     resolver_at(stage, "")
 }
 
@@ -35,40 +38,14 @@ fn resolver_at(stage: &Stage, more: &str) -> Running {
         world.internet.sh(&format!("ip address add {address} dev lo"));
     }
     let (key, certificate) = (folder.join("key.pem"), folder.join("certificate.pem"));
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:prime256v1",
-            "-nodes",
-            "-days",
-            "2",
-        ])
-        .args([
-            "-subj",
-            "/CN=dns.quad9.net",
-            "-addext",
-            "subjectAltName=DNS:dns.quad9.net,IP:9.9.9.9",
-            "-addext",
-            "basicConstraints=critical,CA:FALSE",
-        ])
-        .arg("-keyout")
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{made:?}");
+    integration::certificate(&key, &certificate, "DNS:dns.quad9.net,IP:9.9.9.9");
     let settings = format!(
         "server:\n username: ''\n chroot: ''\n use-syslog: no\n do-daemonize: no\n pidfile: ''\n directory: '{folder}'\n \
          interface: {RESOLVER}@853\n interface: {RESOLVER}@443\n tls-port: 853\n https-port: 443\n \
          tls-service-key: '{}'\n tls-service-pem: '{}'\n access-control: 0.0.0.0/0 allow\n \
          local-zone: 'far.example' redirect\n local-data: 'far.example A 198.51.100.7'\n \
          local-data: 'near.example A {INTERNET_V4}'\n \
-         local-data: 'use-application-dns.net A 198.51.100.7'\n{more}\
+         local-data: 'use-application-dns.net A 198.51.100.7'\n local-data: 'mask.icloud.com A 198.51.100.7'\n{more}\
          remote-control:\n control-enable: no\n",
         key.display(),
         certificate.display(),
@@ -285,6 +262,29 @@ fn our_own_upstream_is_asked_over_tls_whatever_programs_may() {
         bound.ask(&["@127.0.0.1", "far.example"]).answers(),
         ["198.51.100.7"],
         "our own server went there for it"
+    );
+    let _web = stage.world.internet.echo(INTERNET_V4, 80);
+    for program in ["modest", "modest-net"] {
+        let path = path_of(&stage.world, program).display().to_string();
+        stage.world.profile(
+            program,
+            &BLOCKED.replace("PATH", &path).replace("= true", "= false"),
+        );
+    }
+    let near = INTERNET_V4.to_string();
+    eventually("who may asks whom he likes", || {
+        let wanted = ["browser True", "relay True", &format!("https {near}")];
+        (browse(&stage, "modest") == wanted).then_some(())
+    });
+    assert_eq!(
+        browse(&stage, "bold"),
+        [
+            "browser False",
+            "relay False",
+            "https refused",
+            &format!("system {near}")
+        ],
+        "a browser that insists is refused, and asks the system"
     );
     let said = bound.ask(&["@127.0.0.1", "_dns.resolver.arpa", "SVCB"]);
     assert_eq!(

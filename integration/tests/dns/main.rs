@@ -6,12 +6,17 @@
 )]
 
 mod authority;
+mod browser;
+mod clock;
+mod doq;
 mod encrypted;
 mod filtered;
 mod flood;
 mod names;
+mod published;
 mod served;
 mod server;
 mod signed;
+mod special;
 mod stage;
 mod upstreams;

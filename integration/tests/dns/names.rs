@@ -7,7 +7,8 @@ use proto::interceptor::v1::ConnectionEvent;
 
 use super::stage::{Stage, path_of};
 
-const RESOLV: &str = "
+/// A program's own resolver.
+pub(super) const RESOLV: &str = "
 import socket, struct, sys
 
 def ask(name, server='127.0.0.1'):
@@ -29,7 +30,7 @@ fn connect(stage: &Stage, app: &str, name: &str, port: u16) -> bool {
     output.status.success()
 }
 
-fn told(event: &ConnectionEvent, app: &str, domain: &str) -> bool {
+pub(super) fn told(event: &ConnectionEvent, app: &str, domain: &str) -> bool {
     event.connection.as_ref().is_some_and(|connection| {
         let path = connection
             .process

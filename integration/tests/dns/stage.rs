@@ -142,7 +142,8 @@ impl<'a> Dig<'a> {
         let mut command = self.world.host.command(&self.program);
         command.args(["+retry=0", "+time=5"]).args(words);
         let output = command.output().unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        let said = [output.stdout, output.stderr].concat();
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     /// `words` as on its command line.

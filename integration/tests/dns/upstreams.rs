@@ -106,13 +106,18 @@ fn while_the_network_is_away_what_was_known_is_given_and_afterwards_all_is_as_be
     assert_eq!(said.answers(), [TRUE], "{}", said.0);
     let (world, pid) = (&scripted.world, scripted.world.service(Service::Dns).pid());
     let interface = &world.link.interface;
+    let heard = |what: &str| world.output(Service::Dns).matches(what).count();
     // a cable that is pulled far away, and one here, with which the routes go
     for (side, namespace) in [&world.internet, &world.host].into_iter().enumerate() {
         namespace.sh(&format!("ip link set {interface} down"));
+        eventually("nobody has to find out that there is no way", || {
+            (heard("upstream is not reached any more") > side).then_some(())
+        });
         eventually("its time is over, and it is given all the same", || {
             is_stale(&dig.ask(&[SERVER, "+time=15", "known.example"])).then_some(())
         });
-        let said = dig.ask(&[SERVER, "+time=15", &format!("unknown-{side}.example")]);
+        let unknown = format!("unknown-{side}.example");
+        let said = dig.ask(&[SERVER, "+time=15", &unknown]);
         assert_eq!(said.status(), "SERVFAIL", "{}", said.0);
         assert!(said.0.contains("EDE: "), "{}", said.0);
         namespace.sh(&format!("ip link set {interface} up"));
@@ -120,10 +125,12 @@ fn while_the_network_is_away_what_was_known_is_given_and_afterwards_all_is_as_be
         world
             .host
             .sh(&format!("ip -4 route replace default via {gateway}"));
-        eventually("names are answered again", || {
-            let said = dig.ask(&[SERVER, &format!("new-{side}.example")]);
-            (said.answers() == [TRUE]).then_some(())
+        eventually("it is heard that the network is back", || {
+            (heard("servers are reached another way") > side).then_some(())
         });
+        // at once: no pause has to end, and the failure of before is forgotten
+        let said = dig.ask(&[SERVER, "+tries=1", "+time=15", &unknown]);
+        assert_eq!(said.answers(), [TRUE], "{}", said.0);
     }
     assert_eq!(scripted.world.service(Service::Dns).pid(), pid);
     assert_eq!(dig.ask(&[SERVER, "known.example"]).status(), "NOERROR");
@@ -210,4 +217,49 @@ fn another_host_is_not_answered_even_where_no_firewall_stands() {
     }
     let said = Dig::new(&world, "/usr/bin/dig", "own").ask(&["@127.0.0.17", "localhost"]);
     assert_eq!(said.answers(), ["127.0.0.1"], "{}", said.0);
+}
+
+#[test]
+fn the_desktop_is_told_of_upstreams_as_the_command_line_is() {
+    let zones =
+        "[[resolve.zones]]\nnames = [\"corp.example\"]\nupstreams.servers = [\"udp://203.0.113.99\"]\n";
+    let mut scripted = Scripted::new("dns-told", zones, |asked| now(asked.addresses(1, 300)));
+    let said = scripted.dig("asks").ask(&[SERVER, "known.example"]);
+    assert_eq!(said.answers(), [TRUE], "{}", said.0);
+    let address = scripted.world.bus().address();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (upstreams, flushed) = eventually("the service is on the bus", || {
+        runtime.block_on(async {
+            let bus = zbus::connection::Builder::address(address.as_str());
+            let bus = bus.build().await.ok()?;
+            let dns = dbus::Dns1Proxy::new(&bus).await.ok()?;
+            Some((
+                dns.upstreams().await.ok()?,
+                dns.flush("known.example").await.ok()?,
+            ))
+        })
+    });
+    assert_eq!(flushed, 1);
+    let mut command = scripted.world.command(integration::binary("portmaster"));
+    let output = command.args(["dns", "upstreams", "--json"]).output().unwrap();
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let of = |name: &str| {
+        let upstream = upstreams.iter().find(|upstream| upstream.name == name).unwrap();
+        let line = lines.lines().find(|line| line.contains(name)).unwrap();
+        let told: serde_json::Value = serde_json::from_str(line).unwrap();
+        assert_eq!(told["source"], upstream.source.as_str(), "{line}");
+        assert_eq!(told["zones"], serde_json::json!(upstream.zones), "{line}");
+        upstream
+    };
+    let all = of(&format!("udp://{INTERNET_V4}"));
+    assert!(
+        all.up && all.queries > 0 && all.failures == 0 && all.round_trip > 0 && all.zones.is_empty(),
+        "{all:?}"
+    );
+    let corp = of("udp://203.0.113.99");
+    assert_eq!(
+        (&corp.zones[..], corp.queries),
+        (&["corp.example".to_owned()][..], 0)
+    );
+    assert_eq!(corp.source, "configured");
 }

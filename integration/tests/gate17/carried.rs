@@ -60,7 +60,7 @@ impl Place {
 }
 
 /// Answers datagrams from the address that they came to.
-const ECHO: &str = "
+pub(crate) const ECHO: &str = "
 import socket, sys
 s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)
 s.bind((sys.argv[1], 7002))

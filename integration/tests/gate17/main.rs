@@ -8,8 +8,14 @@
 
 mod carried;
 mod circuits;
+mod everything;
+mod hostile;
 mod leaks;
 mod maps;
 mod network;
+mod owner;
+mod padded;
+mod rogue;
+mod second;
 mod stand_in;
 mod steady;

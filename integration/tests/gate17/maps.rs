@@ -1,6 +1,6 @@
 //! Where the real entry has its map from: files of which one is bad, a web server, the network's nodes.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fs, path::PathBuf};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use integration::{Running, Service, World, eventually, world::INTERNET_V4};
@@ -38,32 +38,7 @@ impl Web {
         let folder = world.root().join("web");
         fs::create_dir_all(&folder).unwrap();
         let (key, certificate) = (world.root().join("web.key"), world.root().join("web.pem"));
-        let made = Command::new("openssl")
-            .args([
-                "req",
-                "-x509",
-                "-newkey",
-                "ec",
-                "-pkeyopt",
-                "ec_paramgen_curve:P-256",
-                "-nodes",
-                "-days",
-                "2",
-            ])
-            .args([
-                "-subj",
-                "/CN=web",
-                "-addext",
-                &format!("subjectAltName=IP:{INTERNET_V4}"),
-            ])
-            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
-            .arg("-keyout")
-            .arg(&key)
-            .arg("-out")
-            .arg(&certificate)
-            .output()
-            .unwrap();
-        assert!(made.status.success(), "{made:?}");
+        integration::certificate(&key, &certificate, &format!("IP:{INTERNET_V4}"));
         let mut command = world.internet.command("python3");
         command.args(["-c", SERVER, &INTERNET_V4.to_string(), &WEB.to_string()]);
         command.arg(&folder).arg(&certificate).arg(&key);

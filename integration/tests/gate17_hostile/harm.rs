@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// KiB that a program has in memory.
-fn resident(process: &Running) -> usize {
+pub(crate) fn resident(process: &Running) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", process.pid().as_raw_nonzero())).unwrap();
     let line = status
         .lines()

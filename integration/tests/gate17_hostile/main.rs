@@ -7,6 +7,7 @@
 )]
 #![expect(dead_code, reason = "the place and the client are those of another test")]
 
+mod begun;
 #[path = "../gate17_node/client.rs"]
 mod client;
 mod harm;

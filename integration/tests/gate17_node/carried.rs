@@ -90,8 +90,65 @@ fn datagrams_go_there_and_back_and_are_told_that_nobody_is_there() {
             let ended = body.data().await.unwrap().unwrap_err();
             assert_eq!(ended.reason(), Some(h2::Reason::CONNECT_ERROR));
         });
+        // and of a client that knows HTTP/1.1 alone, another's TLS
+        let mut upgrade = place.client.command("python3");
+        upgrade.args(["-c", UPGRADED, &place.node.v4.to_string(), &server.to_string()]);
+        let said = text(&upgrade.output().unwrap());
+        assert_eq!(said.trim(), "carried, ended, refused, closed", "{said}");
     }
 }
+
+/// `connect-udp` of HTTP/1.1 (RFC 9298, section 3.2): to an echo at port 7001, to nobody at 7002, and where it may not.
+const UPGRADED: &str = r#"
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["http/1.1"])
+def ask(target, upgrade="Upgrade: connect-udp\r\nConnection: Upgrade\r\nCapsule-Protocol: ?1\r\n", more=b""):
+    stream = context.wrap_socket(socket.create_connection((sys.argv[1], 443), 20), suppress_ragged_eofs=False)
+    stream.sendall(f"GET {target} HTTP/1.1\r\nHost: node\r\n{upgrade}\r\n".encode() + more)
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += stream.recv(1) or sys.exit("no end of the head")
+    return stream, head.decode().lower()
+def take(stream, count):
+    octets = b""
+    while len(octets) < count:
+        octets += stream.recv(count - len(octets)) or sys.exit("it ended")
+    return octets
+path = "/.well-known/masque/udp/" + sys.argv[2].replace(":", "%3A")
+# the first datagram comes with the head: it is not lost
+stream, head = ask(path + "/7001/", more=b"\0\x04\0on")
+assert head.startswith("http/1.1 101 ") and "\r\nupgrade: connect-udp\r\n" in head, head
+assert "\r\nconnection: upgrade\r\n" in head and "\r\ncapsule-protocol: ?1\r\n" in head, head
+assert "content-length" not in head and "transfer-encoding" not in head, head
+stream.sendall(b"e")
+assert take(stream, 6) == b"\0\x04\0one"
+# a capsule that nobody knows, then one of 1,200 octets
+long = b"x" * 1200
+stream.sendall(b"\x17\x03abc\0\x44\xb1\0" + long)
+assert take(stream, 1204) == b"\0\x44\xb1\0" + long
+stream.unwrap()
+print("carried", end=", ")
+stream, head = ask("https://node" + path + "/7002/")
+assert head.startswith("http/1.1 101 "), head
+stream.sendall(b"\0\x04\0one")
+try:
+    sys.exit(f"nobody said {stream.recv(9)!r}")
+except OSError:
+    print("ended", end=", ")
+for target, status in ((path + "/7001", 403), ("/.well-known/masque/udp/127.0.0.1/53/", 403)):
+    head = ask(target)[1]
+    assert head.startswith(f"http/1.1 {status} ") and "proxy-status: gate17; error=" in head, head
+assert ask(path + "/7001/", "")[1].startswith("http/1.1 404 "), "a page, where none is"
+print("refused", end=", ")
+# a datagram longer than any
+stream, head = ask(path + "/7001/", more=b"\0\x80\x02\0\0")
+try:
+    assert not stream.recv(9)
+except OSError:
+    print("closed")
+"#;
 
 #[test]
 fn a_refusal_says_why() {

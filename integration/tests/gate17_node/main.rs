@@ -8,8 +8,11 @@
 
 mod carried;
 mod client;
+mod container_files;
+mod image;
 mod limits;
 mod maps;
 mod place;
 mod quotes;
 mod seen;
+mod speed;

@@ -1,5 +1,12 @@
 //! A node by its map: to whom it relays, whom it admits, and to whom it gives the map.
 
+use std::{
+    io::{ErrorKind, Read as _},
+    net::TcpStream,
+    thread,
+    time::Duration,
+};
+
 use aws_lc_rs::signature::Ed25519KeyPair;
 use gate17_proto::{
     access::{EXPORTED, EXPORTER_LABEL, Origin, concealed, exporter_context, map_token},
@@ -26,8 +33,12 @@ struct Network {
 impl Network {
     /// Nobody is let in, and nothing is carried, before there is a map.
     fn new() -> Self {
+        Self::with("")
+    }
+
+    fn with(config: &str) -> Self {
         let network = Self {
-            place: Place::new(""),
+            place: Place::new(config),
             root: Ed25519KeyPair::generate().unwrap(),
             client_keys: Vec::new(),
         };
@@ -57,7 +68,18 @@ impl Network {
                 "region": "de", "family": id, "relay": relay, "capacity": 1,
             })
         };
+        let client = self
+            .place
+            .client
+            .sh(&format!("ip route get {}", self.place.node.v4));
+        let client = client.split_once("src ").unwrap().1.split(' ').next().unwrap();
         let nodes = json!([
+            node(
+                "n3",
+                format!("sha256:{}", "18".repeat(32)),
+                client.to_owned(),
+                443
+            ),
             node("n1", self.place.pin(), self.place.node.v4.to_string(), 443),
             node(
                 "n2",
@@ -250,10 +272,33 @@ fn who_opens_too_often_is_told_to_wait_and_others_are_not() {
         assert!(refused > 0, "60 at once are more than 20, and 5 a second");
         // in the long run it may
         loop {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
             if client.open(&target).await.0.status() == StatusCode::OK {
                 break;
             }
         }
     });
+}
+
+#[test]
+fn many_may_come_by_a_relay_of_the_map() {
+    let network = Network::with("limits.connections_per_network = 2\n");
+    // those that are not closed at once
+    let kept = || {
+        let callers: Vec<_> = (0..10).map(|_| network.place.say(443, b"").unwrap()).collect();
+        thread::sleep(Duration::from_millis(200));
+        let is_open = |mut caller: &TcpStream| {
+            caller.set_nonblocking(true).unwrap();
+            caller
+                .read(&mut [0])
+                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+        };
+        callers.iter().filter(|caller| is_open(caller)).count()
+    };
+    assert_eq!(kept(), 2);
+    // it says that a relay is where the client is
+    network
+        .place
+        .put("gate17-map.json", &network.map(1, Access::Map, true));
+    eventually("all ten are let in", || (kept() == 10).then_some(()));
 }

@@ -1,6 +1,12 @@
 //! A node, a client's host and a server's host.
 
-use std::{fs, io::Write as _, net::TcpStream, path::PathBuf, process::Output};
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
 
 use integration::{Namespace, Running, binary, eventually, link::End};
 use tempfile::TempDir;
@@ -10,13 +16,14 @@ pub(crate) struct Place {
     pub(crate) process: Running,
     pub(crate) client: Namespace,
     pub(crate) far: Namespace,
+    /// Where the node is.
+    pub(crate) host: Namespace,
     /// Where the client reaches the node.
     pub(crate) node: End,
     /// Where the node reaches the server, and the server's own end.
     pub(crate) out: End,
     pub(crate) server: End,
     pub(crate) folder: TempDir,
-    _host: Namespace,
 }
 
 pub(crate) const OPEN: &str = "access = 'none'\nexit = [{ allow = true, to = '10.17.0.0/16', ports = '*' }, \
@@ -25,6 +32,15 @@ pub(crate) const OPEN: &str = "access = 'none'\nexit = [{ allow = true, to = '10
 impl Place {
     /// With such a configuration.
     pub(crate) fn new(config: &str) -> Self {
+        Self::started(config, |host, folder| {
+            let mut command = host.command(binary("portmaster-gate17-node"));
+            command.arg("--root").arg(folder);
+            command
+        })
+    }
+
+    /// The same with a node that is started by `start`, which gets its host and the folder that has its configuration.
+    pub(crate) fn started(config: &str, start: impl FnOnce(&Namespace, &Path) -> Command) -> Self {
         let (client, host, far) = (
             Namespace::new("client"),
             Namespace::new("node"),
@@ -38,18 +54,17 @@ impl Place {
         let settings = folder.path().join("etc/portmaster");
         fs::create_dir_all(&settings).unwrap();
         fs::write(settings.join("gate17-node.toml"), config).unwrap();
-        let mut command = host.command(binary("portmaster-gate17-node"));
-        command.arg("--root").arg(folder.path());
+        let command = start(&host, folder.path());
         let process = Running::start_logged("the node", command, &folder.path().join("log"));
         let place = Self {
             process,
             client,
             far,
+            host,
             node: near.b,
             out: out.a,
             server: out.b,
             folder,
-            _host: host,
         };
         eventually("the node is ready", || {
             place.process.output().contains("ready").then_some(())

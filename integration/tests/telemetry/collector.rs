@@ -1,7 +1,10 @@
 //! An OTLP collector that keeps what it is sent.
 
 use std::{
+    collections::BTreeMap,
     net::{SocketAddr, TcpListener},
+    os::unix::net::UnixListener,
+    path::Path,
     sync::{Arc, Mutex},
     thread,
 };
@@ -23,11 +26,13 @@ use opentelemetry_proto::tonic::{
         },
     },
     common::v1::{KeyValue, any_value::Value},
+    metrics::v1::Metric,
     resource::v1::Resource,
     trace::v1::Span,
 };
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Response, Status};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_stream::wrappers::{TcpListenerStream, UnixListenerStream};
+use tonic::{Request, Response, Status, transport::server::Connected};
 
 /// Everything that came, as it came.
 #[derive(Clone, Debug, Default)]
@@ -48,18 +53,23 @@ impl Collector {
         listener.set_nonblocking(true).unwrap();
         let serves = collector.clone();
         thread::spawn(move || {
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            runtime.block_on(async {
-                let incoming = TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap());
-                tonic::transport::Server::builder()
-                    .add_service(TraceServiceServer::new(serves.clone()))
-                    .add_service(MetricsServiceServer::new(serves.clone()))
-                    .add_service(LogsServiceServer::new(serves))
-                    .serve_with_incoming(incoming)
-                    .await
-            })
+            serve(serves, || {
+                TcpListenerStream::new(tokio::net::TcpListener::from_std(listener).unwrap())
+            });
         });
         collector
+    }
+
+    /// Listens at a file too.
+    pub(crate) fn also_at(&self, path: &Path) {
+        let listener = UnixListener::bind(path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let serves = self.clone();
+        thread::spawn(move || {
+            serve(serves, || {
+                UnixListenerStream::new(tokio::net::UnixListener::from_std(listener).unwrap())
+            });
+        });
     }
 
     /// Looks at all that came until there is an answer.
@@ -69,7 +79,34 @@ impl Collector {
     }
 }
 
+fn serve<S, I>(collector: Collector, incoming: impl FnOnce() -> S)
+where
+    S: tokio_stream::Stream<Item = std::io::Result<I>>,
+    I: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
+{
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let served = runtime.block_on(async {
+        tonic::transport::Server::builder()
+            .add_service(TraceServiceServer::new(collector.clone()))
+            .add_service(MetricsServiceServer::new(collector.clone()))
+            .add_service(LogsServiceServer::new(collector))
+            .serve_with_incoming(incoming())
+            .await
+    });
+    served.unwrap();
+}
+
 impl Received {
+    /// The metrics of one service, by name.
+    pub(crate) fn metrics(&self, of: &str) -> BTreeMap<String, Metric> {
+        let resources = self.metrics.iter().flat_map(|request| &request.resource_metrics);
+        let own = resources.filter(|own| service(own.resource.as_ref()) == of);
+        own.flat_map(|own| &own.scope_metrics)
+            .flat_map(|scope| &scope.metrics)
+            .map(|metric| (metric.name.clone(), metric.clone()))
+            .collect()
+    }
+
     /// Each span with the name of its service.
     pub(crate) fn spans(&self) -> impl Iterator<Item = (&str, &Span)> {
         let resources = self.traces.iter().flat_map(|request| &request.resource_spans);

@@ -5,7 +5,9 @@
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+mod booted;
 mod collector;
+mod everything;
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -37,15 +39,20 @@ fn world(label: &str) -> World {
 fn start(world: &mut World, settings: &[(&str, &str)]) {
     for name in Service::ALL {
         let mut command = world.service_command(name);
-        command
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{COLLECTOR}"))
-            .env("OTEL_BSP_SCHEDULE_DELAY", "100")
-            .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
-            .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
-            .env("PORTMASTER_LOG", "info")
-            .envs(settings.iter().copied());
+        exports(&mut command, &format!("http://{COLLECTOR}"));
+        command.envs(settings.iter().copied());
         world.start_as(name, command);
     }
+}
+
+/// Often, so that no test waits.
+fn exports(command: &mut std::process::Command, to: &str) {
+    command
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", to)
+        .env("OTEL_BSP_SCHEDULE_DELAY", "100")
+        .env("OTEL_BLRP_SCHEDULE_DELAY", "100")
+        .env("OTEL_METRIC_EXPORT_INTERVAL", "200")
+        .env("PORTMASTER_LOG", "info");
 }
 
 /// Connections of the real curl, until one is refused: by then the profile is in force.
@@ -70,7 +77,7 @@ fn blocked_trace(received: &Received) -> Option<Vec<(String, Span)>> {
         .filter(|(_, span)| span.trace_id == blocked.1.trace_id)
         .map(|(service, span)| (service.to_owned(), span.clone()))
         .collect();
-    (trace.len() >= 4).then_some(trace)
+    (trace.len() >= 6).then_some(trace)
 }
 
 fn one<'a>(trace: &'a [(String, Span)], service: &str, name: &str) -> &'a Span {
@@ -100,6 +107,16 @@ fn one_connection_is_one_trace_across_services_and_names_nobody() {
     assert_eq!(attribution.parent_span_id, connection.span_id);
     assert_eq!(decide.parent_span_id, connection.span_id);
     assert_eq!(resolve.parent_span_id, attribution.span_id);
+    for whom in ["subscribers", "bus"] {
+        let publish = trace
+            .iter()
+            .map(|(_, span)| span)
+            .find(|span| span.name == "publish" && word(&span.attributes, "portmaster.to") == Some(whom));
+        let publish = publish.unwrap_or_else(|| panic!("published to {whom}: {trace:#?}"));
+        assert_eq!(publish.parent_span_id, connection.span_id);
+        assert_eq!(publish.start_time_unix_nano, connection.end_time_unix_nano);
+        assert!(publish.start_time_unix_nano <= publish.end_time_unix_nano);
+    }
     assert_eq!(word(&connection.attributes, "network.transport"), Some("tcp"));
     assert_eq!(word(&connection.attributes, "network.type"), Some("ipv4"));
     assert_eq!(

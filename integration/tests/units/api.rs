@@ -52,6 +52,27 @@ fn the_group_reads_and_polkit_lets_others_decide() {
     assert_eq!(call(&host, "trusted", "System/Resume", "{}"), "{}");
     let noted = host.journal(GATEWAY);
     assert!(noted.contains("/portmaster.api.v1.System/Pause"), "{noted}");
+
+    // profiles are written by the policy service, within its sandbox, where root's own editor writes as well
+    let rule = r#"{"match": {"path": "/usr/bin/wget"}, "rule": {"action": "ACTION_BLOCK", "note": "x"}}"#;
+    let refused = call(&host, "member", "Policy/AddRule", rule);
+    assert!(refused.contains("org.portmaster.api.decide"), "{refused}");
+    let saved = call(&host, "trusted", "Policy/AddRule", rule);
+    assert!(saved.contains("\"saved\":true"), "{saved}");
+    let file = "/etc/portmaster/profiles.d/wget.toml";
+    let owner = host.run(&format!("stat -c %U:%G:%a {file}"));
+    assert_eq!(owner.trim(), "portmaster-policy:portmaster-policy:644");
+    host.run(&format!("echo '# by hand' >> {file}; chown root: {file}"));
+    let text = r#"{"id": "wget", "toml": "[[match]]\npath = \"/usr/bin/wget\"\n"}"#;
+    let again = call(&host, "root", "Policy/SetProfile", text);
+    assert!(
+        again.contains("wget.toml~") && again.contains("by hand"),
+        "{again}"
+    );
+    let outside = host.attempt_as("root", "test -e /etc/portmaster/profiles.d/wget.toml~");
+    assert!(outside.status.success());
+    let noted = host.journal(GATEWAY);
+    assert!(noted.contains("Policy/SetProfile wget: done"), "{noted}");
 }
 
 #[test]

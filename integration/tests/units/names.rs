@@ -1,8 +1,8 @@
 //! The DNS service under its real units.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, path::Path};
 
-use integration::{Booted, NameServer, booted::INTERNET, eventually};
+use integration::{Booted, NameServer, Running, booted::INTERNET, eventually};
 
 /// Asks for a name with nothing but python; says the addresses, or how it failed.
 const ASK: &str = r#"
@@ -29,7 +29,8 @@ fn host(label: &str) -> (Booted, NameServer, tempfile::TempDir) {
         .file("/usr/local/bin/ask", ASK)
         .start();
     let folder = tempfile::tempdir().unwrap();
-    let records = ["fine", "other"].map(|name| format!("host-record={name}.example,{v4}"));
+    let records =
+        ["fine.example", "other.example", "printer.local"].map(|name| format!("host-record={name},{v4}"));
     let server = NameServer::start(
         &host.internet,
         &[IpAddr::from(v4), IpAddr::from(v6)],
@@ -45,8 +46,8 @@ fn ask(host: &Booted, name: &str, server: &str) -> String {
 }
 
 #[test]
-fn names_are_answered_at_every_address_and_strays_are_caught() {
-    let (host, server, _folder) = host("names");
+fn names_are_answered_at_every_address_strays_are_caught_and_the_networks_own_stay_there() {
+    let (host, server, folder) = host("names");
     let answer = format!("code 0 {}", INTERNET.0);
     for at in ["127.0.0.1", "::1", "127.0.0.17", "203.0.113.53", "2001:db8::53"] {
         assert_eq!(ask(&host, "fine.example", at), answer, "{at}");
@@ -56,7 +57,41 @@ fn names_are_answered_at_every_address_and_strays_are_caught() {
         1,
         "the upstream is asked by the service alone, and once"
     );
+    of_the_network(&host, &server, folder.path());
+    let said = host.journal("portmaster-dns.service");
+    assert!(
+        !said.contains("nobody says when the network comes back"),
+        "{said}"
+    );
 }
+
+/// Asks by multicast (RFC 6762 §5.1), and says who answered.
+const ASK_ALL: &str = r#"
+import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(2)
+q = struct.pack(">HHHHHH", 0, 0, 1, 0, 0, 0) + b"\7printer\5local\0" + struct.pack(">HH", 1, 1)
+s.sendto(q, ("224.0.0.251", 5353))
+answer, peer = s.recvfrom(4096)
+print(answer.decode(), *peer)
+"#;
+
+/// A printer on the network.
+const PRINTER: &str = r#"
+import socket, struct, sys
+s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("", 5353))
+group = socket.inet_aton("224.0.0.251") + socket.inet_aton(sys.argv[1])
+s.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+print("listens", flush=True)
+while True:
+    q, peer = s.recvfrom(4096)
+    s.sendto(b"printer" if b"\7printer\5local" in q else b"?", peer)
+"#;
+
+/// As docs/dns-upstreams.md says it.
+const MULTICAST_DNS: &str = "[[rule]]\naction = \"allow\"\ndirection = \"in\"\nprotocol = \"udp\"\nremote = \"lan\"\nremote_port = 5353\n";
 
 #[test]
 fn queries_wait_while_the_service_restarts_and_what_it_knew_is_known_still() {
@@ -153,4 +188,47 @@ fn a_thread_that_answers_no_more_is_noticed_and_the_service_comes_back() {
     });
     assert!(host.journal(DNS).contains("a thread that answers queries hangs"));
     assert_eq!(ask(&host, "fine.example", "127.0.0.1"), answer);
+}
+
+/// Names of the network itself are asked there, and by multicast, and never elsewhere.
+fn of_the_network(host: &Booted, server: &NameServer, folder: &Path) {
+    let away = ["127.0.0.1", "203.0.113.53", "224.0.0.251"];
+    host.run("echo '# nobody' >/etc/resolv.conf");
+    eventually("nobody on the network is known", || {
+        let known = host.run("portmaster dns upstreams --json");
+        (!known.contains("resolv.conf")).then_some(())
+    });
+    for at in away {
+        eventually("there is nobody on the network to ask", || {
+            (ask(host, "printer.local", at) == "code 3 -").then_some(())
+        });
+    }
+    assert_eq!(
+        server.asked("printer.local"),
+        0,
+        "the upstream of all names is not asked"
+    );
+    // who asks by multicast is not answered by ours, nor kept from it
+    let mut printer = host.internet.command("python3");
+    printer.args(["-c", PRINTER, &host.link.b.v4.to_string()]);
+    let printer = Running::start_logged("printer", printer, &folder.join("printer"));
+    eventually("the printer listens", || {
+        printer.output().contains("listens").then_some(())
+    });
+    host.profile("global", MULTICAST_DNS);
+    let ask_all = format!("python3 -c '{ASK_ALL}'");
+    let answered = format!("printer {} 5353", host.link.b.v4);
+    eventually("the printer's answer comes in", || {
+        let said = host.attempt(&ask_all);
+        (integration::booted::text(&said).trim() == answered).then_some(())
+    });
+    assert_eq!(server.asked("printer.local"), 0);
+
+    host.run(&format!("echo nameserver {} >/etc/resolv.conf", INTERNET.0));
+    let answer = format!("code 0 {}", INTERNET.0);
+    for at in away {
+        eventually("the network's server is asked", || {
+            (ask(host, "printer.local", at) == answer).then_some(())
+        });
+    }
 }

@@ -2,6 +2,7 @@
 
 mod file;
 mod network_manager;
+mod openresolv;
 mod resolved;
 
 use std::net::IpAddr;

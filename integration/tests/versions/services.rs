@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use integration::{App, Events, Service, World, binary, eventually};
+use integration::{
+    App, Events, NameServer, Service, World, binary, eventually,
+    world::{INTERNET_V4, INTERNET_V6},
+};
 use proto::{flow::v1::Verdict, interceptor::v1::ConnectionEvent};
 use serde_json::Value;
 
@@ -24,6 +27,21 @@ fn a_resolver_of_the_previous_version_works_with_the_others() {
 }
 
 #[test]
+fn a_name_server_of_the_previous_version_works_with_the_others() {
+    beside(Service::Dns);
+}
+
+#[test]
+fn an_entry_of_the_previous_version_works_with_the_others() {
+    beside(Service::Gate17Entry);
+}
+
+#[test]
+fn a_gateway_of_the_previous_version_works_with_the_others() {
+    beside(Service::ApiGateway);
+}
+
+#[test]
 fn the_previous_command_line_works_with_the_services() {
     let Some(program) = previous::program("portmaster") else {
         return;
@@ -41,19 +59,42 @@ fn the_previous_command_line_works_with_the_services() {
     assert!(run(&["status", "--json"]).contains("\"health\":\"ok\""));
 }
 
+const ALL: [Service; 6] = [
+    Service::Resolver,
+    Service::Policy,
+    Service::Interceptor,
+    Service::Dns,
+    Service::Gate17Entry,
+    Service::ApiGateway,
+];
+
 /// One old service among current ones; then the current one in its place, which finds what the old one kept; then the old
 /// one again.
 fn beside(old: Service) {
     let Some(program) = previous::program(&old.program()) else {
         return;
     };
-    let mut world = World::builder("versions").without_services().start();
+    let dns = format!("[resolve.upstreams]\nservers = [\"udp://{INTERNET_V4}\"]\n");
+    let mut world = World::builder("versions")
+        .without_services()
+        .config_file("dns.toml", &dns)
+        .start();
     let servers = world
         .internet_addresses()
         .map(|address| world.internet.echo(address, 443));
-    for service in Service::ALL {
+    let records = [
+        format!("address=/fine.example/{INTERNET_V4}"),
+        format!("address=/fine.example/{INTERNET_V6}"),
+    ];
+    let _names = NameServer::start(
+        &world.internet,
+        &world.internet_addresses(),
+        &records,
+        world.root(),
+    );
+    for service in ALL {
         if service == old {
-            let command = world.program_command(&program);
+            let command = world.command_of(old, &program);
             world.start_as(service, command);
         } else {
             world.start_service(service);
@@ -66,7 +107,7 @@ fn beside(old: Service) {
     assert!(old_ones(&world).is_empty());
     works(&world, servers, "upgraded");
     world.stop(old);
-    let command = world.program_command(&program);
+    let command = world.command_of(old, &program);
     world.start_as(old, command);
     works(&world, servers, "back");
 }
@@ -100,6 +141,27 @@ fn works(world: &World, servers: [SocketAddr; 2], name: &str) {
     });
     assert!(!app.connect(world, another).connected);
     told(&events, &app, Verdict::Block, name);
+    names_and_doors(world, &app);
+}
+
+/// Names are resolved, the tunnel's entry says how it is, and the gateway tells of what was decided.
+fn names_and_doors(world: &World, app: &App) {
+    let said = |program: &str, words: &[&str]| {
+        let output = world.command(program).args(words).output().unwrap();
+        assert!(output.status.success(), "{program} {words:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let portmaster = binary("portmaster");
+    let portmaster = portmaster.to_str().unwrap();
+    assert_eq!(
+        said("dig", &["+short", "@127.0.0.1", "fine.example"]).trim(),
+        INTERNET_V4.to_string()
+    );
+    assert!(said(portmaster, &["dns", "cache", "--json"]).contains("fine.example"));
+    assert!(said(portmaster, &["gate17", "status", "--json"]).contains("streams_now"));
+    let list = "http://127.0.0.1:817/portmaster.api.v1.Connections/List?message=%7B%7D";
+    let listed = said("curl", &["--silent", "--show-error", "--fail", list]);
+    assert!(listed.contains(app.path().to_str().unwrap()), "{listed}");
 }
 
 /// With a reason; `profile`: whose.

@@ -8,6 +8,7 @@ use std::{
 use api::v1::{Access, Scope};
 use netlink::diag::Diag;
 use proto::{
+    convert::octets,
     flow::v1 as flow,
     resolver::v1::{LookupRequest, lookup_request::Subject, process_resolver_client::ProcessResolverClient},
 };
@@ -24,8 +25,6 @@ pub struct Peer {
     pub local: SocketAddr,
     /// Owner of his socket; unknown where it is closed already.
     pub uid: Option<u32>,
-    /// He called at the Unix socket, where the kernel said who he is.
-    pub by_unix_socket: bool,
     process: OnceCell<Option<flow::Process>>,
 }
 
@@ -36,7 +35,6 @@ impl Peer {
             address,
             local,
             uid,
-            by_unix_socket: false,
             process: OnceCell::new(),
         }
     }
@@ -44,16 +42,12 @@ impl Peer {
     /// His process, asked for once, when somebody wants to know.
     pub async fn process(&self, resolver: &Channel) -> Option<&flow::Process> {
         let asked = async {
-            let octets = |address: SocketAddr| match address {
-                SocketAddr::V4(address) => address.ip().octets().to_vec(),
-                SocketAddr::V6(address) => address.ip().octets().to_vec(),
-            };
             let flow = flow::Flow {
                 direction: flow::Direction::Outgoing.into(),
                 protocol: 6,
-                local_address: octets(self.address),
+                local_address: octets(self.address.ip()),
                 local_port: self.address.port().into(),
-                remote_address: octets(self.local),
+                remote_address: octets(self.local.ip()),
                 remote_port: self.local.port().into(),
             };
             let request = LookupRequest {

@@ -7,11 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use daemon::status::Counter;
-use http::{Method, Request, Response, StatusCode, request::Parts};
+use http::{Method, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -28,8 +28,9 @@ use crate::{
     gate::Guarded,
     json,
     limits::{Limits, Place},
-    metrics,
+    metrics, page,
     rpc::system,
+    slow::Hurried,
     web::{self, Doorkeeper},
 };
 
@@ -38,6 +39,10 @@ const FIRST_WORD: Duration = Duration::from_secs(10);
 /// A client that is asked whether it is there, and has not said so by then, is not.
 const ASKED_EVERY: Duration = Duration::from_secs(20);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
+/// For a request to come whole; replies may take for ever.
+const REQUEST: Duration = Duration::from_secs(30);
+/// Whose requests have no end: it answers many questions in one call.
+const REFLECTION: &str = "/grpc.reflection.";
 /// At the end, for calls that were begun.
 const GRACE: Duration = Duration::from_millis(50);
 /// Octets of headers.
@@ -80,6 +85,8 @@ pub struct Counters {
     pub strangers: Counter,
     /// More than there is room for: closed at once.
     pub crowded: Counter,
+    /// How long requests took.
+    pub requests: metrics::Requests,
 }
 
 impl Door {
@@ -164,19 +171,31 @@ impl Door {
 
     /// One request, in whichever form it came.
     async fn answer(self, request: Request<Body>) -> Response<Body> {
-        let asked = request.headers().clone();
+        let origin = request.headers().get(header::ORIGIN).cloned();
+        let requests = &self.counters.requests;
+        let took = if is_grpc(&request) {
+            &requests.grpc
+        } else {
+            &requests.http
+        };
+        let (took, began) = (took.clone(), Instant::now());
         let mut response = match self.keeper.check(&request) {
             Err(status) if is_grpc(&request) => status.into_http(),
             Err(status) => json::error(&status),
-            Ok(()) if request.method() == Method::OPTIONS => self.keeper.preflight(&asked),
+            Ok(()) if request.method() == Method::OPTIONS => self.keeper.preflight(),
             Ok(()) => self.route(request).await,
         };
-        self.keeper.finish(&asked, &mut response);
+        self.keeper.finish(origin.as_ref(), &mut response);
+        took.record(began.elapsed());
         response
     }
 
     async fn route(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
+        let request = match path.starts_with(REFLECTION) {
+            true => request,
+            false => request.map(|body| Body::new(Hurried::new(body, REQUEST))),
+        };
         if is_grpc(&request) {
             let mut methods = GrpcWebLayer::new().layer(self.methods.clone());
             return methods.call(request).await.unwrap_or_else(|never| match never {});
@@ -193,16 +212,17 @@ impl Door {
                 let (parts, _) = request.into_parts();
                 self.metrics(&parts).await
             }
-            _ => web::plain(
-                StatusCode::NOT_FOUND,
-                "text/plain; charset=utf-8",
-                "There is nothing here. /openapi.json says what can be called.\n",
-            ),
+            (_, page::session::PATH) => page::session::answer(&self.methods.gate, request).await,
+            _ => page::answer(&request).unwrap_or_else(|| {
+                web::plain(
+                    StatusCode::NOT_FOUND,
+                    "text/plain; charset=utf-8",
+                    "There is nothing here. /openapi.json says what can be called.\n",
+                )
+            }),
         }
     }
-}
 
-impl Door {
     /// For whom the services' counters are readable by every other way.
     async fn metrics(&self, request: &Parts) -> Response<Body> {
         let Some(peer) = request.extensions.get::<Arc<Peer>>() else {
@@ -224,6 +244,8 @@ impl Door {
     }
 }
 
+/// gRPC, or gRPC-web; all else is JSON, or a page.
 fn is_grpc(request: &Request<Body>) -> bool {
-    !json::is_meant(request)
+    let kind = request.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }

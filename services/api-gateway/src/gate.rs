@@ -8,7 +8,7 @@ use std::{
 };
 
 use api::v1::{Access, Scope};
-use daemon::{status::Counter, users};
+use daemon::status::{Counter, Status as OwnStatus};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, Request, Response, header};
 use tokio::sync::OnceCell;
@@ -18,14 +18,15 @@ use zbus::{Connection, proxy::CacheProperties};
 use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 
 use crate::{
+    audit::{Audit, Note, Who},
     caller::{Caller, Peer, level_of},
     limits::Limits,
+    members::Members,
     methods::Methods,
+    page::session::Sessions,
     tokens::Tokens,
 };
 
-/// Members may read.
-const GROUP: &str = "portmaster";
 /// In which a browser keeps a token for us.
 pub const COOKIE: &str = "portmaster";
 const DECIDE: &str = "org.portmaster.api.decide";
@@ -40,11 +41,14 @@ pub struct Gate(Arc<Inner>);
 struct Inner {
     methods: Methods,
     tokens: Arc<Tokens>,
+    sessions: Sessions,
     limits: Limits,
     resolver: Channel,
     bus: OnceCell<Connection>,
     refused: Counter,
     calls: Counter,
+    audit: Audit,
+    members: Members,
 }
 
 impl Gate {
@@ -52,25 +56,63 @@ impl Gate {
     pub fn new(
         methods: Methods,
         tokens: Arc<Tokens>,
+        sessions: Sessions,
         limits: Limits,
         resolver: Channel,
-        calls: Counter,
-        refused: Counter,
+        status: &OwnStatus,
+        audit: Audit,
     ) -> Self {
         Self(Arc::new(Inner {
             methods,
             tokens,
+            sessions,
             limits,
             resolver,
             bus: OnceCell::new(),
-            refused,
-            calls,
+            refused: status.counter("calls_refused"),
+            calls: status.counter("calls"),
+            audit,
+            members: Members::default(),
         }))
+    }
+
+    /// Who knows processes.
+    pub fn resolver(&self) -> &Channel {
+        &self.0.resolver
+    }
+
+    /// More than the method asks of everybody: for `what`, as it is called in a refusal.
+    ///
+    /// # Errors
+    /// `PERMISSION_DENIED`, with what is missing.
+    pub async fn require(&self, asked: Access, caller: &Caller, what: &str) -> Result<(), Status> {
+        if caller.level >= asked {
+            return Ok(());
+        }
+        self.ask_polkit(asked, caller, what).await
+    }
+
+    /// What a change came to.
+    async fn record(&self, caller: Caller, path: &str, note: &Note, refused: Option<&str>) {
+        let process = caller.peer.process(&self.0.resolver).await;
+        let program = process.and_then(|process| process.executable.as_ref());
+        let who = Who {
+            uid: caller.peer.uid,
+            pid: process.map(|process| process.pid),
+            executable: program.map(|file| file.path.clone()).unwrap_or_default(),
+            token: caller.token.map(|(name, _)| name).unwrap_or_default(),
+        };
+        self.0.audit.record(who, path, note, refused).await;
     }
 
     /// What can be called.
     pub fn methods(&self) -> &Methods {
         &self.0.methods
+    }
+
+    /// How browsers keep tokens.
+    pub fn sessions(&self) -> &Sessions {
+        &self.0.sessions
     }
 
     /// Who calls, and whether he may call this; an error in words for him where he may not.
@@ -107,7 +149,7 @@ impl Gate {
     /// By his socket, and the token that he shows.
     pub fn caller(&self, headers: &HeaderMap, peer: &Arc<Peer>) -> Result<Caller, Status> {
         let token = match shown(headers)? {
-            Some(secret) => Some(self.token(secret, peer)?),
+            Some(shown) => Some(self.token(&self.secret(shown, peer)?, peer)?),
             None => None,
         };
         let by_token = token
@@ -116,7 +158,15 @@ impl Gate {
         Ok(Caller {
             peer: Arc::clone(peer),
             token,
-            level: by_token.max(level_of_user(peer.uid)),
+            level: by_token.max(self.0.members.level(peer.uid)),
+        })
+    }
+
+    fn secret(&self, shown: &str, peer: &Peer) -> Result<String, Status> {
+        self.0.sessions.open(shown, peer.uid).ok_or_else(|| {
+            Status::unauthenticated(
+                "this browser's session is another user's, or of another key: log in anew",
+            )
         })
     }
 
@@ -127,7 +177,13 @@ impl Gate {
                 "too many wrong tokens from this user: wait 10 seconds",
             ));
         }
-        self.0.tokens.find(secret, SystemTime::now()).ok_or_else(|| {
+        let found = self.0.tokens.find(secret, SystemTime::now());
+        if found.is_some() && self.0.tokens.is_due(SystemTime::now()) {
+            let tokens = Arc::clone(&self.0.tokens);
+            // nobody waits for the disk
+            drop(tokio::task::spawn_blocking(move || tokens.write_uses()));
+        }
+        found.ok_or_else(|| {
             if self.0.limits.wrong_token(peer.uid, now) {
                 tracing::warn!(
                     uid = peer.uid,
@@ -225,15 +281,6 @@ fn missing(asked: Access, caller: &Caller, path: &str) -> Status {
     }
 }
 
-/// Root may all, the group may read.
-fn level_of_user(uid: Option<u32>) -> Access {
-    match uid {
-        Some(0) => Access::Admin,
-        Some(uid) if users::is_member(uid, GROUP) => Access::Read,
-        _ => Access::Anybody,
-    }
-}
-
 /// `Authorization: Bearer …`, else the cookie.
 fn shown(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
@@ -280,14 +327,27 @@ impl Service<Request<Body>> for Guarded {
             let Some(peer) = request.extensions().get::<Arc<Peer>>().cloned() else {
                 return Ok(Status::internal("the connection has no peer").into_http());
             };
-            match gate.pass(request.uri().path(), request.headers(), &peer).await {
+            let path = request.uri().path().to_owned();
+            match gate.pass(&path, request.headers(), &peer).await {
                 Ok(caller) => {
-                    request.extensions_mut().insert(caller);
+                    let changes = gate.methods().access(&path) >= Some(Access::Decide);
+                    let note = changes.then(Arc::<Note>::default);
+                    request.extensions_mut().insert(caller.clone());
+                    if let Some(note) = &note {
+                        request.extensions_mut().insert(Arc::clone(note));
+                    }
                     // the routes cannot fail
-                    Ok(routes
+                    let response = routes
                         .oneshot(request)
                         .await
-                        .unwrap_or_else(|never| match never {}))
+                        .unwrap_or_else(|never| match never {});
+                    if let Some(note) = note {
+                        let status = Status::from_header_map(response.headers());
+                        let refused = status.filter(|status| status.code() != tonic::Code::Ok);
+                        let refused = refused.as_ref().map(Status::message);
+                        gate.record(caller, &path, &note, refused).await;
+                    }
+                    Ok(response)
                 }
                 Err(status) => Ok(status.into_http()),
             }
@@ -312,12 +372,5 @@ mod tests {
         let cookie = headers(header::COOKIE, "a=b; portmaster=pm_y; c=d");
         assert_eq!(shown(&cookie).unwrap(), Some("pm_y"));
         assert_eq!(shown(&HeaderMap::new()).unwrap(), None);
-    }
-
-    #[test]
-    fn who_is_not_known_may_least() {
-        assert_eq!(level_of_user(None), Access::Anybody);
-        assert_eq!(level_of_user(Some(0)), Access::Admin);
-        assert_eq!(level_of_user(Some(u32::MAX - 1)), Access::Anybody);
     }
 }

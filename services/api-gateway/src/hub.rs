@@ -6,16 +6,19 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
 
 use api::v1::{Connection, ConnectionEvent, ConnectionEventKind as Kind};
+use bytes::Bytes;
 use daemon::{grpc, status::Status};
 use futures_util::{StreamExt as _, future::ready};
+use prost::Message as _;
 use proto::interceptor::v1::{
-    ConnectionEvents, EventKind, Position, WatchEventsRequest, interceptor_client::InterceptorClient,
+    ConnectionEvents, EventKind, ListConnectionsRequest, Position, WatchEventsRequest,
+    interceptor_client::InterceptorClient,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +32,31 @@ const KEPT: usize = 16_384;
 const BATCH: usize = 512;
 
 /// An event, and its number.
-pub type Numbered = (u64, Arc<ConnectionEvent>);
+pub type Numbered = (u64, Arc<Told>);
+
+/// An event, as all who watch get it: written out once, by whoever is the first to send it.
+#[derive(Debug)]
+pub struct Told {
+    /// What happened.
+    pub event: ConnectionEvent,
+    octets: OnceLock<Bytes>,
+}
+
+impl Told {
+    fn new(event: ConnectionEvent) -> Self {
+        Self {
+            event,
+            octets: OnceLock::new(),
+        }
+    }
+
+    /// The message on the wire.
+    pub fn octets(&self) -> Bytes {
+        self.octets
+            .get_or_init(|| self.event.encode_to_vec().into())
+            .clone()
+    }
+}
 
 /// A place in the stream of events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +131,18 @@ impl Hub {
         let incomplete = AtomicBool::new(false);
         let connect = || {
             let mut client = InterceptorClient::new(interceptor.clone());
-            let request = self.request(incomplete.swap(false, Ordering::Relaxed));
+            let anew = incomplete.swap(false, Ordering::Relaxed);
             let incomplete = &incomplete;
             async move {
+                if self.place().is_none()
+                    && !anew
+                    && let Err(refusal) = self.recall(&mut client).await
+                {
+                    // half of it is none
+                    *self.lock() = State::default();
+                    return Err(refusal);
+                }
+                let request = self.request(anew);
                 let messages = client.watch_events(request).await?.into_inner();
                 // after a loss the table of live connections is not what it should be: begin anew
                 Ok(messages.take_while(move |_| ready(!incomplete.load(Ordering::Relaxed))))
@@ -120,6 +156,47 @@ impl Hub {
             live.set(u64::try_from(known).unwrap_or(u64::MAX));
         };
         grpc::follow("the interceptor", shutdown, connect, take).await;
+    }
+
+    /// What the interceptor knows from before we were there: whoever watched our predecessor goes on behind what he saw last.
+    ///
+    /// The live connections are listed after the events, and the events after those are told again over the list: they end in
+    /// what is so.
+    async fn recall(&self, client: &mut InterceptorClient<Channel>) -> Result<(), tonic::Status> {
+        let mut now = client
+            .watch_events(WatchEventsRequest::default())
+            .await?
+            .into_inner();
+        let Some(now) = now.message().await?.and_then(|message| message.position) else {
+            return Ok(());
+        };
+        let kept = u64::try_from(KEPT).unwrap_or(u64::MAX);
+        let request = WatchEventsRequest {
+            include_live: false,
+            resume_after: Some(Position {
+                numbering: now.numbering,
+                sequence: now.sequence.saturating_sub(kept),
+            }),
+        };
+        let mut before = client.watch_events(request).await?.into_inner();
+        while let Some(message) = before.message().await? {
+            let position = message.position;
+            self.take(message);
+            if position.is_none_or(|at| at.numbering != now.numbering || at.sequence >= now.sequence) {
+                break;
+            }
+        }
+        let mut listed = client
+            .list_connections(ListConnectionsRequest {})
+            .await?
+            .into_inner();
+        let mut live = BTreeMap::new();
+        while let Some(message) = listed.message().await? {
+            let connections = message.connections.into_iter();
+            live.extend(connections.map(|from| (from.id, Arc::new(wire::connection(from)))));
+        }
+        self.lock().live = live;
+        Ok(())
     }
 
     /// Where to go on; `anew`: the live ones first.
@@ -175,7 +252,7 @@ impl Hub {
     }
 
     /// The live connections, and the place from which on events tell of them.
-    pub fn begin(&self) -> (Vec<Arc<Connection>>, Option<Place>) {
+    pub fn begin(&self) -> (VecDeque<Arc<Connection>>, Option<Place>) {
         let state = self.lock();
         (state.live.values().cloned().collect(), state.place)
     }
@@ -237,7 +314,7 @@ impl State {
                 time: event.time,
                 connection: Some(connection),
             };
-            self.ring.push_back((sequence, Arc::new(event)));
+            self.ring.push_back((sequence, Arc::new(Told::new(event))));
         }
         self.place = Some(Place {
             numbering: position.numbering,

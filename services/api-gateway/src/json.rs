@@ -6,7 +6,7 @@
 
 mod frames;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use api::v1::Access;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -19,23 +19,15 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Valu
 use tonic::{Code, Status, body::Body};
 use tower::Service as _;
 
-use crate::{caller::Peer, gate::Guarded, methods::Method};
+use crate::{caller::Peer, gate::Guarded, methods::Method, rpc::HEARTBEAT};
 use frames::Frames;
 
 /// Octets of a request, as everywhere in gRPC.
 const LONGEST: usize = 4 << 20;
-/// A stream that says nothing for so long says that it is there.
-const HEARTBEAT: Duration = Duration::from_secs(15);
 /// By which a browser says where it was, and the fields that this is in our messages.
 const LAST_EVENT_ID: &str = "last-event-id";
 const RESUME_AFTER: &str = "resume_after";
 const EVENT_ID: &str = "event_id";
-
-/// Whether it is a call in JSON: by its path one of the methods, and neither gRPC nor gRPC-web.
-pub fn is_meant(request: &Request<Body>) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE);
-    !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
 
 /// Answers one call.
 pub async fn answer(methods: Guarded, request: Request<Body>) -> Response<Body> {
@@ -124,6 +116,8 @@ async fn in_body(headers: &HeaderMap, body: Body) -> Result<Bytes, Status> {
     let body = Limited::new(body, LONGEST).collect().await.map_err(|error| {
         if error.is::<LengthLimitError>() {
             Status::resource_exhausted(format!("the request is longer than {LONGEST} octets"))
+        } else if let Some(late) = error.downcast_ref::<Status>() {
+            late.clone()
         } else {
             Status::invalid_argument("the request did not come whole")
         }

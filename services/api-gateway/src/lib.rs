@@ -4,6 +4,7 @@
 //! gRPC-web or JSON ([`json`]) of the same methods ([`rpc`]), which ask the services behind. What changes all the time is
 //! followed once, for all who watch ([`hub`]).
 
+pub mod audit;
 pub mod caller;
 pub mod config;
 pub mod door;
@@ -13,10 +14,13 @@ pub mod json;
 pub mod limits;
 pub mod listening;
 pub mod mask;
+pub mod members;
 pub mod methods;
 pub mod metrics;
 pub mod open_api;
+pub mod page;
 pub mod rpc;
+pub mod slow;
 mod start;
 pub mod tokens;
 pub mod web;

@@ -62,12 +62,8 @@ impl Limits {
         if state.connections >= self.0.connections {
             return None;
         }
-        state.make_room();
         let burst = self.burst();
-        let account = state
-            .users
-            .entry(user)
-            .or_insert_with(|| Account::new(burst, now));
+        let account = state.account(user, burst, now);
         if account.connections >= self.0.connections_per_user {
             return None;
         }
@@ -83,11 +79,7 @@ impl Limits {
     pub fn call(&self, user: User, now: Instant) -> bool {
         let (rate, burst) = (self.0.calls_per_second, self.burst());
         let mut state = self.lock();
-        state.make_room();
-        let account = state
-            .users
-            .entry(user)
-            .or_insert_with(|| Account::new(burst, now));
+        let account = state.account(user, burst, now);
         let passed = now.saturating_duration_since(account.filled).as_secs_f64();
         account.allowance = (account.allowance + passed * rate).min(burst);
         account.filled = now;
@@ -114,11 +106,7 @@ impl Limits {
     pub fn wrong_token(&self, user: User, now: Instant) -> bool {
         let burst = self.burst();
         let mut state = self.lock();
-        state.make_room();
-        let account = state
-            .users
-            .entry(user)
-            .or_insert_with(|| Account::new(burst, now));
+        let account = state.account(user, burst, now);
         account.wrong = account.wrong.saturating_add(1);
         account.wrong_since = now;
         account.wrong == WRONG
@@ -134,10 +122,11 @@ impl Limits {
 }
 
 impl State {
-    fn make_room(&mut self) {
+    fn account(&mut self, user: User, burst: f64, now: Instant) -> &mut Account {
         if self.users.len() >= USERS {
             self.users.retain(|_, account| account.connections > 0);
         }
+        self.users.entry(user).or_insert_with(|| Account::new(burst, now))
     }
 }
 

@@ -8,6 +8,10 @@ use daemon::ready;
 /// The name under which the service manager passes them.
 const PASSED: &str = "api";
 
+/// Callers that wait to be taken, as systemd has it for sockets that it passes: the library's 128 are there in a millisecond, and
+/// whoever comes then waits a second.
+const BACKLOG: i32 = 4096;
+
 /// Those that systemd passed, else new ones.
 ///
 /// # Errors
@@ -20,6 +24,8 @@ pub fn sockets(listen: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
             let socket = TcpListener::bind(address).with_context(|| {
                 format!("listen on {address}, where programs call; `ss -lntp` says who is there")
             })?;
+            rustix::net::listen(&socket, BACKLOG)
+                .with_context(|| format!("let callers wait on {address}"))?;
             sockets.push(socket);
         }
     }

@@ -1,73 +1,78 @@
-//! The services' counters for whoever scrapes (OpenMetrics 1.0 text format).
-
-use std::{collections::BTreeMap, fmt::Write as _};
+//! The services' counters, gauges and histograms for whoever scrapes, and the gateway's own.
 
 use api::v1::Service;
+pub use daemon::open_metrics::KIND;
+use daemon::{
+    metrics::{Also, EVENTS_DROPPED, Histogram, Metric},
+    open_metrics::Text,
+    status::Status,
+};
 use proto::common::v1::Health;
 
-/// Of the text.
-pub const KIND: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const REQUEST: Metric = Metric {
+    name: "http.server.request.duration",
+    unit: "s",
+    description: "From a request to the head of its answer",
+};
+const CALLS: Metric = Metric {
+    name: "portmaster.api.calls",
+    unit: "{call}",
+    description: "Calls of methods, by whether they were let in",
+};
+const REFUSED: Metric = Metric {
+    name: "portmaster.api.connections.refused",
+    unit: "{connection}",
+    description: "Connections that were closed at once",
+};
 
-/// Every service's health and counters. Aggregates alone: no name, no address.
+/// What is counted plainly, and is a metric's series as well.
+const ALSO: [Also; 5] = [
+    ("calls", CALLS, &[("portmaster.result", "asked")]),
+    ("calls_refused", CALLS, &[("portmaster.result", "refused")]),
+    (
+        "connections_of_strangers",
+        REFUSED,
+        &[("portmaster.why", "stranger")],
+    ),
+    ("connections_too_many", REFUSED, &[("portmaster.why", "too-many")]),
+    ("events_lost", EVENTS_DROPPED, &[("portmaster.to", "gateway")]),
+];
+
+/// How long requests of each form took.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    /// gRPC and gRPC-web.
+    pub grpc: Histogram,
+    /// All else.
+    pub http: Histogram,
+}
+
+/// In the service's state from now on.
+pub fn show(status: &Status) -> Requests {
+    status.show_also(&ALSO);
+    let form = |form| status.histogram(REQUEST, &[("portmaster.form", form)]);
+    Requests {
+        grpc: form("grpc"),
+        http: form("http"),
+    }
+}
+
+/// Every service's health and figures. Aggregates alone: no name, no address.
 pub fn text(services: &[Service]) -> String {
-    let mut families: BTreeMap<String, Family> = BTreeMap::new();
-    let mut add = |name: &str, is_gauge, service: &str, value| {
-        let family = families
-            .entry(format!("portmaster_{}", word(name)))
-            .or_insert(Family {
-                is_gauge,
-                samples: Vec::new(),
-            });
-        family.samples.push((word_of_label(service), value));
-    };
+    let mut text = Text::default();
     for service in services {
-        let is_well = |state: &proto::common::v1::ServiceState| state.health() == Health::Ok;
-        add("up", true, &service.name, service.state.is_some().into());
-        add(
-            "healthy",
-            true,
-            &service.name,
-            service.state.as_ref().is_some_and(is_well).into(),
-        );
-        for (name, value) in service.state.iter().flat_map(|state| &state.counters) {
-            match name.strip_suffix("_now") {
-                Some(name) => add(name, true, &service.name, *value),
-                None => add(name, false, &service.name, *value),
-            }
+        let labels = [("service", service.name.as_str())];
+        let is_well = service
+            .state
+            .as_ref()
+            .is_some_and(|state| state.health() == Health::Ok);
+        text.gauge("portmaster_up", &labels, service.state.is_some().into());
+        text.gauge("portmaster_healthy", &labels, is_well.into());
+        if let Some(state) = &service.state {
+            text.state("portmaster", &labels, state);
         }
     }
-    let mut text = String::new();
-    for (name, family) in families {
-        let (kind, suffix) = if family.is_gauge {
-            ("gauge", "")
-        } else {
-            ("counter", "_total")
-        };
-        // writing to a String cannot fail
-        let _ = writeln!(text, "# TYPE {name} {kind}");
-        for (service, value) in family.samples {
-            let _ = writeln!(text, "{name}{suffix}{{service=\"{service}\"}} {value}");
-        }
-    }
-    text.push_str("# EOF\n");
-    text
-}
-
-struct Family {
-    is_gauge: bool,
-    samples: Vec<(String, u64)>,
-}
-
-fn word(name: &str) -> String {
-    let fits = |sign: char| if sign.is_ascii_alphanumeric() { sign } else { '_' };
-    let name = name.strip_suffix("_total").unwrap_or(name);
-    name.chars().map(fits).collect()
-}
-
-fn word_of_label(text: &str) -> String {
-    text.replace('\\', "\\\\")
-        .replace('"', "\\\"")
-        .replace('\n', "\\n")
+    text.finish()
 }
 
 #[cfg(test)]

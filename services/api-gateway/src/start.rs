@@ -4,18 +4,18 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use api::v1::{
-    connections_server::ConnectionsServer, dns_server::DnsServer, gate17_server::Gate17Server,
-    policy_server::PolicyServer, processes_server::ProcessesServer, system_server::SystemServer,
-    tokens_server::TokensServer,
+    audit_server::AuditServer, dns_server::DnsServer, gate17_server::Gate17Server,
+    policy_server::PolicyServer, processes_server::ProcessesServer, settings_server::SettingsServer,
+    system_server::SystemServer, tokens_server::TokensServer,
 };
-use daemon::{About, Callers, Context, bus::Desktop, grpc, ready::Watchdog, socket_owner};
+use daemon::{About, Callers, Context, bus::Desktop, grpc, ready, socket_owner};
 use proto::gateway::v1::gateway_server::GatewayServer;
 use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 
 use crate::{
+    audit::Audit,
     caller::Owners,
     config::Config,
     door::{Counters, Door},
@@ -24,8 +24,9 @@ use crate::{
     limits::Limits,
     listening,
     methods::Methods,
-    open_api,
-    rpc::{self, system::Mesh},
+    metrics, open_api,
+    page::session::Sessions,
+    rpc::{self, connections::Watching, system::Mesh},
     tokens::Tokens,
     web::Doorkeeper,
 };
@@ -37,12 +38,7 @@ pub const ABOUT: About = About {
 };
 
 /// Its own arguments.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct Args {
-    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
-    #[arg(long, value_name = "UID", hide = true)]
-    socket_uid: Option<u32>,
-}
+pub use socket_owner::Args;
 
 /// Runs the service.
 pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
@@ -54,10 +50,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         args,
         ..
     } = context;
-    if let Some(uid) = args.socket_uid {
-        socket_owner::lend_sockets_to(uid)
-            .context("give connections to another user (--socket-uid, for root alone)")?;
-    }
+    args.apply()?;
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config.listen)?;
     let addresses: Vec<SocketAddr> = sockets
@@ -89,27 +82,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         .register_encoded_file_descriptor_set(api::DESCRIPTORS)
         .build_v1()
         .context("set up reflection")?;
-    let routes = Routes::new(ConnectionsServer::new(rpc::connections::Service {
-        hub: hub.clone(),
-        descriptor,
-    }))
-    .add_service(DnsServer::new(rpc::dns::Service {
-        channel: mesh.dns.clone(),
-    }))
-    .add_service(Gate17Server::new(rpc::gate17::Service {
-        channel: mesh.gate17.clone(),
-    }))
-    .add_service(PolicyServer::new(rpc::policy::Service {
-        channel: mesh.policy.clone(),
-    }))
-    .add_service(ProcessesServer::new(rpc::processes::Service {
-        channel: mesh.resolver.clone(),
-    }))
-    .add_service(SystemServer::new(system.clone()))
-    .add_service(TokensServer::new(system.clone()))
-    .add_service(health)
-    .add_service(reflection);
     let open_api = open_api::document(&methods, ABOUT.version).to_string().into();
+    let audit = Audit::load(&paths.state);
     let limits = Limits::new(
         config.connections,
         config.connections_per_user,
@@ -118,11 +92,38 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let gate = Gate::new(
         methods,
         Arc::clone(&tokens),
+        Sessions::load(&paths.state)?,
         limits.clone(),
         mesh.resolver.clone(),
-        status.counter("calls"),
-        status.counter("calls_refused"),
+        &status,
+        audit.clone(),
     );
+    let policy = rpc::policy::Service {
+        channel: mesh.policy.clone(),
+        gate: gate.clone(),
+        hub: hub.clone(),
+    };
+    let routes = Routes::new(Watching::new(rpc::connections::Service {
+        hub: hub.clone(),
+        descriptor,
+        interceptor: mesh.interceptor.clone(),
+    }))
+    .add_service(AuditServer::new(rpc::audit::Service { audit }))
+    .add_service(DnsServer::new(rpc::dns::Service {
+        channel: mesh.dns.clone(),
+    }))
+    .add_service(Gate17Server::new(rpc::gate17::Service {
+        channel: mesh.gate17.clone(),
+    }))
+    .add_service(PolicyServer::new(policy.clone()))
+    .add_service(SettingsServer::new(policy))
+    .add_service(ProcessesServer::new(rpc::processes::Service {
+        channel: mesh.resolver.clone(),
+    }))
+    .add_service(SystemServer::new(system.clone()))
+    .add_service(TokensServer::new(system.clone()))
+    .add_service(health)
+    .add_service(reflection);
     let door = Door {
         owners: Arc::new(Owners::open()?),
         limits,
@@ -134,6 +135,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             connections: status.counter("connections"),
             strangers: status.counter("connections_of_strangers"),
             crowded: status.counter("connections_too_many"),
+            requests: metrics::show(&status),
         },
         shutdown: shutdown.clone(),
     };
@@ -153,22 +155,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         served = grpc::serve(listener, own, Callers { group: false }, status.clone(), shutdown.clone()) => served,
         () = hub.follow(mesh.interceptor, status.clone(), shutdown.clone()) => Ok(()),
         () = desktop.serve_state() => Ok(()),
-        () = feed(&shutdown) => Ok(()),
+        () = ready::feed_until(&shutdown) => Ok(()),
     }
-}
-
-/// The loop that answers is this one.
-async fn feed(shutdown: &CancellationToken) {
-    let mut watchdog = Watchdog::from_environment();
-    let Some(pause) = watchdog.pause() else {
-        return std::future::pending().await;
-    };
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(pause))
-        .await
-        .is_some()
-    {
-        watchdog.feed();
-    }
-    daemon::ready::stopping();
 }

@@ -72,6 +72,8 @@ struct Kept {
 pub struct Tokens {
     path: PathBuf,
     state: Mutex<State>,
+    /// Held by who writes, and taken before `state`: the disk is waited for without holding up who looks.
+    disk: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -104,6 +106,7 @@ impl Tokens {
         Ok(Self {
             path,
             state: Mutex::new(state),
+            disk: Mutex::default(),
         })
     }
 
@@ -133,9 +136,10 @@ impl Tokens {
                     .ok_or(Error::Ttl(ttl))?,
             ),
         };
-        let mut state = self.lock();
+        let _disk = self.disk();
         // what has expired is no obstacle
-        let mut kept: Vec<Kept> = state
+        let mut kept: Vec<Kept> = self
+            .lock()
             .kept
             .iter()
             .filter(|kept| kept.holds(now))
@@ -160,7 +164,7 @@ impl Tokens {
             last_used: None,
         });
         let token = kept.last().map(Kept::told).unwrap_or_default();
-        self.write(&mut state, kept)?;
+        self.write(kept)?;
         Ok((token, secret))
     }
 
@@ -180,13 +184,14 @@ impl Tokens {
     /// # Errors
     /// Where there is none, or the change cannot be kept.
     pub fn revoke(&self, name: &str) -> Result<(), Error> {
-        let mut state = self.lock();
-        let mut kept = state.kept.clone();
+        let _disk = self.disk();
+        let mut kept = self.lock().kept.clone();
+        let before = kept.len();
         kept.retain(|kept| kept.name != name);
-        if kept.len() == state.kept.len() {
+        if kept.len() == before {
             return Err(Error::Unknown(name.to_owned()));
         }
-        self.write(&mut state, kept)
+        self.write(kept)
     }
 
     /// Name and scope of the one with this secret.
@@ -199,27 +204,46 @@ impl Tokens {
             return None;
         }
         kept.last_used = Some(seconds(now));
-        let found = (kept.name.clone(), scope(&kept.scope));
+        Some((kept.name.clone(), scope(&kept.scope)))
+    }
+
+    /// Whether it is time to write down when tokens were used last: then it counts as done.
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        let mut state = self.lock();
         let late = now.duration_since(state.written).unwrap_or(WRITTEN_EVERY) >= WRITTEN_EVERY;
         if late {
             state.written = now;
-            let kept = state.kept.clone();
-            if let Err(error) = self.write(&mut state, kept) {
-                tracing::debug!(%error, "the last use of a token is not written down");
-            }
         }
-        Some(found)
+        late
     }
 
-    fn write(&self, state: &mut State, kept: Vec<Kept>) -> Result<(), Error> {
+    /// Writes down when tokens were used last. Waits for the disk.
+    pub fn write_uses(&self) {
+        let _disk = self.disk();
+        let kept = self.lock().kept.clone();
+        if let Err(error) = self.store(&kept) {
+            tracing::debug!(%error, "the last use of a token is not written down");
+        }
+    }
+
+    /// On the disk, then in force.
+    fn write(&self, kept: Vec<Kept>) -> Result<(), Error> {
+        self.store(&kept)?;
+        self.lock().kept = kept;
+        Ok(())
+    }
+
+    fn store(&self, kept: &[Kept]) -> Result<(), Error> {
         let failed = |error: io::Error| Error::File {
             path: self.path.clone(),
             error,
         };
-        let text = serde_json::to_vec_pretty(&kept).map_err(|error| failed(error.into()))?;
-        daemon::files::replace(&self.path, &text).map_err(failed)?;
-        state.kept = kept;
-        Ok(())
+        let text = serde_json::to_vec_pretty(kept).map_err(|error| failed(error.into()))?;
+        daemon::files::replace(&self.path, &text).map_err(failed)
+    }
+
+    fn disk(&self) -> MutexGuard<'_, ()> {
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

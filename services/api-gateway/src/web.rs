@@ -56,7 +56,7 @@ impl Doorkeeper {
     }
 
     /// The answer to what a browser asks before it lets an admitted page call.
-    pub fn preflight(&self, headers: &HeaderMap) -> Response<Body> {
+    pub fn preflight(&self) -> Response<Body> {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
         let allowed = [
@@ -72,12 +72,11 @@ impl Doorkeeper {
                 .headers_mut()
                 .insert(name, HeaderValue::from_static(value));
         }
-        self.finish(headers, &mut response);
         response
     }
 
     /// What goes with every answer.
-    pub fn finish(&self, asked: &HeaderMap, response: &mut Response<Body>) {
+    pub fn finish(&self, origin: Option<&HeaderValue>, response: &mut Response<Body>) {
         let headers = response.headers_mut();
         headers.insert(
             header::X_CONTENT_TYPE_OPTIONS,
@@ -89,7 +88,7 @@ impl Doorkeeper {
         headers
             .entry(header::CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
-        if let Some(origin) = asked.get(header::ORIGIN)
+        if let Some(origin) = origin
             && origin.to_str().is_ok_and(|origin| self.is_admitted(origin))
         {
             headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());

@@ -1,9 +1,12 @@
 //! From what the services of the mesh say to what the API says.
 
-use std::net::IpAddr;
-
 use api::v1::{Connection, Decision, DnsQuery, Endpoint, Process, Traffic};
-use proto::{dns::v1 as dns, flow::v1 as flow, interceptor::v1 as interceptor, resolver::v1::Miss};
+use proto::{
+    convert::{address_text, miss_text},
+    dns::v1 as dns,
+    flow::v1 as flow,
+    interceptor::v1 as interceptor,
+};
 use verdict::Why;
 
 /// A connection.
@@ -19,7 +22,12 @@ pub fn connection(from: interceptor::Connection) -> Connection {
         scope,
         domain: from.domain,
         started: from.started,
-        process_unknown: if from.process.is_none() { unknown(miss) } else { "" }.to_owned(),
+        process_unknown: if from.process.is_none() {
+            miss_text(miss)
+        } else {
+            ""
+        }
+        .to_owned(),
         process: from.process.map(process),
         uid: from.uid,
         decision: from.decision.map(decision),
@@ -84,7 +92,7 @@ pub fn query(from: dns::Query) -> DnsQuery {
         name: from.name,
         record_type: from.kind,
         response_code: from.code,
-        addresses: from.addresses.iter().map(|octets| text(octets)).collect(),
+        addresses: from.addresses.iter().map(|octets| address_text(octets)).collect(),
         origin: from.origin,
         upstream: from.upstream,
         decision: from.decision.map(decision),
@@ -97,24 +105,7 @@ pub fn query(from: dns::Query) -> DnsQuery {
 
 fn endpoint(address: &[u8], port: u32) -> Endpoint {
     Endpoint {
-        address: text(address),
+        address: address_text(address),
         port,
-    }
-}
-
-/// "" for what is no address.
-fn text(octets: &[u8]) -> String {
-    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
-    let address = v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from));
-    address.map_or_else(|_| String::new(), |address| address.to_string())
-}
-
-pub(crate) const fn unknown(miss: Miss) -> &'static str {
-    match miss {
-        Miss::Unspecified => "",
-        Miss::NoSocket => "no-socket",
-        Miss::NoProcess => "no-process",
-        Miss::Timeout => "timeout",
-        Miss::Searching => "searching",
     }
 }

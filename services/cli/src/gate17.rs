@@ -2,6 +2,7 @@
 
 mod entry;
 mod network;
+mod speed;
 
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 
 use crate::{dns::PlainArgs, paint::Paint};
-pub use network::{MapCommand, NetworkCommand, NodeCommand};
+pub use network::{ClientKeyCommand, MapCommand, NetworkCommand, NodeCommand, TokenCommand};
 
 /// `portmaster gate17`
 #[derive(Debug, Subcommand)]
@@ -24,6 +25,11 @@ pub enum Gate17Command {
     Route(RouteArgs),
     /// Measure how far a node is
     Ping(PingArgs),
+    /// Measure how much a path carries, and how long it takes meanwhile
+    ///
+    /// By a circuit of its own, with the last node of which nothing goes on: at most 256 MiB and the seconds given, each way. Nodes let
+    /// nobody measure often; some let nobody measure at all.
+    Speed(SpeedArgs),
     /// Close a circuit, and what it carries
     Close(CloseArgs),
     /// Found a network of your own, and let clients in
@@ -35,6 +41,12 @@ pub enum Gate17Command {
     /// Sign and read maps
     #[command(subcommand)]
     Map(MapCommand),
+    /// Let clients in by token
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Let clients in by key
+    #[command(subcommand)]
+    ClientKey(ClientKeyCommand),
 }
 
 /// `portmaster gate17 route`
@@ -62,6 +74,26 @@ pub struct PingArgs {
     pub plain: PlainArgs,
 }
 
+/// `portmaster gate17 speed`
+#[derive(Debug, Args)]
+pub struct SpeedArgs {
+    /// The last node, by its id in the map [default: an exit]
+    #[arg(long, value_name = "NODE")]
+    pub via: Option<String>,
+    /// Nodes of the path [default: 1 with --via, else as the profile says]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=5))]
+    pub hops: Option<u32>,
+    /// Seconds for each direction
+    #[arg(long, value_name = "S", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=10))]
+    pub seconds: u64,
+    /// Profile whose path it is, by id [default: the settings for all programs]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
+    pub profile: String,
+    /// What is common
+    #[command(flatten)]
+    pub plain: PlainArgs,
+}
+
 /// `portmaster gate17 close`
 #[derive(Debug, Args)]
 pub struct CloseArgs {
@@ -80,9 +112,12 @@ pub(crate) async fn run(command: Gate17Command, paint: Paint) -> Result<ExitCode
         Gate17Command::Nodes(args) => entry::nodes(args, paint).await,
         Gate17Command::Route(args) => entry::route(args, paint).await,
         Gate17Command::Ping(args) => entry::ping(args).await,
+        Gate17Command::Speed(args) => speed::speed(args).await,
         Gate17Command::Close(args) => entry::close(args).await,
         Gate17Command::Network(command) => network::network(command),
-        Gate17Command::Node(command) => network::node(command),
+        Gate17Command::Node(command) => network::node(command, paint),
         Gate17Command::Map(command) => network::map(command, paint),
+        Gate17Command::Token(command) => network::token(command, paint),
+        Gate17Command::ClientKey(command) => network::client_key(command, paint),
     }
 }

@@ -1,6 +1,10 @@
 //! Where the services are, and what to tell a person who cannot reach them.
 
-use std::{error::Error, io, path::PathBuf};
+use std::{
+    error::Error,
+    io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Result, anyhow};
 use clap::Args;
@@ -107,6 +111,25 @@ impl PlaceArgs {
             .map(tonic::Response::into_inner)
             .map_err(|status| self.unreachable(service, &status))
     }
+}
+
+/// One of our other programs: beside this one, as it is built; or where an installation has them, below the same prefix.
+pub(crate) fn program(name: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe().map_err(|error| anyhow!("find our own program: {error}"))?;
+    let beside = own.with_file_name(name);
+    let prefix = own.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
+    let installed = prefix.join("libexec/portmaster").join(name);
+    [&beside, &installed]
+        .into_iter()
+        .find(|path| path.exists())
+        .cloned()
+        .ok_or_else(|| {
+            anyhow!(
+                "{name} is not there, neither as {} nor as {}: build or install it",
+                beside.display(),
+                installed.display()
+            )
+        })
 }
 
 /// What keeps us from an answer.

@@ -5,18 +5,11 @@ mod report;
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use proto::{
-    common::v1::{GetStateRequest, ServiceState},
-    dns::v1::dns_client::DnsClient,
-    gate17::v1::gate17_entry_client::Gate17EntryClient,
-    gateway::v1::gateway_client::GatewayClient,
-    interceptor::v1::interceptor_client::InterceptorClient,
-    policy::v1::policy_client::PolicyClient,
-    resolver::v1::process_resolver_client::ProcessResolverClient,
-};
+use daemon::grpc;
+use proto::common::v1::ServiceState;
 use serde::Serialize;
 use tokio::time::timeout;
-use tonic::{Response, Status, transport::Channel};
+use tonic::Status;
 
 use crate::{
     args::StatusArgs,
@@ -89,21 +82,8 @@ async fn ask(place: &PlaceArgs, service: Service) -> Report {
 /// What the service says about itself, or why it says nothing.
 pub(crate) async fn state(place: &PlaceArgs, service: Service) -> Result<ServiceState, String> {
     let late = || Status::deadline_exceeded(format!("no answer within {} s", PATIENCE.as_secs()));
-    timeout(PATIENCE, get_state(place.channel(service), service))
+    timeout(PATIENCE, grpc::state(service.name(), place.channel(service)))
         .await
         .unwrap_or_else(|_| Err(late()))
-        .map(Response::into_inner)
         .map_err(|status| place.why(service, &status))
-}
-
-async fn get_state(channel: Channel, service: Service) -> Result<Response<ServiceState>, Status> {
-    let request = GetStateRequest {};
-    match service {
-        Service::Interceptor => InterceptorClient::new(channel).get_state(request).await,
-        Service::ProcessResolver => ProcessResolverClient::new(channel).get_state(request).await,
-        Service::Policy => PolicyClient::new(channel).get_state(request).await,
-        Service::Dns => DnsClient::new(channel).get_state(request).await,
-        Service::Gate17Entry => Gate17EntryClient::new(channel).get_state(request).await,
-        Service::ApiGateway => GatewayClient::new(channel).get_state(request).await,
-    }
 }

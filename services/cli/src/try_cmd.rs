@@ -6,6 +6,7 @@
 mod guest;
 mod janitor;
 mod log;
+mod network;
 mod playground;
 mod shell;
 mod tour;
@@ -21,7 +22,7 @@ use world::World;
 /// `portmaster try`
 #[derive(Clone, Debug, clap::Args)]
 pub struct TryArgs {
-    /// Name of this world: its namespaces are portmaster-NAME and portmaster-NAME-internet [default: process id]
+    /// Name of this world: its namespaces are portmaster-NAME and portmaster-NAME-… [default: process id]
     #[arg(long)]
     pub name: Option<String>,
     /// Configuration, laid out like /etc/portmaster
@@ -36,6 +37,9 @@ pub struct TryArgs {
     /// Connect to the outside (by pasta), instead of to a playground internet
     #[arg(long, requires = "command")]
     pub uplink: bool,
+    /// With a Gate17 network of five nodes: a tour of the tunnel, or COMMAND with all that it connects to sent through it
+    #[arg(long, conflicts_with_all = ["uplink", "config"])]
+    pub gate17: bool,
     /// Take away what a world left; started by `portmaster try` itself
     #[arg(long, hide = true, conflicts_with_all = ["command", "name"])]
     pub janitor: Option<String>,
@@ -63,8 +67,12 @@ pub async fn run(args: TryArgs) -> Result<ExitCode> {
         .clone()
         .unwrap_or_else(|| std::process::id().to_string());
     if args.command.is_empty() {
+        if args.gate17 {
+            let world = World::make(&name, Some(tour::tunnel_config), world::Outside::Network).await?;
+            return tour::run(world, tour::Play::Tunnel).await;
+        }
         let world = World::make(&name, Some(tour::config), world::Outside::Playground).await?;
-        return tour::run(world).await;
+        return tour::run(world, tour::Play::Firewall).await;
     }
     guest::run(&name, &args).await
 }

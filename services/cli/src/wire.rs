@@ -1,8 +1,7 @@
 //! Words of the wire as the stable texts of `verdict`; "" for a word that this program does not know.
 
-use std::net::IpAddr;
-
-use proto::{flow::v1 as flow, resolver::v1::Miss};
+pub(crate) use proto::convert::{address_text, miss_text as miss};
+use proto::flow::v1 as flow;
 use verdict::{Direction, Protocol, Scope, Verdict, Why};
 
 pub(crate) fn direction(word: flow::Direction) -> &'static str {
@@ -21,27 +20,6 @@ pub(crate) fn why(word: flow::Why) -> &'static str {
     Option::<Why>::from(word).map_or("", Why::text)
 }
 
-/// Why a process is not known.
-pub(crate) const fn miss(word: Miss) -> &'static str {
-    match word {
-        Miss::Unspecified => "",
-        Miss::NoSocket => "no-socket",
-        Miss::NoProcess => "no-process",
-        Miss::Timeout => "timeout",
-        Miss::Searching => "searching",
-    }
-}
-
 pub(crate) fn protocol(number: u32) -> Option<Protocol> {
     u8::try_from(number).ok().map(Protocol)
-}
-
-/// 4 or 16 octets; "" for anything else.
-pub(crate) fn address_text(bytes: &[u8]) -> String {
-    address(bytes).map_or_else(String::new, |address| address.to_string())
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    let v4 = <[u8; 4]>::try_from(bytes).map(IpAddr::from);
-    v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

@@ -1,6 +1,9 @@
 //! The program itself, where no service runs: what it prints, and what it exits with.
 #![expect(clippy::unwrap_used, reason = "a test: what fails here fails the test")]
 
+#[path = "binary/network.rs"]
+mod network;
+
 use std::{
     fs,
     path::Path,
@@ -246,20 +249,35 @@ fn there_is_a_man_page_for_every_command() {
         "dns",
         "explain",
         "gate17-circuits",
+        "gate17-client-key-add",
+        "gate17-client-key-list",
+        "gate17-client-key-new",
+        "gate17-client-key-remove",
+        "gate17-client-key",
         "gate17-close",
         "gate17-map-show",
         "gate17-map-sign",
         "gate17-map",
+        "gate17-network-access",
         "gate17-network-init",
-        "gate17-network-token",
+        "gate17-network-new-key",
+        "gate17-network-rotate-root",
+        "gate17-network-take",
         "gate17-network",
         "gate17-node-add",
+        "gate17-node-edit",
+        "gate17-node-list",
         "gate17-node-remove",
         "gate17-node",
         "gate17-nodes",
         "gate17-ping",
         "gate17-route",
+        "gate17-speed",
         "gate17-status",
+        "gate17-token-list",
+        "gate17-token-new",
+        "gate17-token-remove",
+        "gate17-token",
         "gate17",
         "man",
         "monitor",
@@ -384,65 +402,4 @@ fn a_reader_that_leaves_is_no_error() {
         (output.status.code(), output.stderr.as_slice()),
         (Some(0), &b""[..])
     );
-}
-
-#[test]
-fn a_network_is_founded_and_its_map_signed() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("network").display().to_string();
-    let (code, said, err) = run(&[
-        "gate17", "network", "init", &dir, "--name", "ours", "--access", "token",
-    ]);
-    assert_eq!((code, err.as_str()), (0, ""), "{said}");
-    let key = fs::metadata(format!("{dir}/root.key")).unwrap();
-    assert_eq!(
-        std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777,
-        0o600
-    );
-    let (code, _, err) = run(&["gate17", "network", "init", &dir]);
-    assert!(code == 1 && err.contains("already"), "{err}");
-
-    let pin = format!("sha256:{}", "17".repeat(32));
-    let add = [
-        "gate17", "node", "add", &dir, "--id", "alpha", "--key", &pin, "--region", "de",
-    ];
-    let (code, _, err) = run(&[
-        &add[..],
-        &["--address", "5.17.0.1:443", "--address", "5.17.0.1:80"],
-    ]
-    .concat());
-    assert!(code == 1 && err.contains("--relay"), "{err}");
-    let (code, said, err) = run(&[
-        &add[..],
-        &["--address", "5.17.0.1:443", "--address", "5.17.0.1:80", "--exit"],
-    ]
-    .concat());
-    assert_eq!((code, err.as_str()), (0, ""), "{said}");
-    let (code, token, _) = run(&["gate17", "network", "token", &dir]);
-    assert!(code == 0 && token.trim().len() == 48, "{token}");
-    for serial in [1, 2] {
-        let (code, said, err) = run(&["gate17", "map", "sign", &dir]);
-        assert!(
-            code == 0 && said.contains(&format!("map {serial}, 1 nodes")),
-            "{said}{err}"
-        );
-    }
-    let map = format!("{dir}/map.json");
-    let (code, said, _) = run(&["gate17", "map", "show", &map, "--json"]);
-    let shown: serde_json::Value = serde_json::from_str(&said).unwrap();
-    assert_eq!(
-        (code, &shown["nodes"][0]["addresses"][1]["carrier"]),
-        (0, &"upgrade".into())
-    );
-    assert_eq!(shown["tokens"].as_array().map(Vec::len), Some(1));
-
-    // one octet of it is another
-    let text = fs::read_to_string(&map).unwrap();
-    let at = text.find("payload\":\"").unwrap() + 30;
-    let other = if text.as_bytes()[at] == b'A' { "B" } else { "A" };
-    fs::write(&map, format!("{}{other}{}", &text[..at], &text[at + 1..])).unwrap();
-    let (code, _, err) = run(&["gate17", "map", "show", &map]);
-    assert!(code == 1 && !err.is_empty(), "{err}");
-    let (code, _, err) = run(&["gate17", "node", "remove", &dir, "beta"]);
-    assert!(code == 1 && err.contains("beta"), "{err}");
 }

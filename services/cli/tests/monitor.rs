@@ -15,8 +15,8 @@ use proto::{
     common::v1::{GetStateRequest, ServiceState},
     flow::v1 as flow,
     interceptor::v1::{
-        Connection, ConnectionEvent, ConnectionEvents, EventKind, ListConnectionsReply,
-        ListConnectionsRequest, WatchEventsRequest,
+        CloseConnectionReply, CloseConnectionRequest, Connection, ConnectionEvent, ConnectionEvents,
+        EventKind, ListConnectionsReply, ListConnectionsRequest, WatchEventsRequest,
         interceptor_server::{Interceptor, InterceptorServer},
     },
 };
@@ -48,6 +48,13 @@ impl Interceptor for Scripted {
         &self,
         _: Request<ListConnectionsRequest>,
     ) -> Result<Response<Self::ListConnectionsStream>, Status> {
+        Err(Status::unimplemented("not asked for here"))
+    }
+
+    async fn close_connection(
+        &self,
+        _: Request<CloseConnectionRequest>,
+    ) -> Result<Response<CloseConnectionReply>, Status> {
         Err(Status::unimplemented("not asked for here"))
     }
 

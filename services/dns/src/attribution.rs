@@ -57,7 +57,8 @@ struct State {
 
 impl Attribution {
     /// The owner of a flow's socket; nobody's where the resolver does not say in time. `hash`: with its executable's hash.
-    pub async fn owner(&self, flow: Flow, hash: bool) -> Owner {
+    /// `traceparent`: of the query that this is for; empty where it is not traced.
+    pub async fn owner(&self, flow: Flow, hash: bool, traceparent: String) -> Owner {
         let request_id = self.shared.last.fetch_add(1, Ordering::Relaxed);
         let answer = {
             let mut state = self.lock();
@@ -66,6 +67,7 @@ impl Attribution {
                 request_id,
                 flow: Some(flow.into()),
                 hash,
+                traceparent,
                 ..ResolveRequest::default()
             };
             let sent = state

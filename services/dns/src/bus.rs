@@ -6,14 +6,21 @@ use daemon::bus::{Desktop, Publisher};
 use dns_core::{Name, cache::Cache};
 use zbus::{fdo, interface, object_server::SignalEmitter};
 
-use crate::{log::Log, wire};
+use crate::{judge::Judge, kept::Kept, route::Router, wire};
 
-/// Publishes what `log` gets, until the service stops.
-pub async fn serve(desktop: &Desktop, log: &Log, cache: &Arc<Cache>, publisher: &Publisher<dbus::DnsQuery>) {
-    let path = desktop.path();
+/// Publishes what is answered, until the service stops.
+pub async fn serve<L>(
+    desktop: &Desktop,
+    judge: &Judge<L>,
+    kept: &Kept,
+    publisher: &Publisher<dbus::DnsQuery>,
+) {
+    let (path, log) = (desktop.path(), &judge.log);
     let register = async |connection: &zbus::Connection| {
         let interface = Interface {
-            cache: Arc::clone(cache),
+            cache: Arc::clone(&judge.cache),
+            router: judge.lookup.router().clone(),
+            kept: kept.clone(),
         };
         connection.object_server().at(path, interface).await.map(|_| ())
     };
@@ -40,9 +47,16 @@ pub async fn serve(desktop: &Desktop, log: &Log, cache: &Arc<Cache>, publisher: 
 }
 
 /// At its object path.
-#[derive(Debug)]
 pub struct Interface {
     cache: Arc<Cache>,
+    router: Router,
+    kept: Kept,
+}
+
+impl std::fmt::Debug for Interface {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Interface").finish_non_exhaustive()
+    }
 }
 
 #[interface(name = "org.portmaster.Dns1")]
@@ -57,7 +71,14 @@ impl Interface {
                 .map_err(|error| fdo::Error::InvalidArgs(format!("{name:?} is no name: {error}")))?;
             self.cache.forget_zone(&zone)
         };
+        self.kept.save_soon();
         Ok(entries.try_into().unwrap_or(u64::MAX))
+    }
+
+    /// The servers that are asked: those for all names first, then those of zones and of the system.
+    async fn upstreams(&self) -> Vec<dbus::DnsUpstream> {
+        let sets = self.router.states();
+        sets.iter().flat_map(wire::bus_upstreams).collect()
     }
 
     /// What was answered since the last signal. `dropped`: queries that were lost before these.

@@ -147,19 +147,19 @@ impl Clients {
         })
     }
 
-    /// Finds out who it is. `hash`: a profile matches by executables' hashes.
-    pub async fn find(&self, client: &Client, hash: bool) -> Arc<Asker> {
+    /// Finds out who it is. `hash`: a profile matches by executables' hashes. `traceparent`: of the query, where it is traced.
+    pub async fn find(&self, client: &Client, hash: bool, traceparent: &str) -> Arc<Asker> {
         let Some(socket) = socket(client, client.server).filter(|socket| socket.inode != 0) else {
-            return self.search(client, hash).await;
+            return self.search(client, hash, traceparent).await;
         };
         let ask = || {
-            let (clients, client) = (self.clone(), *client);
-            async move { clients.search(&client, hash).await }
+            let (clients, client, traceparent) = (self.clone(), *client, traceparent.to_owned());
+            async move { clients.search(&client, hash, &traceparent).await }
         };
         self.finding.share(&(*client, socket.inode), ask).await
     }
 
-    async fn search(&self, client: &Client, hash: bool) -> Arc<Asker> {
+    async fn search(&self, client: &Client, hash: bool, traceparent: &str) -> Arc<Asker> {
         let (server, redirected) = match socket(client, client.server) {
             // a redirected query keeps the address that it would have gone out by
             Some(_) => (client.server, !client.address.ip().is_loopback()),
@@ -175,7 +175,10 @@ impl Clients {
             }
         };
         let before = socket(client, server);
-        let owner = self.attribution.owner(flow(client, server), hash).await;
+        let owner = self
+            .attribution
+            .owner(flow(client, server), hash, traceparent.to_owned())
+            .await;
         let uid = owner.uid.or(before.map(|socket| socket.uid));
         let asker = Arc::new(Asker::new(owner.process, uid, redirected));
         // remembered only where the socket stayed the same meanwhile, and its holder was found

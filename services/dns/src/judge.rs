@@ -33,6 +33,7 @@ use crate::{
     names::{Names, News},
     route,
     server::OwnAddresses,
+    trace::Trace,
     tunnel::Tunnel,
 };
 
@@ -147,11 +148,16 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
 
     /// Finds out who asks, where that is not known yet.
     pub async fn meet(&self, client: &Client) -> Arc<Asker> {
+        self.meet_traced(client, &Trace::none()).await
+    }
+
+    async fn meet_traced(&self, client: &Client, trace: &Trace) -> Arc<Asker> {
         match self.clients.quick(client) {
             Some(asker) => asker,
             None => {
                 let hash = self.policy.load().needs_hash();
-                self.clients.find(client, hash).await
+                let asking = trace.part("attribution");
+                self.clients.find(client, hash, &asking.traceparent()).await
             }
         }
     }
@@ -161,7 +167,8 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         if self.answered_to_anybody(arrived, out) {
             return;
         }
-        let asker = self.meet(arrived.client).await;
+        let mut trace = Trace::begin(arrived.client);
+        let asker = self.meet_traced(arrived.client, &trace).await;
         let name = Arc::new(arrived.query.to_question().name);
         let before = self.policy.load_full();
         let plan = self.plan(&self.who(&asker, &before), &name, arrived.query);
@@ -170,7 +177,10 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
                 let profile = &judged.decision.profile;
                 self.tunnel.answer(arrived.query, &asker, profile).await
             }
-            Plan::Resolve { .. } => self.lookup.answer(arrived.query, asker.account()).await,
+            Plan::Resolve { .. } => {
+                let _asking = trace.part("lookup");
+                self.lookup.answer(arrived.query, asker.account()).await
+            }
             done => return self.finish(arrived, &asker, name, done, out),
         };
         // judged again, by what is in force now: an answer may take seconds
@@ -190,6 +200,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             self.names.told(news);
         }
         self.give(arrived, &asker, name, (judged, refused), &given, held, out);
+        trace.answered(given.origin, out);
     }
 
     /// A query of our own for a special name is planned under the policy in force, and answered; nothing of it is told.

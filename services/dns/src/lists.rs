@@ -25,7 +25,7 @@ use anyhow::Context as _;
 use daemon::{Paths, status::Status};
 use dns_core::{
     Name,
-    lists::{Builder, List, Lists as Set, Reader, Report},
+    lists::{Builder, List, Lists as Set, MOST_NAMES, Reader, Report},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,9 +36,7 @@ pub use http::Resolve;
 pub use source::{Plain, Source};
 
 /// Between two looks whether a file changed.
-const LOOK: Duration = Duration::from_secs(2);
-/// Larger files are refused: some 40 million names.
-const LARGEST: u64 = 1 << 30;
+const LOOK: Duration = Duration::from_secs(1);
 const PROBLEM: &str = "list-refused";
 
 /// Lists, with what is to be told of them.
@@ -99,9 +97,14 @@ pub struct Keeper {
     kept: PathBuf,
     status: Status,
     /// As they were when they were read.
-    seen: HashMap<PathBuf, Option<Stamp>>,
+    seen: Stamps,
+    /// As they were at the last look, where that is something else.
+    changing: Option<Stamps>,
     downloads: Arc<Downloads>,
 }
+
+/// None: it is not there.
+type Stamps = HashMap<PathBuf, Option<Stamp>>;
 
 /// What changes when a file does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +124,8 @@ impl Keeper {
             config,
             kept,
             status,
-            seen: HashMap::new(),
+            seen: Stamps::new(),
+            changing: None,
             downloads: Arc::new(downloads),
         }
     }
@@ -208,8 +212,16 @@ impl Keeper {
         }
     }
 
-    fn has_changed(&self) -> bool {
-        self.seen.iter().any(|(path, seen)| stamp(path) != *seen)
+    /// Whether a file is another one, and was the same at two looks: what is still being written is not read.
+    fn has_changed(&mut self) -> bool {
+        let now: Stamps = self.seen.keys().map(|path| (path.clone(), stamp(path))).collect();
+        if now == self.seen {
+            self.changing = None;
+            return false;
+        }
+        let is_still = self.changing.as_ref() == Some(&now);
+        self.changing = Some(now);
+        is_still
     }
 }
 
@@ -236,6 +248,9 @@ fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Re
             path.display(),
             report.garbage
         );
+        if path != kept {
+            has_not_shrunk(source, &report, kept)?;
+        }
         Ok(report)
     });
     match found {
@@ -265,27 +280,71 @@ fn read(source: &Source, path: &Path, kept: &Path, builder: &mut Builder) -> (Re
     }
 }
 
-fn parse(source: &Source, path: &Path, builder: &mut Builder) -> anyhow::Result<Report> {
-    let what = || format!("read {}", path.display());
-    let mut file = File::open(path).with_context(what)?;
-    let size = file.metadata().with_context(what)?.len();
+/// A file of the owner's is compared with what was kept of it, where the owner wants it.
+fn has_not_shrunk(source: &Source, report: &Report, kept: &Path) -> anyhow::Result<()> {
+    let least = source.min_percent();
+    if least == 0 || !kept.exists() {
+        return Ok(());
+    }
+    let before = feed(source, kept, |reader, piece| {
+        reader.feed(piece, |_, _, _| ());
+        Ok(())
+    })?
+    .finish(|_, _, _| ())
+    .entries;
     anyhow::ensure!(
-        size <= LARGEST,
-        "{} has {size} octets, more than {LARGEST}; split it",
+        u128::from(report.entries) * 100 >= u128::from(before) * u128::from(least),
+        "it has {} names after {before}, less than `min_percent` permits",
+        report.entries
+    );
+    Ok(())
+}
+
+fn parse(source: &Source, path: &Path, builder: &mut Builder) -> anyhow::Result<Report> {
+    let room = |builder: &Builder| {
+        anyhow::ensure!(
+            !builder.is_overfull(),
+            "there is no room for all names of {}: {MOST_NAMES} are the most of all lists together",
+            path.display()
+        );
+        Ok(())
+    };
+    let reader = feed(source, path, |reader, piece| {
+        reader.feed(piece, |name, covers, says| builder.add(name, covers, says));
+        room(builder)
+    })?;
+    let report = reader.finish(|name, covers, says| builder.add(name, covers, says));
+    room(builder)?;
+    Ok(report)
+}
+
+/// Reads a file piece by piece.
+fn feed(
+    source: &Source,
+    path: &Path,
+    mut take: impl FnMut(&mut Reader, &[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Reader> {
+    let what = || format!("read {}", path.display());
+    // a pipe would keep whoever opens it
+    let metadata = fs::metadata(path).with_context(what)?;
+    anyhow::ensure!(metadata.is_file(), "{} is no file", path.display());
+    let (size, largest) = (metadata.len(), source.largest());
+    anyhow::ensure!(
+        size <= largest,
+        "{} has {size} octets, more than `max_size` permits ({largest}); split it",
         path.display()
     );
     let mut reader = Reader::new(source.covers.into());
     let mut piece = vec![0; 1 << 16];
+    // one that grows meanwhile is no larger for it
+    let mut file = File::open(path).with_context(what)?.take(largest);
     loop {
         let length = file.read(&mut piece).with_context(what)?;
         if length == 0 {
-            break;
+            return Ok(reader);
         }
-        reader.feed(piece.get(..length).unwrap_or_default(), |name, covers, says| {
-            builder.add(name, covers, says);
-        });
+        take(&mut reader, piece.get(..length).unwrap_or_default())?;
     }
-    Ok(reader.finish(|name, covers, says| builder.add(name, covers, says)))
 }
 
 /// A copy in one step.

@@ -42,6 +42,30 @@ pub enum Origin {
     Failed,
 }
 
+impl Origin {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Cache,
+        Self::Stale,
+        Self::Upstream,
+        Self::Special,
+        Self::Failed,
+    ];
+
+    /// Stable word.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Upstream => "upstream",
+            Self::Special => "special",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// A query that was answered.
 #[derive(Clone, Debug)]
 pub struct Query {
@@ -84,6 +108,8 @@ struct Last {
     queries: VecDeque<Arc<Query>>,
     /// How many there ever were.
     count: u64,
+    /// The same by where the answer came from, in the order of [`Origin::ALL`].
+    by_origin: [u64; 6],
 }
 
 impl Last {
@@ -100,10 +126,18 @@ impl Log {
         if last.queries.len() >= MOST {
             last.queries.pop_front();
         }
+        if let Some(count) = last.by_origin.get_mut(query.origin as usize) {
+            *count += 1;
+        }
         last.queries.push_back(Arc::new(query));
         last.count += 1;
         drop(last);
         self.0.more.notify_waiters();
+    }
+
+    /// How many there were, by where their answer came from.
+    pub fn counts(&self) -> impl Iterator<Item = (Origin, u64)> {
+        Origin::ALL.into_iter().zip(self.lock().by_origin)
     }
 
     /// Follows from now on, or from the oldest that is remembered.

@@ -4,8 +4,12 @@
 //! (RFC 8767), else a failure with its reason (RFC 8914). And no asker has more questions under way than its part, so that
 //! one that asks for everything leaves the upstreams to the others.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use daemon::metrics::Histogram;
 use dns_core::{
     cache::{Cache, Found},
     wire::{Age, Answer, Bounds, Key, Query, Response, code, extended},
@@ -66,6 +70,7 @@ struct Inner {
     clock: Clock,
     flights: Flights<Key, Looked>,
     under_way: Arc<Outstanding>,
+    asking: Histogram,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -84,12 +89,18 @@ impl Lookup {
             clock,
             flights: Flights::default(),
             under_way: Outstanding::new(MOST, MOST_OF_ONE),
+            asking: Histogram::default(),
         }))
     }
 
     /// Who is asked for what.
     pub fn router(&self) -> &Router {
         &self.0.router
+    }
+
+    /// How long upstreams took.
+    pub fn asking(&self) -> &Histogram {
+        &self.0.asking
     }
 
     /// Who waits for upstreams, and who was turned away.
@@ -158,7 +169,10 @@ impl Inner {
             do_bit: key.dnssec_ok(),
             cd_bit: key.checking_disabled(),
         };
-        match self.router.exchange(&question).await {
+        let began = Instant::now();
+        let routed = self.router.exchange(&question).await;
+        self.asking.record(began.elapsed());
+        match routed {
             Ok(routed) => {
                 let name = routed.answer.upstream;
                 match self.read(key, &routed.answer.message) {

@@ -1,10 +1,11 @@
-//! What programs were told, and what the interceptor has to know of it.
+//! What programs were told, and what the interceptor has to know of it. Times are since the host was started: a name's life
+//! goes on while the host sleeps, and whatever the wall clock says.
 
 use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use dns_core::{Name, told::Told};
@@ -14,7 +15,7 @@ use proto::{
 };
 use verdict::Process;
 
-use crate::clients::Asker;
+use crate::{clients::Asker, server};
 
 /// Pairs of hearers and names.
 const MOST: usize = 65_536;
@@ -47,7 +48,6 @@ pub struct Names {
     resolvers: Arc<[PathBuf]>,
     /// A name holds at least so long: programs keep addresses longer than they should.
     at_least: Duration,
-    began: Instant,
 }
 
 /// What the interceptor has to hear before an answer goes out.
@@ -66,7 +66,6 @@ impl Names {
             told: Arc::new(Mutex::new(Told::new(MOST))),
             resolvers: resolvers.into(),
             at_least,
-            began: Instant::now(),
         }
     }
 
@@ -77,7 +76,7 @@ impl Names {
         }
         let hearer = self.hearer(asker);
         let holds = ttl.max(self.at_least);
-        let now = self.began.elapsed();
+        let now = server::now();
         let name = Arc::clone(name);
         self.lock()
             .is_new(&hearer, &name, addresses, now, now + holds)
@@ -91,7 +90,7 @@ impl Names {
 
     /// The interceptor knows it.
     pub fn told(&self, news: News) {
-        let now = self.began.elapsed();
+        let now = server::now();
         let until = now + news.holds;
         self.lock()
             .learn(news.hearer, news.name, &news.addresses, now, until);
@@ -100,7 +99,7 @@ impl Names {
     /// All that holds still.
     pub fn known(&self) -> Vec<ToldName> {
         let told = self.lock();
-        let now = self.began.elapsed();
+        let now = server::now();
         told.valid(now)
             .map(|(hearer, name, addresses, left)| message(hearer, name, addresses, left))
             .collect()
@@ -109,13 +108,13 @@ impl Names {
     /// Forgets what is over; gives how much is left.
     pub fn tidy(&self) -> usize {
         let mut told = self.lock();
-        told.tidy(self.began.elapsed());
+        told.tidy(server::now());
         told.len()
     }
 
     /// What [`Self::known`] gave an earlier process.
     pub fn remember(&self, known: Vec<ToldName>) {
-        let now = self.began.elapsed();
+        let now = server::now();
         let mut told = self.lock();
         for name in known {
             let Ok(text) = name.name.parse::<Name>() else {

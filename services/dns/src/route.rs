@@ -5,14 +5,17 @@
 
 use std::{
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
 
 use anyhow::Context;
 use dns_core::{Name, Question};
-use tokio::time::{Instant, interval};
+use tokio::{
+    sync::Notify,
+    time::{Instant, interval},
+};
 
 use crate::upstream::{Answer, Error, Pool, PoolSettings, Query, UpstreamState};
 
@@ -25,12 +28,14 @@ mod sources;
 mod special;
 mod system;
 mod table;
+mod ways;
 
 pub use portal::{Connectivity, Opening, Portal};
 pub use settings::{RouteSettings, SystemServers, ZoneSettings};
 pub use sources::{Files, Sources};
 pub use system::{Domain, Link, Source, System, is_ours};
 pub use table::{Decision, Table, Way, Why};
+pub(crate) use ways::{Comparison, Reach};
 
 /// How often it is looked whether a captive portal is to be suspected.
 const LOOK: Duration = Duration::from_secs(2);
@@ -56,6 +61,8 @@ struct Shared {
     zones: Vec<Pool>,
     current: RwLock<Arc<Current>>,
     portal: Mutex<Portal>,
+    /// The system names others.
+    servers_changed: Notify,
     started: Instant,
 }
 
@@ -102,6 +109,7 @@ impl Router {
                 zones,
                 current: RwLock::new(Arc::new(current)),
                 portal: Mutex::new(Portal::new(settings.captive_portal)),
+                servers_changed: Notify::new(),
                 started: Instant::now(),
             }),
         })
@@ -170,14 +178,13 @@ impl Router {
             .unwrap_or_else(PoisonError::into_inner) = made;
         if servers_changed {
             self.network_changed();
+            self.shared.servers_changed.notify_one();
         }
     }
 
     /// The network is another one: connections through the old one are left, pauses are over.
     pub fn network_changed(&self) {
-        let current = self.current();
-        let zones = self.shared.zones.iter().chain(current.pools.values());
-        for pool in std::iter::once(&self.shared.main).chain(zones) {
+        for pool in self.pools() {
             pool.network_changed();
         }
     }
@@ -200,6 +207,21 @@ impl Router {
                 _ = look.tick() => self.look_for_portal(sources.connectivity()),
             }
         }
+    }
+
+    /// Of all servers.
+    fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let servers = self.pools().into_iter().flat_map(|pool| pool.addresses());
+        servers.flat_map(|addresses| ways::or_anywhere(&addresses).to_vec())
+    }
+
+    fn pools(&self) -> Vec<Pool> {
+        let current = self.current();
+        let others = self.shared.zones.iter().chain(current.pools.values());
+        std::iter::once(&self.shared.main)
+            .chain(others)
+            .cloned()
+            .collect()
     }
 
     /// The upstreams by the set that they are in: the owner's, each zone's, the system's.

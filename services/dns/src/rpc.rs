@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use verdict::policy::ProfileRef;
 
-use crate::{filter, judge::Judge, upstream::Standing};
+use crate::{filter, judge::Judge, kept::Kept, upstream::Standing};
 
 /// Entries in one message.
 const BATCH: usize = 512;
@@ -29,6 +29,8 @@ const ADDRESS: u16 = 1;
 pub struct Service<L> {
     /// The judge.
     pub judge: Arc<Judge<L>>,
+    /// What outlives the process.
+    pub kept: Kept,
     /// Health and counters.
     pub status: ServiceStatus,
     /// Ends the streams.
@@ -86,6 +88,7 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
             (name, true) => self.judge.cache.forget_zone(&parsed(name)?),
             (name, false) => self.judge.cache.forget_name(&parsed(name)?),
         };
+        self.kept.save_soon();
         Ok(Response::new(FlushReply {
             entries: entries.try_into().unwrap_or(u64::MAX),
         }))

@@ -1,6 +1,6 @@
 //! Brings the service up: sockets first, so that no query is refused, and all that is known before the first answer.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
@@ -24,9 +24,10 @@ use crate::{
     bus,
     clients::Clients,
     config::Config,
+    figures,
     front::Front,
     judge::Judge,
-    kept,
+    kept::Kept,
     link::{self, Link},
     listening,
     lists::Keeper,
@@ -46,12 +47,7 @@ pub const ABOUT: About = About {
 };
 
 /// Its own arguments.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct Args {
-    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
-    #[arg(long, value_name = "UID", hide = true)]
-    socket_uid: Option<u32>,
-}
+pub use socket_owner::Args;
 
 /// Names that are over are forgotten so often, and what is known is written down.
 const TIDY: Duration = Duration::from_secs(300);
@@ -70,10 +66,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         args,
         ..
     } = context;
-    if let Some(uid) = args.socket_uid {
-        socket_owner::lend_sockets_to(uid)
-            .context("give connections to another user (--socket-uid, for root alone)")?;
-    }
+    args.apply()?;
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config, &status)?;
     let kept_policy = policies::Kept::new(&paths.state);
@@ -88,11 +81,12 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     .await;
 
     let cache = Arc::new(Cache::new(&config.cache(), rand::random()));
-    kept::load_cache(&cache, &paths.state);
+    let kept = Kept::new(&paths.state);
+    kept.load_cache(&cache);
     let router = Router::new(&config.resolve).context("set up upstreams")?;
     let mut lists = Keeper::new(&config.lists, &paths, status.clone());
     let names = Names::new(&config.resolvers, Duration::from_secs(config.names_hold.into()));
-    names.remember(kept::load_names(&paths.state));
+    kept.load_names(&names);
     let (attribution, link) = (Attribution::default(), Link::default());
     let judge = Arc::new(Judge {
         clients: Clients::new(attribution.clone(), link.clone()),
@@ -112,8 +106,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         own: OwnAddresses::new(),
         clock: server::now,
     });
+    figures::show(&status, &judge.lookup);
     let service = rpc::Service {
         judge: Arc::clone(&judge),
+        kept: kept.clone(),
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
@@ -132,9 +128,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         // queries wait in the sockets meanwhile: the first of them are to be known as well
         link.listens().await;
     }
-    let secret = kept::secret(&paths.state);
     let front = Front::new(Arc::clone(&judge));
-    let server = Server::start(sockets, front, Limits::default(), secret, shutdown.clone())
+    let server = Server::start(sockets, front, Limits::default(), kept.secret(), shutdown.clone())
         .context("serve queries")?;
 
     status.ready();
@@ -156,7 +151,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
                 shutdown.clone()
             ),
             follow_system(&router, &shutdown),
-            keep(&judge, &paths.state, &shutdown),
+            follow_ways(&router, &cache, &shutdown),
+            keep(&judge, &kept, &shutdown),
             count(&server, &judge, &status, &shutdown),
             feed(&server, &shutdown),
         );
@@ -165,11 +161,11 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let ended = tokio::select! {
         served = &mut serving => served?,
         ended = beside => ended,
-        () = bus::serve(&desktop, &judge.log, &cache, &publisher) => Ok(()),
+        () = bus::serve(&desktop, &judge, &kept, &publisher) => Ok(()),
     };
     shutdown.cancel();
     server.stopped().await;
-    kept::save(&judge, &paths.state);
+    kept.save(&judge);
     ended
 }
 
@@ -202,14 +198,18 @@ async fn follow_system(router: &Router, shutdown: &CancellationToken) {
     let _stopped: Option<()> = shutdown.run_until_cancelled(Box::pin(follow)).await;
 }
 
-async fn keep<L>(judge: &Judge<L>, state: &Path, shutdown: &CancellationToken) {
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(TIDY))
-        .await
-        .is_some()
-    {
+/// What failed over the network of before may be asked again.
+async fn follow_ways(router: &Router, cache: &Cache, shutdown: &CancellationToken) {
+    let follow = router.follow_ways(|| cache.forget_failures());
+    let _stopped = shutdown.run_until_cancelled(Box::pin(follow)).await;
+}
+
+async fn keep<L>(judge: &Judge<L>, kept: &Kept, shutdown: &CancellationToken) {
+    // that it is time, or that somebody wants it
+    let due = || tokio::time::timeout(TIDY, kept.wanted());
+    while shutdown.run_until_cancelled(due()).await.is_some() {
         judge.names.tidy();
-        kept::save(judge, state);
+        kept.save(judge);
     }
 }
 
@@ -224,6 +224,7 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
         .await
         .is_some()
     {
+        figures::count(status, &judge.log);
         let (served, cache) = (server.counters(), judge.cache.statistics());
         let waiting = judge.lookup.under_way();
         for (name, value) in served.by_name() {

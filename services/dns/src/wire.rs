@@ -1,10 +1,14 @@
 //! Queries as messages: gRPC and the desktop bus.
 
-use std::time::SystemTime;
+use std::{collections::HashMap, time::SystemTime};
 
 use proto::{convert::octets, dns::v1 as wire, flow::v1 as flow};
 
-use crate::log::{Origin, Query};
+use crate::{
+    log::{Origin, Query},
+    route::Set,
+    upstream::Standing,
+};
 
 /// Addresses in one message.
 const MOST_ADDRESSES: usize = 16;
@@ -82,12 +86,28 @@ pub fn bus_query(id: u64, query: &Query) -> dbus::DnsQuery {
         rule: decision.source.to_string(),
         list: query.judged.list.as_deref().unwrap_or_default().to_owned(),
         took: u64::try_from(query.took.as_micros()).unwrap_or(u64::MAX),
-        extra: std::collections::HashMap::new(),
+        extra: HashMap::new(),
     }
 }
 
 fn number(value: impl Into<i32>) -> u32 {
     u32::try_from(value.into()).unwrap_or(0)
+}
+
+/// The upstreams of a set, as on the bus.
+pub fn bus_upstreams(set: &Set) -> impl Iterator<Item = dbus::DnsUpstream> {
+    set.upstreams.iter().map(|state| dbus::DnsUpstream {
+        name: state.label.to_string(),
+        source: set.source.to_owned(),
+        up: state.standing == Standing::Up,
+        zones: set.zones.clone(),
+        queries: state.asked,
+        failures: state.failed,
+        round_trip: state
+            .rtt
+            .map_or(0, |time| u64::try_from(time.as_micros()).unwrap_or(u64::MAX)),
+        extra: HashMap::new(),
+    })
 }
 
 fn microseconds(time: SystemTime) -> u64 {

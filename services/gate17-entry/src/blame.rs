@@ -29,6 +29,8 @@ pub enum Seen {
     WrongKey,
     /// Who answered there does not speak TLS.
     Garbled,
+    /// What came as its words within TLS was not: altered, replayed or another's; or it heard such as ours.
+    Altered,
     /// It broke the protocol, or ended the connection with an error, within its own TLS.
     Violated,
     /// The connection with it ended, and nobody said why.
@@ -78,7 +80,15 @@ impl Fault {
 
     /// Whether it ended what stood: one break ends all circuits of its place.
     pub const fn is_break(&self) -> bool {
-        matches!(self.seen, Seen::Cut | Seen::Silent | Seen::Leaving)
+        matches!(
+            self.seen,
+            Seen::Cut | Seen::Altered | Seen::Silent | Seen::Leaving
+        )
+    }
+
+    /// Whether somebody answered what was not so; nothing that was just not there.
+    pub const fn is_untrue(&self) -> bool {
+        matches!(self.seen, Seen::WrongKey | Seen::Garbled | Seen::Altered)
     }
 
     /// Whether it says that the way from the node before to this one failed, whoever did it.
@@ -86,7 +96,7 @@ impl Fault {
         self.at > 0
             && matches!(
                 self.seen,
-                Seen::NotReached | Seen::WrongKey | Seen::Garbled | Seen::Cut | Seen::Silent
+                Seen::NotReached | Seen::WrongKey | Seen::Garbled | Seen::Altered | Seen::Cut | Seen::Silent
             )
     }
 }
@@ -95,11 +105,11 @@ impl Fault {
 const fn weights(seen: Seen) -> (f64, f64) {
     match seen {
         Seen::NoNetwork => (0.0, 0.0),
-        Seen::NotReached | Seen::WrongKey | Seen::Garbled => (LIKELY, LIKELY),
+        Seen::NotReached | Seen::WrongKey | Seen::Garbled | Seen::Altered => (LIKELY, LIKELY),
         Seen::Declined | Seen::Violated | Seen::Deaf => (CERTAIN, 0.0),
         Seen::Full => (LIKELY, 0.0),
         Seen::Cut => (LIKELY, POSSIBLE),
-        // the one before answers, and would have to hide this one's words to look so
+        // the one before answers, and would have to hide this one's words to look so: see `suspects`
         Seen::Silent => (CERTAIN, POSSIBLE),
         Seen::Leaving => (POSSIBLE, 0.0),
     }
@@ -110,13 +120,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const ALL: [Seen; 11] = [
+    const ALL: [Seen; 12] = [
         Seen::NoNetwork,
         Seen::NotReached,
         Seen::Declined,
         Seen::Full,
         Seen::WrongKey,
         Seen::Garbled,
+        Seen::Altered,
         Seen::Violated,
         Seen::Cut,
         Seen::Silent,
@@ -132,7 +143,7 @@ mod tests {
 
     #[test]
     fn two_share_what_either_could_have_done_and_the_first_has_nobody_to_share_with() {
-        for seen in [Seen::NotReached, Seen::WrongKey, Seen::Garbled] {
+        for seen in [Seen::NotReached, Seen::WrongKey, Seen::Garbled, Seen::Altered] {
             assert_eq!(Fault::new(2, seen, "").blame(), [(2, LIKELY), (1, LIKELY)]);
             assert_eq!(Fault::new(0, seen, "").blame(), [(0, CERTAIN)]);
         }

@@ -22,6 +22,7 @@ use std::{
 use gate17_proto::{
     exit::{ExitPolicy, Transport},
     map::{Node, NodeId},
+    padding::Grid,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +32,7 @@ use crate::{health::Nodes, near::Reached};
 pub use self::{
     build::{BuildError, build},
     shown::Shown,
-    streams::Fetched,
+    streams::{Fetched, Way},
 };
 
 /// A circuit that was built.
@@ -101,6 +102,8 @@ pub struct Means {
     pub nodes: Nodes,
     /// How long exits need to reach others.
     pub reached: Reached,
+    /// What is written to them, and by them, is filled up to multiples of it.
+    pub padding: Option<Grid>,
 }
 
 impl Circuit {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gate17_proto::{exit::Transport, path::Path, target::Target};
+use gate17_proto::{exit::Transport, padding::Grid, path::Path, target::Target};
 use proto::gate17::v1::{App, Cause};
 use tokio::sync::broadcast;
 use verdict::policy::tunnel::ExitChoice;
@@ -29,6 +29,7 @@ use self::{
 };
 use crate::{
     circuit::Circuit,
+    figures::Figures,
     guards::{File, Guards},
     health::Nodes,
     map_keeper::Maps,
@@ -47,6 +48,7 @@ const TRYING: Duration = Duration::from_secs(20);
 struct Inner {
     maps: Maps,
     credentials: Credentials,
+    padding: Option<Grid>,
     nodes: Nodes,
     reached: Reached,
     guards: Mutex<Guards>,
@@ -54,6 +56,7 @@ struct Inner {
     table: Mutex<Table>,
     last_id: AtomicU64,
     changed: broadcast::Sender<Known>,
+    figures: Figures,
 }
 
 /// See the module's head; clones are the same.
@@ -61,11 +64,12 @@ struct Inner {
 pub struct Circuits(Arc<Inner>);
 
 impl Circuits {
-    /// `credentials`: for networks that want some; `guard_file`: where first nodes are kept.
-    pub fn new(maps: Maps, credentials: Credentials, guard_file: File) -> Self {
+    /// `credentials`: for networks that want some; `guard_file`: where first nodes are kept; `padding`: of all that is written.
+    pub fn new(maps: Maps, credentials: Credentials, padding: Option<Grid>, guard_file: File) -> Self {
         Self(Arc::new(Inner {
             maps,
             credentials,
+            padding,
             nodes: Nodes::default(),
             reached: Reached::default(),
             guards: Mutex::new(guard_file.load()),
@@ -73,7 +77,13 @@ impl Circuits {
             table: Mutex::default(),
             last_id: AtomicU64::new(0),
             changed: broadcast::channel(256).0,
+            figures: Figures::default(),
         }))
+    }
+
+    /// What is told of them.
+    pub fn figures(&self) -> &Figures {
+        &self.0.figures
     }
 
     /// The map's keeper.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use daemon::Unfit;
+use gate17_proto::padding::Grid;
 use serde::Deserialize;
 
 use crate::map_keeper::check_url;
@@ -32,6 +33,8 @@ pub struct Config {
     pub client_key: Option<PathBuf>,
     /// Connections carried at once.
     pub connections: usize,
+    /// Octets of which all that is said to nodes and by them is a multiple: 128 to 16384, a power of two. 0: no padding.
+    pub padding: u16,
 }
 
 impl Default for Config {
@@ -49,6 +52,7 @@ impl Default for Config {
             token: None,
             client_key: None,
             connections: 16_384,
+            padding: 0,
         }
     }
 }
@@ -60,6 +64,15 @@ impl daemon::Settings for Config {
         Unfit::unless_loopback(&self.listen, "entry")?;
         for url in &self.map_url {
             check_url(url).map_err(|why| Unfit::new(&["map_url"], why))?;
+        }
+        if self.padding != 0 && Grid::new(self.padding).is_none() {
+            return Err(Unfit::new(
+                &["padding"],
+                format!(
+                    "{} octets; give a power of two, 128 to 16384, or 0 for none",
+                    self.padding
+                ),
+            ));
         }
         if !(1..=60_000).contains(&self.connections) {
             return Err(Unfit::new(
@@ -86,6 +99,7 @@ mod tests {
         for (text, key) in [
             ("listen = ['192.0.2.1:717']", "listen: "),
             ("connections = 0", "connections: "),
+            ("padding = 1000", "padding: "),
             ("map_url = ['http://example.org/map']", "map_url: "),
         ] {
             let config: Config = toml::from_str(text).unwrap();

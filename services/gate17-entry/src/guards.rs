@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::map;
+    use gate17_maps::testing::map;
 
     fn at(day: i64) -> Timestamp {
         Timestamp::from_second(day * 86_400).unwrap()
@@ -133,7 +133,7 @@ mod tests {
         guards.keep(&id("n0"), &map, at(0), 7);
         map.nodes.retain(|node| node.id != id("n0"));
         assert_eq!(guards.of(&map, at(1)), []);
-        let mut other = crate::testing::map(4);
+        let mut other = gate17_maps::testing::map(4);
         other.network = "other".to_owned();
         assert_eq!(guards.of(&other, at(1)), []);
     }

@@ -11,7 +11,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gate17_proto::map::{Node, NodeId};
+use gate17_proto::{
+    map::{Node, NodeId},
+    path::Network,
+};
 
 /// Exits that are measured for a network before one is preferred.
 const TRIED: usize = 3;
@@ -21,19 +24,6 @@ const FORGOTTEN: Duration = Duration::from_secs(3600);
 const SAME: Duration = Duration::from_millis(5);
 /// Networks that are remembered.
 const MOST: usize = 4096;
-
-/// /16 of IPv4, /32 of IPv6: what is announced and moves together, as a rule.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-struct Network(u8, u32);
-
-impl Network {
-    fn of(address: IpAddr) -> Self {
-        match address.to_canonical() {
-            IpAddr::V4(address) => Self(4, address.to_bits() >> 16),
-            IpAddr::V6(address) => Self(6, (address.to_bits() >> 96) as u32),
-        }
-    }
-}
 
 /// How long exits needed to reach networks; clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -106,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::testing::map;
+    use gate17_maps::testing::map;
 
     const TO: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
 

@@ -1,25 +1,31 @@
 //! The gRPC service: translates, no more.
 
-use std::{pin::Pin, time::SystemTime};
+use std::{pin::Pin, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use daemon::status::Status as ServiceStatus;
-use gate17_proto::target::Target;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     gate17::v1::{
         CircuitEvent, CloseCircuitReply, CloseCircuitRequest, GetStatusReply, GetStatusRequest,
-        ListCircuitsReply, ListCircuitsRequest, ListNodesReply, ListNodesRequest, PingReply, PingRequest,
-        ResolveReply, ResolveRequest, RouteReply, RouteRequest, WatchCircuitsRequest,
-        gate17_entry_server::Gate17Entry,
+        ListCircuitsReply, ListCircuitsRequest, ListNodesReply, ListNodesRequest, MeasureEvent,
+        MeasureRequest, PingReply, PingRequest, ResolveReply, ResolveRequest, RouteReply, RouteRequest,
+        WatchCircuitsRequest, gate17_entry_server::Gate17Entry,
     },
 };
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{Semaphore, broadcast::error::RecvError};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use crate::{asked, opening::Opening, splice::Carried, wire};
+use crate::{
+    asked,
+    measure::Measurement,
+    opening::Opening,
+    splice::Carried,
+    told::{self, NoRoute},
+    wire,
+};
 
 /// Messages that wait for one subscriber.
 const WAITING: usize = 64;
@@ -31,6 +37,8 @@ pub struct Service {
     pub opening: Opening,
     /// Octets of all.
     pub carried: Carried,
+    /// One measurement at a time.
+    pub measuring: Arc<Semaphore>,
     /// Health and counters.
     pub status: ServiceStatus,
     /// Ends the streams.
@@ -40,6 +48,8 @@ pub struct Service {
 #[tonic::async_trait]
 impl Gate17Entry for Service {
     type WatchCircuitsStream = Pin<Box<dyn Stream<Item = Result<CircuitEvent, Status>> + Send>>;
+
+    type MeasureStream = Pin<Box<dyn Stream<Item = Result<MeasureEvent, Status>> + Send>>;
 
     async fn get_status(&self, _: Request<GetStatusRequest>) -> Result<Response<GetStatusReply>, Status> {
         let maps = self.opening.circuits.maps();
@@ -100,65 +110,48 @@ impl Gate17Entry for Service {
     }
 
     async fn list_nodes(&self, _: Request<ListNodesRequest>) -> Result<Response<ListNodesReply>, Status> {
-        let circuits = &self.opening.circuits;
-        let map = circuits.maps().map();
-        let nodes = map.iter().flat_map(|map| &map.nodes);
-        Ok(Response::new(ListNodesReply {
-            map: Some(circuits.maps().told()),
-            nodes: nodes.map(|node| wire::node(node, circuits.nodes())).collect(),
-        }))
+        Ok(Response::new(told::nodes(&self.opening.circuits)))
     }
 
     async fn route(&self, request: Request<RouteRequest>) -> Result<Response<RouteReply>, Status> {
         let RouteRequest { destination, profile } = request.into_inner();
-        let target: Target = destination
-            .parse()
-            .map_err(|error| Status::invalid_argument(format!("{destination:?}: {error}")))?;
-        let circuits = &self.opening.circuits;
-        let want = self.opening.want(proto::gate17::v1::App::default(), &profile, "");
-        let (path, open) = match circuits.route(&want, &target) {
-            Ok(route) => route,
-            Err(refusal) => {
-                return Ok(Response::new(RouteReply {
-                    hops: Vec::new(),
-                    circuit: 0,
-                    steps: vec![refusal.text],
-                }));
-            }
-        };
-        let ids = open.as_ref().map_or(&path.nodes, |circuit| &circuit.hops);
-        let map = circuits
-            .maps()
-            .map()
-            .map_err(|refusal| Status::unavailable(refusal.text))?;
-        let hops = ids
-            .iter()
-            .filter_map(|id| map.nodes.iter().find(|node| node.id == *id));
-        Ok(Response::new(RouteReply {
-            hops: hops.map(|node| wire::node(node, circuits.nodes())).collect(),
-            circuit: open.map_or(0, |circuit| circuit.id),
-            steps: path.steps,
-        }))
+        let route = told::route(&self.opening, &destination, &profile);
+        route.map(Response::new).map_err(|no| match no {
+            NoRoute::Malformed(text) => Status::invalid_argument(text),
+            NoRoute::NoMap(text) => Status::unavailable(text),
+        })
     }
 
     async fn ping(&self, request: Request<PingRequest>) -> Result<Response<PingReply>, Status> {
-        let began = std::time::Instant::now();
-        let reply = match self.opening.circuits.direct(&request.into_inner().node).await {
-            Ok(circuit) => {
-                let connect = began.elapsed();
-                PingReply {
-                    connect: connect.try_into().ok(),
-                    round_trip: circuit.ping().await.and_then(|time| time.try_into().ok()),
-                    version: circuit.exit.version.clone(),
-                    problem: String::new(),
-                }
-            }
-            Err(refusal) => PingReply {
-                problem: refusal.text,
-                ..PingReply::default()
-            },
+        let node = request.into_inner().node;
+        Ok(Response::new(told::ping(&self.opening.circuits, &node).await))
+    }
+
+    async fn measure(
+        &self,
+        request: Request<MeasureRequest>,
+    ) -> Result<Response<Self::MeasureStream>, Status> {
+        let request = request.into_inner();
+        let want = self
+            .opening
+            .want(proto::gate17::v1::App::default(), &request.profile, "");
+        let measurement = Measurement::new(&request, &want.options).map_err(Status::invalid_argument)?;
+        let Ok(turn) = Arc::clone(&self.measuring).try_acquire_owned() else {
+            return Err(Status::resource_exhausted(
+                "a path is being measured already: wait for its end",
+            ));
         };
-        Ok(Response::new(reply))
+        let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
+        let (circuits, shutdown) = (self.opening.circuits.clone(), self.shutdown.clone());
+        tokio::spawn(async move {
+            let _turn = turn;
+            tokio::select! {
+                () = measurement.run(&circuits, &sender) => {}
+                () = shutdown.cancelled() => {}
+            }
+        });
+        let events = tokio_stream::StreamExt::map(ReceiverStream::new(receiver), Ok);
+        Ok(Response::new(Box::pin(events)))
     }
 
     async fn close_circuit(

@@ -2,20 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use daemon::{
     About, Callers, Context,
     bus::{Desktop, Publisher},
-    grpc, policies,
-    ready::Watchdog,
-    socket_owner,
+    grpc, policies, ready, socket_owner,
 };
+use gate17_proto::padding::Grid;
 use proto::gate17::v1::{gate17_entry_server::Gate17EntryServer, tunnel_server::TunnelServer};
 use tokio::{
     net::{TcpListener, UdpSocket},
     sync::{Semaphore, watch},
 };
-use tokio_util::sync::CancellationToken;
 
 use crate::{
     announced::Announced,
@@ -40,12 +37,7 @@ pub const ABOUT: About = About {
 };
 
 /// Its own arguments.
-#[derive(Clone, Copy, Debug, clap::Args)]
-pub struct Args {
-    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
-    #[arg(long, value_name = "UID", hide = true)]
-    socket_uid: Option<u32>,
-}
+pub use socket_owner::Args;
 
 /// Between two looks at circuits that nobody uses, or that are to be built.
 const TIDY: Duration = Duration::from_secs(1);
@@ -60,10 +52,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         args,
         ..
     } = context;
-    if let Some(uid) = args.socket_uid {
-        socket_owner::lend_sockets_to(uid)
-            .context("give connections to another user (--socket-uid, for root alone)")?;
-    }
+    args.apply()?;
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config.listen)?;
     let kept_policy = policies::Kept::new(&paths.state);
@@ -80,8 +69,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let circuits = Circuits::new(
         maps,
         Credentials::read(token.as_deref(), key.as_deref())?,
+        Grid::new(config.padding),
         guards::File::new(&paths.state),
     );
+    circuits.figures().show(&status);
     let sources = Sources {
         urls: config.map_url.clone(),
         authorities: file(&config.map_authorities),
@@ -110,6 +101,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let service = rpc::Service {
         opening: opening.clone(),
         carried: carried.clone(),
+        measuring: Arc::new(Semaphore::new(1)),
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
@@ -159,14 +151,14 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             sources.follow(circuits.clone()),
             doorman.tidy(),
             upkeep(&circuits),
-            feed(&shutdown),
+            ready::feed_until(&shutdown),
         );
         std::future::pending().await
     };
     tokio::select! {
         served = grpc::serve(listener, routes, Callers::default(), status.clone(), shutdown.clone()) => served,
         ended = beside => ended,
-        () = bus::serve(&desktop, &circuits, &publisher) => Ok(()),
+        () = bus::serve(&desktop, &opening, &carried, &publisher) => Ok(()),
     }
 }
 
@@ -175,18 +167,4 @@ async fn upkeep(circuits: &Circuits) {
         tokio::time::sleep(TIDY).await;
         circuits.upkeep(std::time::Instant::now());
     }
-}
-
-/// The loop that carries is this one: where it turns, octets move.
-async fn feed(shutdown: &CancellationToken) {
-    let mut watchdog = Watchdog::from_environment();
-    let Some(pause) = watchdog.pause() else { return };
-    while shutdown
-        .run_until_cancelled(tokio::time::sleep(pause))
-        .await
-        .is_some()
-    {
-        watchdog.feed();
-    }
-    daemon::ready::stopping();
 }

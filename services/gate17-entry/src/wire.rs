@@ -68,6 +68,29 @@ pub fn bus_circuit(known: &Known) -> dbus::Gate17Circuit {
     }
 }
 
+/// A node for the desktop.
+pub fn bus_node(node: Node) -> dbus::Gate17Node {
+    dbus::Gate17Node {
+        round_trip: node.round_trip.map_or(0, micros),
+        id: node.id,
+        region: node.region,
+        family: node.family,
+        relay: node.relay,
+        exit: node.exit,
+        capacity: node.capacity,
+        trouble: node.trouble,
+        problem: node.problem,
+        addresses: node.addresses,
+        extra: std::collections::HashMap::new(),
+    }
+}
+
+/// Whole microseconds; 0 where it cannot be told.
+pub fn micros<T: TryInto<std::time::Duration>>(time: T) -> u64 {
+    let time = time.try_into().map(|time| u64::try_from(time.as_micros()));
+    time.ok().and_then(Result::ok).unwrap_or_default()
+}
+
 /// A node, as the map and our own experience have it.
 pub fn node(node: &MapNode, nodes: &Nodes) -> Node {
     let now = Instant::now();

@@ -89,6 +89,8 @@ pub struct Bounds {
     pub buffered_per_network: usize,
     /// See [`Self::buffered_per_network`].
     pub buffered: usize,
+    /// MiB of one measurement of a client's path, each way; 0: nobody measures here.
+    pub measure: u32,
     /// Seconds that a destination has to answer.
     pub connect: u64,
     /// Seconds that a caller has to show what he wants.
@@ -154,6 +156,7 @@ impl Default for Bounds {
             streams_per_connection: 256,
             buffered_per_network: 32 << 10,
             buffered: 256 << 10,
+            measure: 256,
             connect: 10,
             handshake: 10,
             drain: 30,

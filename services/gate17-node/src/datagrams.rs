@@ -8,15 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use gate17_proto::capsule::{self, Decoder};
 use h2::{Reason, RecvStream, SendStream};
 use tokio::{io::Interest, net::UdpSocket, time::sleep};
 
 use crate::{
-    limits::Client,
+    limits::{Client, Room},
     relay::{self, Segment},
 };
+
+pub mod upgraded;
 
 /// Octets of datagrams handed on at once.
 const BATCH: usize = 128 << 10;
@@ -55,6 +57,10 @@ impl Activity {
     }
 }
 
+const fn idle(port: u16) -> Duration {
+    if port == QUIC { IDLE_QUIC } else { IDLE }
+}
+
 /// Until the client ends it, nothing comes for a while, or the network says that nobody is there.
 pub async fn carry(
     body: RecvStream,
@@ -63,12 +69,11 @@ pub async fn carry(
     port: u16,
     client: &Client,
 ) {
-    let idle = if port == QUIC { IDLE_QUIC } else { IDLE };
     let activity = Activity(Instant::now(), AtomicU64::new(0));
     let ended = tokio::select! {
         ended = upwards(body, &socket, &activity) => ended,
         ended = downwards(&socket, &mut outgoing, &activity, client) => ended,
-        () = activity.ceased(idle) => Ended::Finished,
+        () = activity.ceased(idle(port)) => Ended::Finished,
     };
     match ended {
         Ended::Finished => {
@@ -84,24 +89,36 @@ async fn upwards(mut body: RecvStream, socket: &UdpSocket, activity: &Activity) 
         let Ok(octets) = octets else {
             return Ended::Failed(Reason::CANCEL);
         };
-        decoder.feed(&octets);
-        loop {
-            match decoder.next() {
-                Ok(Some(payload)) => {
-                    activity.now();
-                    if socket.send(&payload).await.is_err_and(|error| is_final(&error)) {
-                        return Ended::Failed(Reason::CONNECT_ERROR);
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => return Ended::Failed(Reason::PROTOCOL_ERROR),
-            }
+        if let Err(reason) = sent(&octets, &mut decoder, socket, activity).await {
+            return Ended::Failed(reason);
         }
         if body.flow_control().release_capacity(octets.len()).is_err() {
             return Ended::Failed(Reason::CANCEL);
         }
     }
     Ended::Finished
+}
+
+/// The datagrams that are whole with these octets.
+async fn sent(
+    octets: &[u8],
+    decoder: &mut Decoder,
+    socket: &UdpSocket,
+    activity: &Activity,
+) -> Result<(), Reason> {
+    decoder.feed(octets);
+    loop {
+        match decoder.next() {
+            Ok(Some(payload)) => {
+                activity.now();
+                if socket.send(&payload).await.is_err_and(|error| is_final(&error)) {
+                    return Err(Reason::CONNECT_ERROR);
+                }
+            }
+            Ok(None) => return Ok(()),
+            Err(_) => return Err(Reason::PROTOCOL_ERROR),
+        }
+    }
 }
 
 async fn downwards(
@@ -111,21 +128,35 @@ async fn downwards(
     client: &Client,
 ) -> Ended {
     loop {
+        let (batch, room) = match received(socket, client).await {
+            Ok(received) => received,
+            Err(reason) => return Ended::Failed(reason),
+        };
+        activity.now();
+        if relay::send(outgoing, batch, Arc::new(room)).await.is_err() {
+            return Ended::Failed(Reason::CANCEL);
+        }
+    }
+}
+
+/// Capsules with what came, and the room that they take; waits for the first.
+async fn received(socket: &UdpSocket, client: &Client) -> Result<(Bytes, Room), Reason> {
+    loop {
         // what ICMP says makes a socket not readable, but erroneous
         let Ok(ready) = socket.ready(Interest::READABLE | Interest::ERROR).await else {
-            return Ended::Failed(Reason::CONNECT_ERROR);
+            return Err(Reason::CONNECT_ERROR);
         };
         if ready.is_error() {
             if let Ok(Some(error)) = socket.take_error()
                 && is_final(&error)
             {
-                return Ended::Failed(Reason::CONNECT_ERROR);
+                return Err(Reason::CONNECT_ERROR);
             }
             // taken note of, until the next
             let _ = socket.try_io(Interest::ERROR, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
         }
         let Some(room) = client.room(BATCH + 2 * LONGEST).await else {
-            return Ended::Failed(Reason::INTERNAL_ERROR);
+            return Err(Reason::INTERNAL_ERROR);
         };
         let mut batch = BytesMut::new();
         let mut datagram = vec![0; LONGEST];
@@ -134,20 +165,12 @@ async fn downwards(
                 Ok(count) => {
                     capsule::encode(datagram.get(..count).unwrap_or_default(), &mut batch);
                 }
-                Err(error) if is_final(&error) => return Ended::Failed(Reason::CONNECT_ERROR),
+                Err(error) if is_final(&error) => return Err(Reason::CONNECT_ERROR),
                 Err(_) => break,
             }
         }
-        drop(datagram);
-        if batch.is_empty() {
-            continue;
-        }
-        activity.now();
-        if relay::send(outgoing, batch.freeze(), Arc::new(room))
-            .await
-            .is_err()
-        {
-            return Ended::Failed(Reason::CANCEL);
+        if !batch.is_empty() {
+            return Ok((batch.freeze(), room));
         }
     }
 }

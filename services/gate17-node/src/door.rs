@@ -55,7 +55,10 @@ pub async fn attend(listener: TcpListener, current: Current, closed: Cancellatio
 }
 
 fn receive(stream: TcpStream, peer: SocketAddr, node: &Arc<Node>) {
-    let client = node.limits.client(peer.ip());
+    let client = match node.known.is_node(peer.ip()) {
+        true => node.limits.node(peer.ip()),
+        false => node.limits.client(peer.ip()),
+    };
     let Some(connection) = client.take(Kind::Connection) else {
         return node.status.counter("callers_refused").add(1);
     };

@@ -4,7 +4,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf as _, BufMut as _, BytesMut};
@@ -17,6 +17,8 @@ pub const CONNECTIONS_WINDOW: u32 = (1 << 31) - 1;
 const VISITORS_STREAMS: u32 = 128;
 const VISITORS_FRAME: u32 = (1 << 24) - 1;
 
+/// What a client says before its first frame (RFC 9113, section 3.4).
+const PREFACE: usize = 24;
 const HEAD: usize = 9;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
@@ -55,6 +57,10 @@ pub struct Greeting<I> {
     passes: bool,
     /// The connection's window was told with the greeting; that frame is not to go out again.
     is_window_told: bool,
+    /// Octets of the client's preface that were read.
+    read: usize,
+    /// Who waits for more than that.
+    reader: Option<Waker>,
     /// On its way.
     out: BytesMut,
 }
@@ -78,6 +84,8 @@ impl<I> Greeting<I> {
             left: 0,
             passes: true,
             is_window_told: false,
+            read: 0,
+            reader: None,
             out: BytesMut::new(),
         }
     }
@@ -127,6 +135,9 @@ impl<I> Greeting<I> {
             (WINDOW_UPDATE, Stage::Greeted) if stream == 0 && !self.is_window_told => {
                 self.passes = false;
                 self.is_window_told = true;
+                if let Some(reader) = self.reader.take() {
+                    reader.wake();
+                }
             }
             _ => {}
         }
@@ -199,7 +210,22 @@ impl<I: AsyncRead + Unpin> AsyncRead for Greeting<I> {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, into)
+        if self.is_window_told {
+            return Pin::new(&mut self.io).poll_read(context, into);
+        }
+        // The client knows the connection's window by the greeting; h2 counts by it only when it has said so itself. Frames of before
+        // would be too much: a client that uploads at once would be sent away.
+        if self.read >= PREFACE {
+            self.reader = Some(context.waker().clone());
+            return Poll::Pending;
+        }
+        let mut preface = [0; PREFACE];
+        let most = (PREFACE - self.read).min(into.remaining());
+        let mut part = ReadBuf::new(preface.get_mut(..most).unwrap_or_default());
+        ready!(Pin::new(&mut self.io).poll_read(context, &mut part))?;
+        self.read += part.filled().len();
+        into.put_slice(part.filled());
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -285,6 +311,28 @@ mod tests {
             }
         }
         greeting.out.to_vec()
+    }
+
+    /// What is read at once; None: nothing yet.
+    fn read(greeting: &mut Greeting<&[u8]>) -> Option<Vec<u8>> {
+        let (mut octets, mut context) = ([0; 100], Context::from_waker(Waker::noop()));
+        let mut into = ReadBuf::new(&mut octets);
+        match Pin::new(greeting).poll_read(&mut context, &mut into) {
+            Poll::Ready(read) => read.map(|()| into.filled().to_vec()).ok(),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn a_clients_frames_wait_for_the_window_that_they_are_counted_by() {
+        let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+        let said = [&preface[..], b"frames"].concat();
+        let mut greeting = Greeting::new(said.as_slice(), ABLE, false);
+        greeting.take(&frame(SETTINGS, 0, 0, &[]));
+        assert_eq!(read(&mut greeting).unwrap(), preface);
+        assert_eq!(read(&mut greeting), None);
+        greeting.take(&frame(WINDOW_UPDATE, 0, 0, &[0x7f, 0xff, 0, 0]));
+        assert_eq!(read(&mut greeting).unwrap(), b"frames");
     }
 
     #[test]

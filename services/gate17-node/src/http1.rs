@@ -83,6 +83,10 @@ pub fn read(octets: &[u8]) -> Read {
         Err(_) if has_method_begun_badly(rest) => return Read::Fault(Fault::Malformed),
         Err(_) => return Read::More,
     };
+    // a space before it is passed over further down: in one piece it must be refused as well
+    if has_method_begun_badly(first) {
+        return Read::Fault(Fault::Malformed);
+    }
     rest = rest.get(first.len() + 1..).unwrap_or_default();
     let (method, target, version) = match request_line(chomp(first)) {
         Ok(read) => read,

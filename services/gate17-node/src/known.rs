@@ -29,6 +29,8 @@ struct Reach {
     rules: ExitPolicy,
     /// Other nodes, where the map makes this one a relay.
     nodes: HashSet<SocketAddr>,
+    /// Addresses of others that are relays.
+    relays: HashSet<IpAddr>,
 }
 
 impl Known {
@@ -39,7 +41,7 @@ impl Known {
     pub fn new(maps: Maps, own: KeyPin, rules: Vec<ExitRule>) -> Result<Self, BadRule> {
         let plain = Reach {
             rules: ExitPolicy::new(&rules, Vec::new())?,
-            nodes: HashSet::new(),
+            ..Reach::default()
         };
         Ok(Self {
             maps,
@@ -56,6 +58,11 @@ impl Known {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         reach.rules.check(to.ip(), to.port(), transport).is_ok()
             || (transport == Transport::Tcp && reach.nodes.contains(&to))
+    }
+
+    /// Whether who calls from there is a relay of the map.
+    pub fn is_node(&self, address: IpAddr) -> bool {
+        self.reach().relays.contains(&address.to_canonical())
     }
 
     fn reach(&self) -> Arc<Reach> {
@@ -87,7 +94,15 @@ impl Known {
             .filter(|node| relays && own.is_none_or(|own| own.id != node.id))
             .flat_map(|node| &node.addresses)
             .map(|at| SocketAddr::new(at.address.to_canonical(), at.port));
+        let callers = map
+            .nodes
+            .iter()
+            .filter(|node| node.relay && own.is_none_or(|own| own.id != node.id));
         Reach {
+            relays: callers
+                .flat_map(|node| &node.addresses)
+                .map(|at| at.address.to_canonical())
+                .collect(),
             // they were read once already
             rules: ExitPolicy::new(&self.rules, addresses).unwrap_or_default(),
             nodes: others.collect(),

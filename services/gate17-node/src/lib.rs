@@ -24,6 +24,7 @@ pub mod quotes;
 pub mod rates;
 pub mod relay;
 pub mod served;
+pub mod speed;
 mod start;
 pub mod stream;
 pub mod tunnel;

@@ -26,6 +26,14 @@ impl Network {
             IpAddr::V6(address) => Self(u64::try_from(address.to_bits() >> 80).unwrap_or_default()),
         }
     }
+
+    /// Of a node of the map: its own address, apart from its neighbours.
+    fn of_node(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(u64::from(address.to_bits()) | 3 << 62),
+            IpAddr::V6(address) => Self(u64::try_from(address.to_bits() >> 66).unwrap_or_default() | 1 << 62),
+        }
+    }
 }
 
 /// What is counted.
@@ -90,6 +98,8 @@ struct Share {
 pub struct Client {
     limits: Limits,
     network: Network,
+    /// Times what a network may have.
+    parts: usize,
     share: Option<Arc<Share>>,
 }
 
@@ -125,6 +135,8 @@ pub enum Strain {
     Extreme,
 }
 
+/// Networks of clients that may come by one node, each with all that it may have: who it lets through it has counted itself.
+const BY_A_NODE: usize = 16;
 /// Of what may be on its way, before it is [`Strain::Extreme`].
 const EXTREME: usize = 4;
 
@@ -147,18 +159,32 @@ impl Limits {
 
     /// A caller's part.
     pub fn client(&self, address: IpAddr) -> Arc<Client> {
-        let network = Network::of(address);
+        self.of(Network::of(address), 1)
+    }
+
+    /// That of a node of the map: many clients come by way of it.
+    pub fn node(&self, address: IpAddr) -> Arc<Client> {
+        self.of(Network::of_node(address), BY_A_NODE)
+    }
+
+    fn of(&self, network: Network, parts: usize) -> Arc<Client> {
+        let bounds = &self.0.bounds;
+        let buffered = bounds
+            .buffered_per_network
+            .saturating_mul(parts)
+            .min(bounds.buffered);
         let mut networks = self.0.networks.lock().unwrap_or_else(PoisonError::into_inner);
         let share = networks.entry(network).or_insert_with(|| {
             Arc::new(Share {
                 counts: Counts::default(),
-                buffered: Arc::new(Semaphore::new(self.0.bounds.buffered_per_network)),
+                buffered: Arc::new(Semaphore::new(buffered)),
                 unwritten: AtomicUsize::new(0),
             })
         });
         Arc::new(Client {
             limits: self.clone(),
             network,
+            parts,
             share: Some(Arc::clone(share)),
         })
     }
@@ -183,6 +209,7 @@ impl Client {
     pub fn take(self: &Arc<Self>, kind: Kind) -> Option<Held> {
         let share = self.share.as_ref()?;
         let (own, all) = self.limits.limits_of(kind);
+        let own = own.saturating_mul(self.parts).min(all);
         if !share.counts.take(kind, own) {
             return None;
         }
@@ -194,6 +221,11 @@ impl Client {
             client: Arc::clone(self),
             kind,
         })
+    }
+
+    /// Where it comes from.
+    pub const fn network(&self) -> Network {
+        self.network
     }
 
     /// One more stream, if that is not too many, nor too often.
@@ -238,7 +270,8 @@ impl Owed<'_> {
     pub fn strain(&self) -> Strain {
         let bounds = self.client.limits.bounds();
         let mut strain = Strain::Fair;
-        for (sum, kibibytes) in self.sums().zip([bounds.buffered, bounds.buffered_per_network]) {
+        let own = bounds.buffered_per_network.saturating_mul(self.client.parts);
+        for (sum, kibibytes) in self.sums().zip([bounds.buffered, own]) {
             let (sum, limit) = (sum.load(Ordering::Relaxed), kibibytes.saturating_mul(1024));
             let of_this = match sum {
                 _ if sum > limit.saturating_mul(EXTREME) => Strain::Extreme,
@@ -292,81 +325,4 @@ impl Drop for Client {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn bounds() -> Bounds {
-        Bounds {
-            streams: 3,
-            streams_per_network: 2,
-            ..Bounds::default()
-        }
-    }
-
-    #[test]
-    fn a_network_has_its_part_and_all_together_have_theirs() {
-        let limits = Limits::new(bounds());
-        let (one, same) = (
-            limits.client([192, 0, 2, 1].into()),
-            limits.client([192, 0, 2, 77].into()),
-        );
-        let other = limits.client([198, 51, 100, 1].into());
-        let first = one.take(Kind::Stream).unwrap();
-        let _second = same.take(Kind::Stream).unwrap();
-        assert!(one.take(Kind::Stream).is_none(), "a network's part");
-        let _third = other.take(Kind::Stream).unwrap();
-        assert!(other.take(Kind::Stream).is_none(), "all together");
-        drop(first);
-        assert!(other.take(Kind::Stream).is_some());
-        assert!(one.take(Kind::Connection).is_some(), "each kind by itself");
-    }
-
-    #[test]
-    fn who_holds_nothing_is_forgotten() {
-        let limits = Limits::new(bounds());
-        let client = limits.client("2001:db8::1".parse().unwrap());
-        let held = client.take(Kind::Connection);
-        drop(client);
-        assert_eq!(limits.0.networks.lock().unwrap().len(), 1);
-        drop(held);
-        assert!(limits.0.networks.lock().unwrap().is_empty());
-        assert_eq!(limits.count(Kind::Connection), 0);
-    }
-
-    #[test]
-    fn what_waits_is_summed_and_given_back() {
-        let limits = Limits::new(Bounds {
-            buffered_per_network: 1024,
-            buffered: 2048,
-            ..Bounds::default()
-        });
-        let (one, other) = (
-            limits.client([192, 0, 2, 1].into()),
-            limits.client([198, 51, 100, 1].into()),
-        );
-        let (mut first, mut second) = (one.owes(), one.owes());
-        first.set(1 << 20);
-        assert_eq!(first.strain(), Strain::Fair);
-        second.set(1);
-        assert_eq!(first.strain(), Strain::High);
-        assert_eq!(
-            other.owes().strain(),
-            Strain::Fair,
-            "another network's is its own"
-        );
-        second.set(3 << 20 | 1);
-        assert_eq!(second.strain(), Strain::Extreme);
-        assert_eq!(other.owes().strain(), Strain::High, "all together");
-        drop((first, second));
-        assert_eq!(one.owes().strain(), Strain::Fair);
-    }
-
-    #[test]
-    fn networks_are_24_and_48_bits() {
-        let of = |text: &str| Network::of(text.parse().unwrap());
-        assert_eq!(of("192.0.2.1"), of("::ffff:192.0.2.200"));
-        assert_ne!(of("192.0.2.1"), of("192.0.3.1"));
-        assert_eq!(of("2001:db8:1::1"), of("2001:db8:1:ffff::1"));
-        assert_ne!(of("2001:db8:1::1"), of("2001:db8:2::1"));
-    }
-}
+mod tests;

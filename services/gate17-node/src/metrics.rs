@@ -2,15 +2,47 @@
 //! node_exporter, a script). Nothing in them tells who talks to whom.
 
 use std::{
-    env,
-    fmt::Write as _,
-    fs, io,
+    env, fs, io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
-use daemon::Paths;
+use daemon::{
+    Paths,
+    metrics::{Also, Metric},
+    open_metrics::Text,
+    status::Status,
+};
 use proto::common::v1::ServiceState;
+
+const STREAMS: Metric = Metric {
+    name: "portmaster.gate17.streams",
+    unit: "{stream}",
+    description: "Streams that are open",
+};
+const OPENED: Metric = Metric {
+    name: "portmaster.gate17.streams.opened",
+    unit: "{stream}",
+    description: "Streams that were asked for, by what became of them",
+};
+const CONNECTIONS: Metric = Metric {
+    name: "portmaster.gate17.connections",
+    unit: "{connection}",
+    description: "Connections of clients and other nodes that are open",
+};
+
+/// What is counted plainly, and is a metric's series as well.
+const ALSO: [Also; 4] = [
+    ("streams_now", STREAMS, &[]),
+    ("connections_now", CONNECTIONS, &[]),
+    ("streams_opened", OPENED, &[("portmaster.result", "opened")]),
+    ("streams_refused", OPENED, &[("portmaster.result", "refused")]),
+];
+
+/// In the service's state from now on.
+pub fn show(status: &Status) {
+    status.show_also(&ALSO);
+}
 
 /// Where they are.
 pub fn place(paths: &Paths) -> PathBuf {
@@ -36,28 +68,11 @@ pub fn write(place: &Path, state: &ServiceState) -> io::Result<()> {
 }
 
 fn text(state: &ServiceState) -> String {
-    let mut counters: Vec<_> = state.counters.iter().collect();
-    counters.sort();
-    let mut text = String::new();
+    let mut text = Text::default();
     let problems = u64::try_from(state.problems.len()).unwrap_or(u64::MAX);
-    let _ = write!(
-        text,
-        "# TYPE gate17_node_problems gauge\ngate17_node_problems {problems}\n"
-    );
-    for (name, value) in counters {
-        let _ = match name.strip_suffix("_now") {
-            Some(name) => write!(
-                text,
-                "# TYPE gate17_node_{name} gauge\ngate17_node_{name} {value}\n"
-            ),
-            None => write!(
-                text,
-                "# TYPE gate17_node_{name} counter\ngate17_node_{name}_total {value}\n"
-            ),
-        };
-    }
-    text.push_str("# EOF\n");
-    text
+    text.gauge("gate17_node_problems", &[], problems);
+    text.state("gate17_node", &[], state);
+    text.finish()
 }
 
 #[cfg(test)]
@@ -75,8 +90,8 @@ mod tests {
         write(&place, &state).unwrap();
         assert_eq!(
             fs::read_to_string(&place).unwrap(),
-            "# TYPE gate17_node_problems gauge\ngate17_node_problems 0\n\
-             # TYPE gate17_node_callers counter\ngate17_node_callers_total 5\n\
+            "# TYPE gate17_node_callers counter\ngate17_node_callers_total 5\n\
+             # TYPE gate17_node_problems gauge\ngate17_node_problems 0\n\
              # TYPE gate17_node_streams gauge\ngate17_node_streams 3\n# EOF\n"
         );
         let mode = fs::metadata(&place).unwrap().permissions().mode();

@@ -24,6 +24,7 @@ use crate::{
     page::Pages,
     quotes::Quotes,
     rates::{Rate, Rates},
+    speed::Measuring,
     upstream::Upstream,
 };
 
@@ -39,6 +40,8 @@ pub struct Node {
     pub limits: Limits,
     /// How often.
     pub opens: Arc<Rates>,
+    /// For clients that measure their paths.
+    pub measuring: Arc<Measuring>,
     /// For everybody else.
     pub pages: Pages,
     /// In their place.
@@ -65,6 +68,7 @@ pub struct Lasting {
     pub status: Status,
     limits: Limits,
     opens: Arc<Rates>,
+    measuring: Arc<Measuring>,
     maps: Maps,
     trust: (PathBuf, Vec<PathBuf>),
 }
@@ -80,6 +84,7 @@ impl Lasting {
         Self {
             limits: Limits::new(config.limits),
             opens: Arc::new(Rates::new(opens, None)),
+            measuring: Arc::new(Measuring::new(config.limits.measure)),
             maps: Maps::new(trust.0.clone(), trust.1.clone(), &paths.state, status.clone()),
             trust,
             paths,
@@ -128,6 +133,7 @@ impl Node {
             known: Known::new(lasting.maps.clone(), identity.pin, config.exit.clone())?,
             limits: lasting.limits.clone(),
             opens: Arc::clone(&lasting.opens),
+            measuring: Arc::clone(&lasting.measuring),
             pages: Pages::load(config.page.as_deref(), since).context("read the web pages")?,
             upstream: config.upstream.as_deref().map(str::parse).transpose()?,
             quotes: Quotes::load(config.quotes.as_deref(), status).context("read the quotes")?,

@@ -73,6 +73,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         Some((sockets, before)) => (sockets, Some(before)),
         None => (listening::all(&config, &status)?, None),
     };
+    metrics::show(&status);
     let lasting = Lasting::new(&config, paths, status.clone());
     let current = Current::new(Node::new(&config, &lasting)?);
     let mut reload = signal(SignalKind::hangup()).context("hear of SIGHUP")?;

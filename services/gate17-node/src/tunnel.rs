@@ -9,7 +9,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use gate17_proto::target::Target;
+use gate17_maps::padded::{Padded, Wanted};
+use gate17_proto::{
+    padding::{self, Frames, Grid},
+    target::Target,
+};
 use h2::{
     Reason, RecvStream,
     ext::Protocol,
@@ -35,7 +39,7 @@ use crate::{
     page::{self, Visit},
     relay,
     relay::Segment,
-    served,
+    served, speed,
 };
 
 /// Of whom is admitted.
@@ -79,6 +83,8 @@ where
         frame: FRAME,
         headers: HEADERS,
     };
+    let padding = Wanted::default();
+    let io = Padded::new(io, Frames::of_server(), padding.clone());
     let io = Greeting::new(io, able, node.access.is_open());
     let greeted = timeout(node.handshake_time(), settings.handshake::<_, Segment>(io)).await;
     let Ok(Ok(mut connection)) = greeted else {
@@ -106,6 +112,7 @@ where
                     client: Arc::clone(&client),
                     caller: Arc::clone(&caller),
                     admitted: Arc::clone(&admitted),
+                    padding: padding.clone(),
                 };
                 tokio::spawn(task.answer(request, respond));
             }
@@ -140,6 +147,7 @@ struct Task {
     client: Arc<Client>,
     caller: Arc<Caller>,
     admitted: Arc<Admission>,
+    padding: Wanted,
 }
 
 impl Task {
@@ -147,9 +155,13 @@ impl Task {
         let (head, body) = request.into_parts();
         let is_query = is_name_query(&head);
         let is_map = served::is_asked(&head.method, head.uri.path());
-        if (head.method == Method::CONNECT || is_query || is_map)
+        let is_speed = speed::is_asked(&head.method, head.uri.path()) && self.node.measuring.is_offered();
+        if (head.method == Method::CONNECT || is_query || is_map || is_speed)
             && self.node.access.admits(&head.headers, &self.caller)
         {
+            if let Some(grid) = padding_of(&head) {
+                self.padding.set(grid);
+            }
             if is_map && let Some(map) = served::answer(&self.node, &head.headers) {
                 let _ = timeout(UNREAD, self.show(map, respond)).await;
                 return;
@@ -162,6 +174,10 @@ impl Task {
             };
             if is_query {
                 return self.name(body, respond).await;
+            }
+            if is_speed {
+                let measuring = Arc::clone(&self.node.measuring);
+                return measuring.answer(&self.client, &head, body, respond).await;
             }
             return match head.extensions.get::<Protocol>() {
                 None => self.connect(&head, body, respond).await,
@@ -312,6 +328,11 @@ pub fn is_name_query(head: &Parts) -> bool {
             .headers
             .get(header::CONTENT_TYPE)
             .is_some_and(|kind| kind == DNS_MESSAGE)
+}
+
+/// What a client wants our words to be filled up to.
+fn padding_of(head: &Parts) -> Option<Grid> {
+    Grid::parse(head.headers.get(padding::HEADER)?.to_str().ok()?)
 }
 
 /// Says why, as RFC 9209 words it.

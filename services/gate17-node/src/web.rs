@@ -7,26 +7,26 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{Method, Response, StatusCode, header};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, copy_bidirectional_with_sizes},
-    net::TcpStream,
     time::timeout,
 };
 
 use crate::{
     access::Caller,
-    dial::{self, Failure},
-    dns_query, door,
-    http1::{self, Asked, Body, Fault, LARGEST_BODY, Version},
-    limits::{Client, Held, Kind},
+    http1::{self, Asked, Fault, LARGEST_BODY, Version},
+    limits::{Client, Held},
     node::Node,
     page::{self, Visit},
     served,
     stream::Begun,
-    tunnel::{DNS_MESSAGE, refusal},
+    tunnel::DNS_MESSAGE,
 };
 
+mod body;
+mod carried;
 mod reply;
 
-const BUFFER: usize = 64 << 10;
+use carried::wants_datagrams;
+
 const PIECE: usize = 4 << 10;
 /// Each way, for visitors of somebody else's web server.
 const HANDED: usize = 16 << 10;
@@ -36,9 +36,6 @@ const REQUESTS: usize = 1000;
 /// After the last word, what the caller still says must not turn it into a reset.
 const LINGER: Duration = Duration::from_secs(5);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-const OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
-const TO_TLS: &[u8] =
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.3, HTTP/1.1\r\nConnection: Upgrade\r\n\r\n";
 
 /// What a caller came by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +164,9 @@ where
         if is_admitted && asked.method == Method::CONNECT {
             return self.connect(&asked).await;
         }
+        if is_admitted && wants_datagrams(&asked) {
+            return self.datagrams(&asked).await;
+        }
         if self.way == Way::Clear && wants_tls(&asked) {
             return self.secure().await;
         }
@@ -258,152 +258,6 @@ where
         let _ = timeout(LINGER, said).await;
     }
 
-    async fn connect(mut self, asked: &Asked) -> Next<I> {
-        let Some(held) = self.client.opens(&self.node.opens) else {
-            return self.refuse(Failure::Limit).await;
-        };
-        let Ok(target) = asked.target.parse() else {
-            return self.refuse(Failure::Denied).await;
-        };
-        let connection = match dial::connect(&self.node, &target).await {
-            Ok(connection) => connection,
-            Err(failure) => return self.refuse(failure).await,
-        };
-        self.node.status.counter("streams_opened").add(1);
-        if self.io.write_all(OPEN).await.is_ok() && self.io.flush().await.is_ok() {
-            self.carry(connection, held).await;
-        }
-        Next::Gone
-    }
-
-    async fn carry(self, mut connection: TcpStream, _held: Held) {
-        let Some(_room) = self.client.room(2 * BUFFER).await else {
-            return;
-        };
-        let mut own = Begun::new(self.buffer, self.io);
-        let copy = copy_bidirectional_with_sizes(&mut own, &mut connection, BUFFER, BUFFER);
-        let drain = self.node.drain_token();
-        let over = async {
-            drain.cancelled().await;
-            tokio::time::sleep(self.node.drain_time()).await;
-        };
-        tokio::select! {
-            _ = copy => {}
-            () = over => {}
-        }
-    }
-
-    async fn refuse(self, failure: Failure) -> Next<I> {
-        self.node.status.counter("streams_refused").add(1);
-        self.say(refusal(failure), true).await
-    }
-
-    async fn name(&mut self, body: Body) -> Response<Bytes> {
-        let failed = |node: &Node, failure| {
-            node.status.counter("streams_refused").add(1);
-            refusal(failure)
-        };
-        let Some(_held) = self.client.opens(&self.node.opens) else {
-            return failed(&self.node, Failure::Limit);
-        };
-        let question = match body {
-            Body::Length(length) if length <= dns_query::LARGEST as u64 => self.part(length).await,
-            _ => None,
-        };
-        let answered = match (self.node.resolver, question) {
-            (Some(resolver), Some(question)) if self.node.rules.is_exit() => {
-                dns_query::ask(resolver, &question).await
-            }
-            _ => Err(Failure::Denied),
-        };
-        match answered {
-            Ok(answer) => page::respond(StatusCode::OK, DNS_MESSAGE, answer),
-            Err(failure) => failed(&self.node, failure),
-        }
-    }
-
-    /// TLS on this very connection, once it is said.
-    async fn secure(mut self) -> Next<I> {
-        let Some(held) = self.client.take(Kind::Handshake) else {
-            return self.end(page::error(StatusCode::SERVICE_UNAVAILABLE)).await;
-        };
-        if self.io.write_all(TO_TLS).await.is_ok() && self.io.flush().await.is_ok() {
-            let io = Begun::new(self.buffer, self.io);
-            door::secure(io, self.node, self.client, held).await;
-        }
-        Next::Gone
-    }
-
-    /// So many octets of a body.
-    async fn part(&mut self, length: u64) -> Option<Bytes> {
-        let length = usize::try_from(length).ok()?;
-        let whole = async {
-            while self.buffer.len() < length {
-                self.more().await?;
-            }
-            Some(())
-        };
-        timeout(LINGER, whole).await.ok()??;
-        Some(self.buffer.split_to(length).freeze())
-    }
-
-    /// What nobody asked for.
-    async fn skip(&mut self, body: Body) -> Option<()> {
-        let skipped = async {
-            match body {
-                Body::Length(length) => self.pass(length).await,
-                Body::Chunked => self.pass_chunks().await,
-            }
-        };
-        timeout(IDLE, skipped).await.ok()?
-    }
-
-    async fn pass(&mut self, mut left: u64) -> Option<()> {
-        while left > 0 {
-            if self.buffer.is_empty() {
-                self.more().await?;
-            }
-            let here = self.buffer.len().min(usize::try_from(left).ok()?);
-            self.buffer.advance(here);
-            left = left.checked_sub(here as u64)?;
-        }
-        Some(())
-    }
-
-    async fn pass_chunks(&mut self) -> Option<()> {
-        let mut all = 0_u64;
-        loop {
-            let line = self.line().await?;
-            let digits = line.split(';').next().unwrap_or_default().trim();
-            let size = u64::from_str_radix(digits, 16).ok()?;
-            all = all
-                .checked_add(size)
-                .filter(|all| size < LARGEST_BODY && *all <= LARGEST_BODY)?;
-            if size == 0 {
-                // what follows the last is of no matter either
-                while !self.line().await?.is_empty() {}
-                return Some(());
-            }
-            self.pass(size).await?;
-            if !self.line().await?.is_empty() {
-                return None;
-            }
-        }
-    }
-
-    async fn line(&mut self) -> Option<String> {
-        loop {
-            if let Some(end) = self.buffer.iter().position(|octet| *octet == b'\n') {
-                let line = self.buffer.split_to(end + 1);
-                return Some(String::from_utf8_lossy(&line).trim().to_owned());
-            }
-            if self.buffer.len() > PIECE {
-                return None;
-            }
-            self.more().await?;
-        }
-    }
-
     /// Whether somebody else's web server answers, in its own words: then the whole connection is its own.
     fn is_for_upstream(&self, head: &Head) -> bool {
         let own = head.as_ref().is_ok_and(|(asked, _)| match self.way {
@@ -434,7 +288,7 @@ where
 }
 
 fn is_ours(asked: &Asked) -> bool {
-    asked.method == Method::CONNECT || is_name_query(asked) || is_map(asked)
+    asked.method == Method::CONNECT || wants_datagrams(asked) || is_name_query(asked) || is_map(asked)
 }
 
 fn is_map(asked: &Asked) -> bool {

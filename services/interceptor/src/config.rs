@@ -113,9 +113,13 @@ impl Default for MeshUsers {
     fn default() -> Self {
         // those that ever open connections to other hosts; root is nobody's alone
         Self(
-            ["portmaster-dns", "portmaster-gate17-entry"]
-                .map(str::to_owned)
-                .to_vec(),
+            [
+                "portmaster-dns",
+                "portmaster-gate17-entry",
+                "portmaster-telemetry",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
         )
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use daemon::status::Status;
+use daemon::{metrics::STAGE, status::Status};
 use proto::interceptor::v1::{ConnectionEvent, ConnectionEvents, EventKind as WireKind, Position};
 use tokio::sync::mpsc;
 
@@ -84,9 +84,13 @@ impl Hub {
     /// Takes events until all senders are gone; `publish` gets each of them for the desktop bus.
     pub async fn run(self, mut events: mpsc::Receiver<Event>, status: Status, publish: impl Fn(&Event)) {
         let dropped = status.counter("subscriber_events_dropped");
+        let stage = status.histogram(STAGE, &[("portmaster.stage", "publish")]);
         let mut batch = Vec::with_capacity(BATCH);
         while events.recv_many(&mut batch, BATCH).await > 0 {
             dropped.add(self.take(&batch));
+            for event in batch.iter().filter(|event| event.kind == EventKind::Decided) {
+                stage.record(event.time.elapsed().unwrap_or_default());
+            }
             batch.iter().for_each(&publish);
             if let Some(traces) = traces() {
                 traces.told(&batch);

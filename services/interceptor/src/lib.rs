@@ -3,7 +3,9 @@
 //! Start with [`judge`]: it is the story of a packet. [`plane`] is the thread that it runs on; everything else follows the
 //! policy, keeps the rules in place, or tells of what happened.
 
+pub mod arrival;
 pub mod bus;
+pub mod closing;
 pub mod commands;
 pub mod config;
 pub mod confine;

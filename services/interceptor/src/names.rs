@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use verdict::{Endpoint, Protocol};
 
 use crate::{
+    arrival::appears,
     conntrack::{Conntrack, Tuple},
     told::{App, Hearer, Names},
-    wire,
 };
 
 /// Names that are over are forgotten so often.
@@ -57,11 +57,7 @@ impl Follower {
 
     /// Listens at `socket` until `shutdown`; as long as there is none, this host has no DNS service of ours.
     pub async fn run(mut self, socket: &Path, status: Status, shutdown: CancellationToken) {
-        if shutdown
-            .run_until_cancelled(wire::appears(socket))
-            .await
-            .is_none()
-        {
+        if shutdown.run_until_cancelled(appears(socket)).await.is_none() {
             return;
         }
         let channel = grpc::channel(socket);

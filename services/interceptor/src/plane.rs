@@ -344,9 +344,10 @@ impl Core {
     }
 
     fn answered(&mut self, answer: Answer) {
-        let now = self.now();
+        let (now, at, request) = (self.now(), std::time::Instant::now(), answer.request_id);
         self.judge.on_answer(now, answer, &mut self.effects);
         self.carry_out();
+        self.counters.decided(request, at);
     }
 
     fn searching(&mut self, request_id: u64) {
@@ -410,6 +411,7 @@ impl Core {
         for question in self.effects.questions.drain(..) {
             // without a stream the question waits in the judge, and is asked when there is one
             if let Some(questions) = &self.questions {
+                self.counters.asked(question.request_id);
                 let _ = questions.send(question);
             }
         }
@@ -424,6 +426,7 @@ impl Core {
             self.send_job(Job::Reset(Tuple::of(flow)));
         }
         for event in self.effects.events.drain(..) {
+            self.counters.told(&event);
             if self.events.try_send(event).is_err() {
                 self.counters.events_dropped.add(1);
             }

@@ -2,18 +2,21 @@
 
 use std::pin::Pin;
 
-use daemon::status::Status as ServiceStatus;
+use daemon::{grpc, status::Status as ServiceStatus};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     interceptor::v1::{
-        ConnectionEvents, ListConnectionsReply, ListConnectionsRequest, WatchEventsRequest,
-        interceptor_server::Interceptor,
+        CloseConnectionReply, CloseConnectionRequest, ConnectionEvents, ListConnectionsReply,
+        ListConnectionsRequest, WatchEventsRequest, interceptor_server::Interceptor,
     },
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
+use verdict::Flow;
+
 use crate::{
+    closing::{Closed, Closer},
     hub::{BATCH, Hub},
     wire,
 };
@@ -25,6 +28,8 @@ pub struct Service {
     pub hub: Hub,
     /// Health and counters.
     pub status: ServiceStatus,
+    /// Ends connections.
+    pub closer: Closer,
 }
 
 type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
@@ -60,6 +65,23 @@ impl Interceptor for Service {
             })
             .collect();
         Ok(Response::new(Box::pin(tokio_stream::iter(replies))))
+    }
+
+    async fn close_connection(
+        &self,
+        request: Request<CloseConnectionRequest>,
+    ) -> Result<Response<CloseConnectionReply>, Status> {
+        grpc::root_or_gateway(&request, "only root may end connections; others ask the API")?;
+        let flow = request.into_inner().flow;
+        let flow = Flow::try_from(flow.ok_or_else(|| Status::invalid_argument("flow is missing"))?)?;
+        let closed = self.closer.close(&flow);
+        let Closed { sockets, forgotten } = closed.map_err(|error| {
+            Status::failed_precondition(format!("the kernel does not end the connection: {error}"))
+        })?;
+        if sockets == 0 && !forgotten {
+            return Err(Status::not_found("there is no such connection"));
+        }
+        Ok(Response::new(CloseConnectionReply { sockets, forgotten }))
     }
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {

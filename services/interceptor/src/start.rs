@@ -17,6 +17,7 @@ use verdict::{mark::MarkScheme, policy::CompiledPolicy};
 
 use crate::{
     bus,
+    closing::Closer,
     commands::{self, Command},
     config::Config,
     confine,
@@ -150,6 +151,7 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     let service = rpc::Service {
         hub: hub.clone(),
         status: status.clone(),
+        closer: Closer::open().context("open sockets to end connections by")?,
     };
     let names = names::Follower::new(told.clone(), Conntrack::open()?, &paths.state);
     let routes = tonic::service::Routes::new(InterceptorServer::new(service));

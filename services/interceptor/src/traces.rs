@@ -1,4 +1,5 @@
-//! One connection is one trace: from its question to its decision, over what the process-resolver does for it.
+//! One connection is one trace: from its question to its decision, over what the process-resolver and the tunnel's entry do for
+//! it, and on to those who hear of it.
 //!
 //! Kept beside the judge, not in it: questions, answers and events tell when it began and ended. Without an exporter, and for
 //! what is not sampled, nothing is kept.
@@ -31,6 +32,8 @@ pub struct Traces {
 struct Open {
     traces: HashMap<Flow, Trace>,
     by_request: HashMap<u64, Flow>,
+    /// Decided, and on their way to the desktop bus: by the connection's number, with the time of the decision.
+    publishing: HashMap<u64, (Span, SystemTime)>,
     swept: Option<SystemTime>,
 }
 
@@ -39,6 +42,8 @@ struct Trace {
     connection: Span,
     /// Until it is answered.
     attribution: Option<Span>,
+    /// From the first question to the entry on.
+    tunnel: Option<Span>,
     request: u64,
     /// What happened to it last.
     touched: SystemTime,
@@ -72,6 +77,7 @@ impl Traces {
         let trace = Trace {
             connection,
             attribution,
+            tunnel: None,
             request: question.request_id,
             touched: now,
         };
@@ -113,12 +119,54 @@ impl Traces {
         self.tracer.part_of(&trace.connection, "decide", false)
     }
 
-    /// Connections were told of: those that are new are decided.
+    /// The tunnel's entry is asked to open this one; gives the context that goes with it, empty where it is not traced.
+    pub fn tunnelling(&self, flow: &Flow) -> String {
+        let mut open = self.lock();
+        let Some(trace) = open.traces.get_mut(flow) else {
+            return String::new();
+        };
+        trace.touched = SystemTime::now();
+        trace.tunnel = self.tracer.part_of(&trace.connection, "tunnel", true);
+        trace.tunnel.as_ref().map(Span::traceparent).unwrap_or_default()
+    }
+
+    /// Subscribers were told of connections, and the desktop bus is about to be: those that are new are decided.
     pub fn told(&self, events: &[Event]) {
+        let now = SystemTime::now();
         let mut open = self.lock();
         for event in events.iter().filter(|event| event.kind == EventKind::Decided) {
             if let Some(trace) = open.remove(&event.connection.flow) {
+                let publishing = self.publish(&trace.connection, event.time, now);
                 self.end(trace, event);
+                if open.publishing.len() < MOST {
+                    let id = event.connection.id;
+                    open.publishing
+                        .extend(publishing.map(|span| (id, (span, event.time))));
+                }
+            }
+        }
+    }
+
+    /// One span for subscribers, which ends now; gives the one for the bus.
+    fn publish(&self, connection: &Span, decided: SystemTime, now: SystemTime) -> Option<Span> {
+        let to = |whom: &'static str| {
+            let mut span = self.tracer.part_since(connection, "publish", decided)?;
+            span.set("portmaster.to", whom);
+            Some(span)
+        };
+        if let Some(subscribers) = to("subscribers") {
+            subscribers.end_at(now);
+        }
+        to("bus")
+    }
+
+    /// The desktop bus has taken these connections' events.
+    pub fn on_bus(&self, connections: &[u64]) {
+        let now = SystemTime::now();
+        let mut open = self.lock();
+        for id in connections {
+            if let Some((span, _)) = open.publishing.remove(id) {
+                span.end_at(now);
             }
         }
     }
@@ -127,8 +175,12 @@ impl Traces {
         let Trace {
             mut connection,
             attribution,
+            tunnel,
             ..
         } = trace;
+        if let Some(tunnel) = tunnel {
+            tunnel.end_at(event.time);
+        }
         if let Some(mut attribution) = attribution {
             attribution.set("portmaster.attributed", false);
             attribution.set("portmaster.miss", text(Miss::Timeout));
@@ -171,6 +223,13 @@ impl Open {
         for (_, trace) in self.traces.extract_if(|_, trace| since(trace.touched) > PATIENCE) {
             self.by_request.remove(&trace.request);
             trace.connection.end_at(trace.touched);
+        }
+        // the bus did not take them: such a span is no part of the trace's story, and ends where it began
+        for (_, (span, decided)) in self
+            .publishing
+            .extract_if(|_, (_, decided)| since(*decided) > PATIENCE)
+        {
+            span.end_at(decided);
         }
     }
 }

@@ -21,9 +21,11 @@ use tonic::Status as Refusal;
 use verdict::Flow;
 
 use crate::{
+    arrival::appears,
     conntrack::Tuple,
     judge::{self, Connection, OpenAnswer, ToTunnel},
-    names, wire,
+    names,
+    traces::traces,
 };
 
 /// Where the entry serves, in the folder of sockets.
@@ -57,11 +59,7 @@ pub async fn exchange(
     if !socket.exists() {
         on_lost();
     }
-    if shutdown
-        .run_until_cancelled(wire::appears(&socket))
-        .await
-        .is_none()
-    {
+    if shutdown.run_until_cancelled(appears(&socket)).await.is_none() {
         return Ok(());
     }
     let channel = grpc::channel(&socket);
@@ -153,6 +151,9 @@ pub fn to_entry(wanted: ToTunnel) -> ToEntry {
             connection,
         } => to_entry::Said::Open(Open {
             request_id,
+            traceparent: traces()
+                .map(|traces| traces.tunnelling(&connection.flow))
+                .unwrap_or_default(),
             connection: Some(tunnelled(&connection)),
         }),
         ToTunnel::Withdrawn(request_id) => to_entry::Said::Withdrawn(Withdrawn { request_id }),

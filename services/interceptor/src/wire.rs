@@ -1,12 +1,6 @@
 //! Domain to wire: what gRPC subscribers and the desktop bus read.
 
-use std::{
-    collections::HashMap,
-    net::IpAddr,
-    path::Path,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{collections::HashMap, net::IpAddr, sync::Arc, time::SystemTime};
 
 use proto::{
     convert,
@@ -17,16 +11,6 @@ use proto::{
 use zbus::{OwnedVariant, Variant};
 
 use crate::judge::{Attribution, Connection, Event, EventKind, Miss, Through, Totals};
-
-/// Between two looks whether a service is on this host.
-const LOOK: Duration = Duration::from_millis(100);
-
-/// Waits until a service that not every host has is there: nobody is called, and nothing is said, before.
-pub async fn appears(socket: &Path) {
-    while !socket.exists() {
-        tokio::time::sleep(LOOK).await;
-    }
-}
 
 /// An event.
 pub fn event(event: &Event) -> ConnectionEvent {

@@ -7,13 +7,17 @@ use std::{
 };
 
 use proto::policy::v1::{self, RefusedFile};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use verdict::policy::{
     CompileError, CompiledPolicy,
     model::{Clocks, Pause, Snapshot},
 };
 
-use crate::{entry::Refused, pause::Asker};
+use crate::{
+    change::{Asked, Change, ChangeError, Outcome},
+    entry::Refused,
+    pause::Asker,
+};
 
 /// One snapshot, ready to be sent and to explain.
 #[derive(Debug)]
@@ -59,9 +63,19 @@ pub(crate) struct Board {
     pub(crate) refused: watch::Receiver<Vec<(PathBuf, Refused)>>,
     /// Changes what is in force.
     pub(crate) pause: Asker,
+    /// Changes files.
+    pub(crate) changes: mpsc::Sender<Asked>,
 }
 
 impl Board {
+    /// Asks the keeper to change a file, or to say what would be.
+    pub(crate) async fn change(&self, change: Change) -> Result<Outcome, ChangeError> {
+        let (done, answer) = oneshot::channel();
+        let asked = self.changes.send(Asked { change, done }).await;
+        asked.map_err(|_| ChangeError::Stopping)?;
+        answer.await.map_err(|_| ChangeError::Stopping)?
+    }
+
     /// The pause that is in force, and holds now; its end by the wall clock as it is set now.
     pub(crate) fn paused(&self) -> Option<Pause> {
         let now = daemon::clock::now();

@@ -22,6 +22,7 @@ use verdict::policy::{
 
 use crate::{
     book::{Book, Changed, Folder},
+    change::Asked,
     config::Config,
     entry::Refused,
     in_force::{Board, InForce},
@@ -29,6 +30,8 @@ use crate::{
     pause::{Asker, Wanted},
     watcher::Watcher,
 };
+
+mod changing;
 
 const REFUSED_FILES: &str = "profile-refused";
 const LOST: &str = "profiles-lost";
@@ -53,8 +56,16 @@ pub(crate) struct Keeper {
     refused: watch::Sender<Vec<(PathBuf, Refused)>>,
     expiry: Option<SystemTime>,
     wanted: mpsc::Receiver<Wanted>,
+    asked: mpsc::Receiver<Asked>,
     status: Status,
     counters: Counters,
+}
+
+/// What ends a wait, beside time and files.
+#[derive(Debug)]
+enum Request {
+    Pause(Wanted),
+    Change(Box<Asked>),
 }
 
 #[derive(Debug)]
@@ -97,6 +108,7 @@ impl Keeper {
         let expiry = initial.compiled.next_expiry(SystemTime::UNIX_EPOCH.into());
         let (in_force, in_force_out) = watch::channel(Arc::new(initial));
         let (asker, wanted) = mpsc::channel(8);
+        let (changes, asked) = mpsc::channel(8);
         let (refused, refused_out) = watch::channel(Vec::new());
         status.set_policy_version(current.version);
         let counters = Counters {
@@ -116,6 +128,7 @@ impl Keeper {
             refused,
             expiry,
             wanted,
+            asked,
             status,
             counters,
         };
@@ -125,6 +138,7 @@ impl Keeper {
                 in_force: in_force_out,
                 refused: refused_out,
                 pause: Asker(asker),
+                changes,
             },
         ))
     }
@@ -133,16 +147,24 @@ impl Keeper {
     pub(crate) async fn run(mut self, mut watcher: Watcher) -> anyhow::Result<()> {
         let mut watchdog = Watchdog::from_environment();
         loop {
-            let (mut changed, wanted) = self.wait(&watcher, &mut watchdog).await;
+            let (mut changed, request) = self.wait(&watcher, &mut watchdog).await;
             // What was not heard since the folder was not watched, is looked for in full.
             if self.watch(&mut watcher) {
                 changed = Changed::All;
             }
-            let answer = wanted.map(|wanted| (self.pause(wanted.pause, daemon::clock::now()), wanted.done));
-            self.scan(changed).await?;
-            if let Some((answer, done)) = answer {
-                // whoever asked may have gone
-                let _ = done.send(answer);
+            // whoever asked may have gone
+            match request {
+                None => self.scan(changed).await?,
+                Some(Request::Pause(wanted)) => {
+                    let answer = self.pause(wanted.pause, daemon::clock::now());
+                    self.scan(changed).await?;
+                    let _ = wanted.done.send(answer);
+                }
+                Some(Request::Change(asked)) => {
+                    self.scan(changed).await?;
+                    let answer = self.change(asked.change).await?;
+                    let _ = asked.done.send(answer);
+                }
             }
         }
     }
@@ -177,7 +199,7 @@ impl Keeper {
         }
     }
 
-    async fn wait(&mut self, watcher: &Watcher, watchdog: &mut Watchdog) -> (Changed, Option<Wanted>) {
+    async fn wait(&mut self, watcher: &Watcher, watchdog: &mut Watchdog) -> (Changed, Option<Request>) {
         let rescan = self.config.rescan();
         let now = daemon::clock::now();
         let expiry = self
@@ -196,7 +218,12 @@ impl Keeper {
                     break;
                 }
                 () = &mut look => break,
-                Some(wanted) = self.wanted.recv() => return (watcher.take(), Some(wanted)),
+                Some(wanted) = self.wanted.recv() => {
+                    return (watcher.take(), Some(Request::Pause(wanted)));
+                }
+                Some(asked) = self.asked.recv() => {
+                    return (watcher.take(), Some(Request::Change(Box::new(asked))));
+                }
                 () = tokio::time::sleep(watchdog.pause().unwrap_or(LONGEST_WAIT)) => {}
             }
         }

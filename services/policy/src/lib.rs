@@ -7,16 +7,21 @@
 
 mod book;
 mod bus;
+mod change;
 mod config;
+mod edit;
 mod entry;
 mod explain;
 mod in_force;
 mod keeper;
 mod kept;
 mod links;
+mod lockout;
+mod owned;
 mod pause;
 mod rpc;
 mod start;
+mod switches;
 mod watcher;
 
 pub use start::{ABOUT, Args, run};

@@ -1,22 +1,25 @@
 //! The gRPC service: translates, no more.
 
-use std::{pin::Pin, sync::Arc};
+mod files;
 
-use daemon::{status::Status as ServiceStatus, users};
+use std::{path::PathBuf, pin::Pin, sync::Arc};
+
+use daemon::{grpc, status::Status as ServiceStatus};
 use futures_util::{Stream, StreamExt as _, future::ready};
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     policy::v1::{
-        ExplainReply, ExplainRequest, GetPauseReply, GetPauseRequest, GetRequest, ListRefusedReply,
-        ListRefusedRequest, PauseReply, PauseRequest, ResumeReply, ResumeRequest, Snapshot, WatchRequest,
-        policy_server::Policy,
+        ChangeReply, ChangeRequest, ExplainReply, ExplainRequest, GetPauseReply, GetPauseRequest, GetRequest,
+        ListFilesReply, ListFilesRequest, ListRefusedReply, ListRefusedRequest, PauseReply, PauseRequest,
+        ResumeReply, ResumeRequest, Snapshot, WatchRequest, policy_server::Policy,
     },
 };
 use tokio_stream::wrappers::WatchStream;
-use tonic::{Request, Response, Status, transport::server::UdsConnectInfo};
+use tonic::{Request, Response, Status};
 use verdict::{Flow, Process};
 
 use crate::{
+    change::Change,
     explain::explain,
     in_force::{Board, InForce},
     pause,
@@ -27,6 +30,8 @@ use crate::{
 pub(crate) struct Service {
     pub(crate) board: Board,
     pub(crate) status: ServiceStatus,
+    /// `profiles.d`.
+    pub(crate) folder: PathBuf,
 }
 
 #[tonic::async_trait]
@@ -93,23 +98,40 @@ impl Policy for Service {
         }))
     }
 
+    async fn list_files(
+        &self,
+        request: Request<ListFilesRequest>,
+    ) -> Result<Response<ListFilesReply>, Status> {
+        let (id, folder) = (request.into_inner().id, self.folder.clone());
+        let (in_force, refused) = (
+            Arc::clone(&self.board.in_force.borrow()),
+            self.board.refused_files(),
+        );
+        let listed = tokio::task::spawn_blocking(move || files::list(&folder, &id, &in_force, &refused));
+        listed
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?
+            .map(Response::new)
+    }
+
+    async fn change(&self, request: Request<ChangeRequest>) -> Result<Response<ChangeReply>, Status> {
+        grpc::root_or_gateway(&request, "only root may change profiles here; others ask the API")?;
+        let outcome = self.board.change(Change::try_from(request.into_inner())?).await;
+        let outcome = outcome.map_err(|error| files::refusal(&error))?;
+        Ok(Response::new(files::changed(outcome)))
+    }
+
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
         Ok(Response::new(self.status.snapshot()))
     }
 }
 
-/// Asks for root, a token or polkit's consent before it passes such a call on.
-const GATEWAY: &str = "portmaster-api-gateway";
-
 /// Group `portmaster` may look; to let through what the owner refuses takes root.
 fn root_only<T>(request: &Request<T>) -> Result<(), Status> {
-    let info = request.extensions().get::<UdsConnectInfo>();
-    match info.and_then(|info| info.peer_cred) {
-        Some(peer) if peer.uid() == 0 || users::uid(GATEWAY) == Some(peer.uid()) => Ok(()),
-        _ => Err(Status::permission_denied(
-            "only root may pause the firewall or end a pause; others ask on the desktop bus",
-        )),
-    }
+    grpc::root_or_gateway(
+        request,
+        "only root may pause the firewall or end a pause; others ask on the desktop bus",
+    )
 }
 
 fn refusal(error: &pause::Error) -> Status {

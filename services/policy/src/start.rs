@@ -12,6 +12,9 @@ pub const ABOUT: About = About {
     version: env!("CARGO_PKG_VERSION"),
 };
 
+/// Octets of a call: ten thousand connections to try a change on.
+const LARGEST: usize = 16 << 20;
+
 /// It has no arguments of its own.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {}
@@ -31,7 +34,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     if let Some(error) = deaf {
         tracing::warn!(%error, "changes of profiles are found only by looking from time to time");
     }
-    let (mut keeper, board) = Keeper::new(folder, config, Kept::new(&paths.state), status.clone())?;
+    let (mut keeper, board) = Keeper::new(folder.clone(), config, Kept::new(&paths.state), status.clone())?;
     // Watched before it is read: no change falls between.
     keeper.watch(&mut watcher);
     keeper.scan(Changed::All).await?;
@@ -39,8 +42,10 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let service = rpc::Service {
         board: board.clone(),
         status: status.clone(),
+        folder,
     };
-    let routes = tonic::service::Routes::new(PolicyServer::new(service));
+    let server = PolicyServer::new(service).max_decoding_message_size(LARGEST);
+    let routes = tonic::service::Routes::new(server);
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     status.ready();
     tokio::select! {

@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use daemon::status::{Counter, Status};
+use daemon::{
+    metrics::{Also, Metric},
+    status::{Counter, Status},
+};
 use netlink::diag::{Diag, Found};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -97,8 +100,48 @@ struct Counters {
     cgroups: Counter,
 }
 
+const ATTRIBUTIONS: Metric = Metric {
+    name: "portmaster.attributions",
+    unit: "{lookup}",
+    description: "Questions whose a flow is, by the step that answered",
+};
+const CACHED: Metric = Metric {
+    name: "portmaster.cache.entries",
+    unit: "{entry}",
+    description: "What is remembered now",
+};
+
+/// What is counted plainly, and is a metric's series as well.
+const ALSO: [Also; 12] = [
+    ("holders_cached", ATTRIBUTIONS, &[("portmaster.step", "cache")]),
+    ("holders_near", ATTRIBUTIONS, &[("portmaster.step", "near")]),
+    ("holders_newest", ATTRIBUTIONS, &[("portmaster.step", "newest")]),
+    ("holders_recent", ATTRIBUTIONS, &[("portmaster.step", "recent")]),
+    ("holders_cgroup", ATTRIBUTIONS, &[("portmaster.step", "cgroup")]),
+    ("holders_owner", ATTRIBUTIONS, &[("portmaster.step", "owner")]),
+    ("holders_all", ATTRIBUTIONS, &[("portmaster.step", "all")]),
+    (
+        "misses_no_socket",
+        ATTRIBUTIONS,
+        &[("portmaster.step", "no-socket")],
+    ),
+    (
+        "misses_no_process",
+        ATTRIBUTIONS,
+        &[("portmaster.step", "no-process")],
+    ),
+    (
+        "processes_cached_now",
+        CACHED,
+        &[("portmaster.cache", "processes")],
+    ),
+    ("sockets_cached_now", CACHED, &[("portmaster.cache", "sockets")]),
+    ("cgroups_cached_now", CACHED, &[("portmaster.cache", "cgroups")]),
+];
+
 impl Counters {
     fn of(status: &Status) -> Self {
+        status.show_also(&ALSO);
         Self {
             cached: status.counter("holders_cached"),
             near: status.counter("holders_near"),

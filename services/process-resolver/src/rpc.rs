@@ -1,8 +1,14 @@
 //! The gRPC service. The stream answers at once what can be answered at once; what takes long is searched beside it.
 
-use std::{collections::HashMap, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use daemon::{
+    metrics::{Histogram, STAGE},
     status::Status as ServiceStatus,
     telemetry::{self, Span},
 };
@@ -64,6 +70,8 @@ impl ProcessResolver for Service {
             beside_now: 0,
             tables_now: 0,
             traced: HashMap::new(),
+            quick: self.status.histogram(STAGE, &[("portmaster.stage", "resolve")]),
+            search: self.status.histogram(STAGE, &[("portmaster.stage", "search")]),
             replies,
             found,
         };
@@ -160,6 +168,10 @@ struct Conversation {
     tables_now: usize,
     /// Of the questions that are traced, by request.
     traced: HashMap<u64, Span>,
+    /// How long it took to answer, or to find that there must be a search.
+    quick: Histogram,
+    /// How long searches took, with the wait for their turn.
+    search: Histogram,
     replies: mpsc::UnboundedSender<Result<ResolveReply, Status>>,
     found: mpsc::UnboundedSender<(u64, Search, Option<Answer>)>,
 }
@@ -174,7 +186,11 @@ impl Conversation {
         loop {
             tokio::select! {
                 request = requests.next() => match request {
-                    Some(Ok(request)) => self.take(request),
+                    Some(Ok(request)) => {
+                        let began = Instant::now();
+                        self.take(request);
+                        self.quick.record(began.elapsed());
+                    }
                     Some(Err(_)) | None => return,
                 },
                 Some((request_id, search, answer)) = searched.recv() => {
@@ -254,6 +270,7 @@ impl Conversation {
             ..ResolveReply::default()
         }));
         let (searches, found) = (Arc::clone(&self.searches), self.found.clone());
+        let (took, began) = (self.search.clone(), Instant::now());
         tokio::spawn(async move {
             let searched = async {
                 let turn = searches.acquire_owned().await.ok()?;
@@ -267,6 +284,7 @@ impl Conversation {
                 .await
                 .ok()
                 .flatten();
+            took.record(began.elapsed());
             // the caller may have hung up
             let _ = found.send((request_id, search, answer));
         });

@@ -9,7 +9,7 @@ use std::{
 
 use integration::{Running, World};
 
-use crate::servers::Servers;
+use crate::{collector::Collector, servers::Servers};
 
 const NEIGHBOURS: usize = 300;
 const DESCRIPTORS: &str = "50";
@@ -18,6 +18,8 @@ const DESCRIPTORS: &str = "50";
 pub(super) struct Arena {
     pub(super) world: World,
     pub(super) servers: Servers,
+    /// Where telemetry goes, where a subject exports it.
+    pub(super) collector: Option<Collector>,
     _neighbours: Vec<Running>,
 }
 
@@ -29,6 +31,7 @@ impl Arena {
         let mut arena = Self {
             world,
             servers,
+            collector: None,
             _neighbours: Vec::new(),
         };
         arena._neighbours = (0..NEIGHBOURS)

@@ -28,6 +28,7 @@ pub(super) enum Figure {
     SameProcessMedian,
     PerSecond,
     Lost,
+    Cpu,
     ShortMedian,
     ShortAttributed,
     Bulk,
@@ -36,16 +37,18 @@ pub(super) enum Figure {
     BurstArrived,
     Memory,
     IdleCpu,
+    Spans,
 }
 
 impl Figure {
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::Median,
         Self::P99,
         Self::ManyOpenMedian,
         Self::SameProcessMedian,
         Self::PerSecond,
         Self::Lost,
+        Self::Cpu,
         Self::ShortMedian,
         Self::ShortAttributed,
         Self::Bulk,
@@ -54,6 +57,7 @@ impl Figure {
         Self::BurstArrived,
         Self::Memory,
         Self::IdleCpu,
+        Self::Spans,
     ];
 
     /// For people, with the unit.
@@ -65,6 +69,7 @@ impl Figure {
             Self::SameProcessMedian => "  with 5,000 connections open in the same process: median, µs",
             Self::PerSecond => "32 parallel clients: connections per second",
             Self::Lost => "  of them lost, in all",
+            Self::Cpu => "  processor time of the firewall's processes for each, µs",
             Self::ShortMedian => "300 short-lived processes: median, µs",
             Self::ShortAttributed => "  attributed to the right executable, %",
             Self::Bulk => "one established connection: MB/s",
@@ -73,6 +78,7 @@ impl Figure {
             Self::BurstArrived => "  of them delivered, %",
             Self::Memory => "resident memory of all processes, idle, MiB",
             Self::IdleCpu => "processor time when idle, %",
+            Self::Spans => "spans that the collector got, thousands",
         }
     }
 }
@@ -96,13 +102,27 @@ pub(super) fn measure(subject: Subject) -> Figures {
     figures.insert(Figure::Median, words[0] / 1000.0);
     figures.insert(Figure::P99, words[1] / 1000.0);
     short_lived(subject, &arena, &connect, &mut figures);
-    let words = numbers(&arena.load(&["parallel", &connect, "32", "3"]));
-    figures.insert(Figure::PerSecond, words[0]);
-    figures.insert(Figure::Lost, words[1]);
+    parallel(&arena, &connect, &pids, &mut figures);
     bulk(&arena, &pids, &mut figures);
     burst(&arena, &mut figures);
     many_open(&arena, &connect, &mut figures);
+    if let Some(collector) = &arena.collector {
+        figures.insert(Figure::Spans, collector.spans() as f64 / 1000.0);
+    }
     figures
+}
+
+const PARALLEL_SECONDS: u32 = 3;
+
+fn parallel(arena: &Arena, connect: &str, pids: &[i32], figures: &mut Figures) {
+    let before = processor_seconds(pids);
+    let words = numbers(&arena.load(&["parallel", connect, "32", &PARALLEL_SECONDS.to_string()]));
+    figures.insert(Figure::PerSecond, words[0]);
+    figures.insert(Figure::Lost, words[1]);
+    if !pids.is_empty() {
+        let made = words[0] * f64::from(PARALLEL_SECONDS);
+        figures.insert(Figure::Cpu, 1e6 * (processor_seconds(pids) - before) / made);
+    }
 }
 
 fn numbers(text: &str) -> Vec<f64> {
@@ -133,7 +153,7 @@ fn many_open(arena: &Arena, connect: &str, figures: &mut Figures) {
 
 /// Ten copies of one program take turns: each connection must be reported as made by the copy that made it.
 fn short_lived(subject: Subject, arena: &Arena, connect: &str, figures: &mut Figures) {
-    let events = (subject == Subject::Portmaster).then(|| arena.world.events());
+    let events = subject.is_ours().then(|| arena.world.events());
     let count = SHORT.to_string();
     let programs = copies(arena.world.root(), 10);
     let mut words = vec!["short-lived", connect, &count];

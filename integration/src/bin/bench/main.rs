@@ -13,7 +13,9 @@
 )]
 
 mod accept_all;
+mod api;
 mod arena;
+mod collector;
 mod dns;
 mod figures;
 mod gate17;
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         // Programs that the benchmark starts from itself, in a namespace.
         Some((&"accept-all", [])) => accept_all::run(),
         Some((&"load", ["tunnel", rest @ ..])) => gate17::load(rest),
+        Some((&"load", ["api", rest @ ..])) => api::client(rest),
         Some((&"load", ["names", rest @ ..])) => dns::load(rest),
         Some((&"load", rest)) => load::run(rest),
         // What people start.
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `bench [--rounds N] [dns | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
+/// `bench [--rounds N] [api | dns | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
 fn bench(words: &[&str]) -> ExitCode {
     let (rounds, named) = match words {
         ["--rounds", rounds, named @ ..] => (rounds.parse(), named),
@@ -53,6 +56,7 @@ fn bench(words: &[&str]) -> ExitCode {
     };
     let Ok(rounds) = rounds else { return usage() };
     match named {
+        ["api"] => api::run(rounds),
         ["dns"] => dns::run(rounds),
         ["gate17"] => gate17::run(rounds),
         named => {
@@ -68,6 +72,7 @@ fn bench(words: &[&str]) -> ExitCode {
             if named.is_empty() {
                 dns::run(rounds);
                 gate17::run(rounds);
+                api::run(rounds);
             }
         }
     }
@@ -75,6 +80,8 @@ fn bench(words: &[&str]) -> ExitCode {
 }
 
 fn usage() -> ExitCode {
-    eprintln!("usage: bench [--rounds N] [dns | gate17 | [no | bare | portmaster | opensnitch]…]");
+    eprintln!(
+        "usage: bench [--rounds N] [api | dns | gate17 | [no | bare | portmaster | exporting | sampled | opensnitch]…]"
+    );
     ExitCode::from(64)
 }

@@ -7,6 +7,7 @@ use verdict::ruleset::{Family, Options, RuleSet, render};
 
 use crate::{
     arena::{Arena, own, started},
+    collector::Collector,
     opensnitch,
 };
 
@@ -16,11 +17,22 @@ pub(super) enum Subject {
     Nothing,
     AcceptAll,
     Portmaster,
+    /// The same with a collector that everything is exported to.
+    Exporting,
+    /// The same with one connection of a hundred traced.
+    Sampled,
     OpenSnitch,
 }
 
 impl Subject {
-    pub(super) const ALL: [Self; 4] = [Self::Nothing, Self::AcceptAll, Self::Portmaster, Self::OpenSnitch];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Nothing,
+        Self::AcceptAll,
+        Self::Portmaster,
+        Self::Exporting,
+        Self::Sampled,
+        Self::OpenSnitch,
+    ];
 
     /// For people.
     pub(super) const fn name(self) -> &'static str {
@@ -28,6 +40,8 @@ impl Subject {
             Self::Nothing => "no firewall",
             Self::AcceptAll => "bare accept-all",
             Self::Portmaster => "Portmaster",
+            Self::Exporting => "exporting all (Portmaster)",
+            Self::Sampled => "sampled 1 % (Portmaster)",
             Self::OpenSnitch => "OpenSnitch",
         }
     }
@@ -38,7 +52,15 @@ impl Subject {
             Self::Nothing => Vec::new(),
             Self::AcceptAll => vec![accept_all(arena)],
             Self::Portmaster => {
-                portmaster(arena);
+                portmaster(arena, &[]);
+                Vec::new()
+            }
+            Self::Exporting => {
+                exporting(arena, "1");
+                Vec::new()
+            }
+            Self::Sampled => {
+                exporting(arena, "0.01");
                 Vec::new()
             }
             Self::OpenSnitch => {
@@ -48,10 +70,15 @@ impl Subject {
         }
     }
 
+    /// Whether its events say whose a connection was.
+    pub(super) const fn is_ours(self) -> bool {
+        matches!(self, Self::Portmaster | Self::Exporting | Self::Sampled)
+    }
+
     /// Process ids of what it consists of.
     pub(super) fn pids(self, arena: &Arena, own: &[Running]) -> Vec<i32> {
         match self {
-            Self::Portmaster => Service::ALL
+            Self::Portmaster | Self::Exporting | Self::Sampled => Service::ALL
                 .map(|service| arena.world.service(service).pid().as_raw_nonzero().get())
                 .to_vec(),
             _ => own
@@ -84,11 +111,27 @@ fn accept_all(arena: &Arena) -> Running {
     running
 }
 
+/// Traces of this part of all connections, metrics and logs go to a receiver beside it.
+fn exporting(arena: &mut Arena, part: &str) {
+    arena.collector = Some(Collector::start(&arena.world.host));
+    portmaster(
+        arena,
+        &[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &Collector::endpoint()),
+            ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+            ("OTEL_TRACES_SAMPLER_ARG", part),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "10000"),
+        ],
+    );
+}
+
 /// Release builds of the services, found beside this program.
-fn portmaster(arena: &mut Arena) {
+fn portmaster(arena: &mut Arena, settings: &[(&str, &str)]) {
     for service in Service::ALL {
         let mut command = arena.world.service_command(service);
-        command.env("PORTMASTER_LOG", "info");
+        command
+            .env("PORTMASTER_LOG", "info")
+            .envs(settings.iter().copied());
         arena.world.start_as(service, command);
     }
 }

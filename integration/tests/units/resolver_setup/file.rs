@@ -6,7 +6,7 @@ use super::Stage;
 
 const PLAIN: &str = "search lan\noptions timeout:2\n";
 
-fn with_a_file(label: &str) -> Stage {
+pub(super) fn with_a_file(label: &str) -> Stage {
     let stage = Stage::new(Booted::builder(label));
     let text = format!("{PLAIN}nameserver {}\n", INTERNET.0);
     stage.host.run(&format!(

@@ -35,7 +35,7 @@ fn live(ids: std::ops::RangeInclusive<u64>) -> ConnectionEvents {
 fn ids(next: &Next) -> Vec<u64> {
     next.events
         .iter()
-        .map(|(_, event)| event.connection.as_ref().unwrap().id)
+        .map(|(_, event)| event.event.connection.as_ref().unwrap().id)
         .collect()
 }
 

@@ -1,28 +1,33 @@
 //! `Connections`: from the hub alone.
 
-use std::{collections::VecDeque, pin::Pin, sync::Arc, time::Duration};
+mod watch;
+
+use std::{pin::Pin, sync::Arc};
 
 use api::v1::{
-    Connection, ConnectionEvent, ConnectionEventKind, GetConnectionRequest, ListConnectionsReply,
+    CloseConnectionReply, CloseConnectionRequest, Connection, GetConnectionRequest, ListConnectionsReply,
     ListConnectionsRequest, WatchConnectionsReply, WatchConnectionsRequest, connections_server::Connections,
 };
-use futures_util::{Stream, stream};
+use futures_util::{Stream, StreamExt as _};
+use prost::Message as _;
 use prost_reflect::MessageDescriptor;
-use tokio::sync::watch;
-use tonic::{Request, Response, Status};
-
-use super::{HEARTBEAT, filter::Filter};
-use crate::{
-    hub::{Hub, Next, Place},
-    mask::Mask,
+use proto::{
+    flow::v1 as flow,
+    interceptor::v1::{self as interceptor, interceptor_client::InterceptorClient},
 };
+use tonic::{Request, Response, Status, transport::Channel};
+
+use super::{
+    about,
+    filter::Filter,
+    passed_on,
+    policy::{octets, port},
+};
+use crate::{hub::Hub, mask::Mask};
+pub use watch::{Watching, Written};
 
 const PAGE: usize = 1000;
 const LONGEST_PAGE: usize = 10_000;
-/// Live connections in one message.
-const LISTED: usize = 500;
-/// Between two messages, so that a storm comes in few large ones.
-const PAUSE: Duration = Duration::from_millis(20);
 
 /// See the module's head.
 #[derive(Clone, Debug)]
@@ -31,6 +36,8 @@ pub struct Service {
     pub hub: Hub,
     /// Of `Connection`.
     pub descriptor: MessageDescriptor,
+    /// Who closes them.
+    pub interceptor: Channel,
 }
 
 #[tonic::async_trait]
@@ -78,129 +85,79 @@ impl Connections for Service {
         Ok(Response::new(Connection::clone(&found)))
     }
 
+    async fn close(
+        &self,
+        request: Request<CloseConnectionRequest>,
+    ) -> Result<Response<CloseConnectionReply>, Status> {
+        let flow = self.flow(request.get_ref())?;
+        let asked = request.get_ref();
+        let object = match asked.id {
+            0 => format!("protocol {} to port {}", flow.protocol, flow.remote_port),
+            id => format!("connection {id}"),
+        };
+        about(&request, &object);
+        let asked = interceptor::CloseConnectionRequest { flow: Some(flow) };
+        let reply = InterceptorClient::new(self.interceptor.clone())
+            .close_connection(asked)
+            .await;
+        let closed = reply.map_err(passed_on("interceptor"))?.into_inner();
+        Ok(Response::new(CloseConnectionReply {
+            sockets: closed.sockets,
+            forgotten: closed.forgotten,
+        }))
+    }
+
     type WatchStream = Pin<Box<dyn Stream<Item = Result<WatchConnectionsReply, Status>> + Send>>;
 
+    /// As whoever has no [`Watching`] before this server would have it.
     async fn watch(
         &self,
         request: Request<WatchConnectionsRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let request = request.into_inner();
-        let resume = match request.resume_after.as_str() {
-            "" => None,
-            text => Some(Place::parse(text).ok_or_else(|| {
-                Status::invalid_argument("resume_after: not an event_id of ours; begin without")
-            })?),
+        let messages = self.written(request.into_inner())?;
+        let read = |message: Result<Written, Status>| {
+            let octets = message?.encode_to_vec();
+            WatchConnectionsReply::decode(octets.as_slice())
+                .map_err(|error| Status::internal(error.to_string()))
         };
-        let (live, now) = self.hub.begin();
-        let watcher = Watcher {
-            filter: Filter::new(request.filter)?,
-            mask: Mask::new(request.read_mask, &self.descriptor)?,
-            news: self.hub.news(),
-            live: if request.include_live {
-                live.into()
-            } else {
-                VecDeque::new()
-            },
-            place: resume.or(now),
-            is_first: true,
-            unsent: 0,
-            hub: self.hub.clone(),
-        };
-        let messages = stream::unfold(watcher, async |mut watcher| {
-            let message = watcher.next().await?;
-            Some((Ok(message), watcher))
-        });
-        Ok(Response::new(Box::pin(messages)))
+        Ok(Response::new(Box::pin(messages.map(read))))
     }
 }
 
-/// A client, and where it is. It is asked for the next message only when the last one is on its way.
-struct Watcher {
-    hub: Hub,
-    filter: Filter,
-    mask: Mask,
-    news: watch::Receiver<u64>,
-    /// To be told before all else.
-    live: VecDeque<Arc<Connection>>,
-    place: Option<Place>,
-    is_first: bool,
-    /// Dropped, and not said yet.
-    unsent: u64,
-}
-
-impl Watcher {
-    /// `None`: nobody follows connections any more.
-    async fn next(&mut self) -> Option<WatchConnectionsReply> {
-        if let Some(message) = self.live() {
-            return Some(message);
-        }
-        if std::mem::take(&mut self.is_first) {
-            // an answer at once: the client knows that it is heard, and from where on
-            return Some(self.message(Vec::new()));
-        }
-        tokio::time::sleep(PAUSE).await;
-        let give_up = tokio::time::sleep(HEARTBEAT);
-        tokio::pin!(give_up);
-        loop {
-            self.news.mark_unchanged();
-            let Next {
-                events,
-                dropped,
-                place,
-            } = self.hub.after(self.place);
-            self.place = place;
-            self.unsent += dropped;
-            let is_end = events.is_empty();
-            let fitting = events.into_iter().filter(|(_, event)| {
-                event
-                    .connection
-                    .as_ref()
-                    .is_some_and(|connection| self.filter.fits(connection))
-            });
-            let fitting: Vec<ConnectionEvent> = fitting
-                .map(|(_, event)| self.masked(ConnectionEvent::clone(&event)))
-                .collect();
-            if !fitting.is_empty() || self.unsent > 0 {
-                return Some(self.message(fitting));
-            }
-            if is_end {
-                tokio::select! {
-                    changed = self.news.changed() => changed.ok()?,
-                    () = &mut give_up => return Some(self.message(Vec::new())),
-                }
-            }
-        }
-    }
-
-    fn message(&mut self, events: Vec<ConnectionEvent>) -> WatchConnectionsReply {
-        WatchConnectionsReply {
-            events,
-            dropped: std::mem::take(&mut self.unsent),
-            event_id: self.place.map(Place::text).unwrap_or_default(),
-        }
-    }
-
-    fn live(&mut self) -> Option<WatchConnectionsReply> {
-        let mut events = Vec::new();
-        while events.len() < LISTED
-            && let Some(connection) = self.live.pop_front()
-        {
-            if self.filter.fits(&connection) {
-                events.push(self.masked(ConnectionEvent {
-                    kind: ConnectionEventKind::Live.into(),
-                    time: connection.started,
-                    connection: Some(Connection::clone(&connection)),
-                }));
-            }
-        }
-        (!events.is_empty()).then(|| WatchConnectionsReply {
-            events,
-            ..WatchConnectionsReply::default()
+impl Service {
+    /// Which connection is meant.
+    fn flow(&self, asked: &CloseConnectionRequest) -> Result<flow::Flow, Status> {
+        let (direction, protocol, local, remote) = if asked.id == 0 {
+            let protocol = if asked.protocol == 0 { 6 } else { asked.protocol };
+            (
+                flow::Direction::Outgoing.into(),
+                protocol,
+                asked.local.clone(),
+                asked.remote.clone(),
+            )
+        } else {
+            let found = self.hub.get(asked.id);
+            let found = found
+                .ok_or_else(|| Status::not_found(format!("no live connection has the id {}", asked.id)))?;
+            (
+                found.direction,
+                found.protocol,
+                found.local.clone(),
+                found.remote.clone(),
+            )
+        };
+        let (Some(local), Some(remote)) = (local, remote) else {
+            return Err(Status::invalid_argument(
+                "give the id of a live connection, or both its ends: local and remote",
+            ));
+        };
+        Ok(flow::Flow {
+            direction,
+            protocol,
+            local_address: octets("local.address", &local.address)?,
+            local_port: port("local", &local)?,
+            remote_address: octets("remote.address", &remote.address)?,
+            remote_port: port("remote", &remote)?,
         })
-    }
-
-    fn masked(&self, mut event: ConnectionEvent) -> ConnectionEvent {
-        event.connection = event.connection.map(|connection| self.mask.apply(connection));
-        event
     }
 }

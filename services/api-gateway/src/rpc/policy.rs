@@ -1,15 +1,19 @@
 //! `Policy`: of the policy service.
 
-use std::net::IpAddr;
+mod change;
+mod probes;
 
 use api::v1::{
-    Endpoint, ExplainConnectionReply, ExplainConnectionRequest, GetPolicyRequest, ListRefusedFilesRequest,
-    ValidateProfileReply, ValidateProfileRequest, policy_server::Policy,
+    AddRuleRequest, ChangeReply, DeleteProfileRequest, Endpoint, ExplainConnectionReply,
+    ExplainConnectionRequest, GetPolicyRequest, GetProfileRequest, GetSettingsRequest, ListProfilesReply,
+    ListProfilesRequest, ListRefusedFilesRequest, RemoveRuleRequest, SetProfileRequest, SetSettingsRequest,
+    SettingsState, ValidateProfileReply, ValidateProfileRequest, policy_server::Policy,
+    settings_server::Settings,
 };
 use proto::{
-    MAX_SNAPSHOT,
+    MAX_SNAPSHOT, convert,
     flow::v1 as flow,
-    policy::v1::{self as policy, policy_client::PolicyClient},
+    policy::v1::{self as policy, change_request::Change, policy_client::PolicyClient},
 };
 use tonic::{Request, Response, Status, transport::Channel};
 
@@ -17,15 +21,20 @@ use daemon::users;
 use verdict::policy::file;
 
 use super::passed_on;
-use crate::wire;
+use crate::{gate::Gate, hub::Hub, wire};
+use change::Wanted;
 
 const BEHIND: &str = "policy";
 
 /// See the module's head.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Service {
     /// To it.
     pub channel: Channel,
+    /// Who may.
+    pub gate: Gate,
+    /// What lives, and may be decided otherwise after a change.
+    pub hub: Hub,
 }
 
 impl Service {
@@ -75,11 +84,143 @@ impl Policy for Service {
             .await
             .map_err(passed_on(BEHIND))?
             .into_inner();
-        Ok(Response::new(ExplainConnectionReply {
-            decision: reply.decision.map(wire::decision),
-            policy_version: reply.policy_version,
-            steps: reply.steps,
+        Ok(Response::new(explained(reply)))
+    }
+
+    async fn list_profiles(
+        &self,
+        _: Request<ListProfilesRequest>,
+    ) -> Result<Response<ListProfilesReply>, Status> {
+        let reply = self.files("").await?;
+        let profiles = reply.files.into_iter().map(|file| policy::ProfileFile {
+            toml: String::new(),
+            ..file
+        });
+        Ok(Response::new(ListProfilesReply {
+            profiles: profiles.collect(),
         }))
+    }
+
+    async fn get_profile(
+        &self,
+        request: Request<GetProfileRequest>,
+    ) -> Result<Response<policy::ProfileFile>, Status> {
+        let id = request.into_inner().id;
+        if id.is_empty() {
+            return Err(Status::invalid_argument(
+                "id is missing: the file's name without .toml",
+            ));
+        }
+        let found = self.files(&id).await?.files.pop();
+        let found = found.filter(|file| !file.revision.is_empty());
+        found.map(Response::new).ok_or_else(|| {
+            Status::not_found(format!(
+                "there is no profile {id:?}; Policy/ListProfiles names them"
+            ))
+        })
+    }
+
+    async fn set_profile(
+        &self,
+        request: Request<SetProfileRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        let wanted = Wanted::of(&request, |asked| Wanted {
+            id: asked.id.clone(),
+            change: Change::Toml(asked.toml.clone()),
+            expected_revision: asked.expected_revision.clone(),
+            force: asked.force,
+            dry_run: asked.dry_run,
+            explain: asked.explain.clone(),
+        });
+        self.change(&request, wanted).await
+    }
+
+    async fn delete_profile(
+        &self,
+        request: Request<DeleteProfileRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        let wanted = Wanted::of(&request, |asked| Wanted {
+            id: asked.id.clone(),
+            change: Change::Remove(policy::change_request::Remove {}),
+            expected_revision: asked.expected_revision.clone(),
+            force: asked.force,
+            dry_run: asked.dry_run,
+            explain: asked.explain.clone(),
+        });
+        self.change(&request, wanted).await
+    }
+
+    async fn add_rule(&self, request: Request<AddRuleRequest>) -> Result<Response<ChangeReply>, Status> {
+        let wanted = Wanted::of(&request, |asked| Wanted {
+            id: asked.id.clone(),
+            change: Change::AddRule(policy::change_request::AddRule {
+                rule: asked.rule.clone(),
+                number: asked.number,
+                r#match: asked.r#match.clone(),
+            }),
+            expected_revision: asked.expected_revision.clone(),
+            force: asked.force,
+            dry_run: asked.dry_run,
+            explain: asked.explain.clone(),
+        });
+        self.ask_more(&request, &wanted, "AddRule").await?;
+        self.change(&request, wanted).await
+    }
+
+    async fn remove_rule(
+        &self,
+        request: Request<RemoveRuleRequest>,
+    ) -> Result<Response<ChangeReply>, Status> {
+        if request.get_ref().expected_revision.is_empty() {
+            return Err(Status::invalid_argument(
+                "expected_revision is missing: in another revision another rule may have this number",
+            ));
+        }
+        let wanted = Wanted::of(&request, |asked| Wanted {
+            id: asked.id.clone(),
+            change: Change::RemoveRule(policy::change_request::RemoveRule { number: asked.number }),
+            expected_revision: Some(asked.expected_revision.clone()),
+            force: asked.force,
+            dry_run: asked.dry_run,
+            explain: asked.explain.clone(),
+        });
+        self.ask_more(&request, &wanted, "RemoveRule").await?;
+        self.change(&request, wanted).await
+    }
+}
+
+#[tonic::async_trait]
+impl Settings for Service {
+    async fn get(&self, _: Request<GetSettingsRequest>) -> Result<Response<SettingsState>, Status> {
+        let mut reply = self.files(file::GLOBAL).await?;
+        Ok(Response::new(SettingsState {
+            in_force: reply.in_force,
+            own: reply.own,
+            revision: reply.files.pop().unwrap_or_default().revision,
+        }))
+    }
+
+    async fn set(&self, request: Request<SetSettingsRequest>) -> Result<Response<ChangeReply>, Status> {
+        let wanted = Wanted::of(&request, |asked| Wanted {
+            id: file::GLOBAL.to_owned(),
+            change: Change::SetSwitches(policy::change_request::SetSwitches {
+                switches: Some(asked.settings.clone().unwrap_or_default()),
+                fields: asked.update_mask.clone().unwrap_or_default().paths,
+            }),
+            expected_revision: asked.expected_revision.clone(),
+            force: asked.force,
+            dry_run: asked.dry_run,
+            explain: asked.explain.clone(),
+        });
+        self.change(&request, wanted).await
+    }
+}
+
+fn explained(reply: policy::ExplainReply) -> ExplainConnectionReply {
+    ExplainConnectionReply {
+        decision: reply.decision.map(wire::decision),
+        policy_version: reply.policy_version,
+        steps: reply.steps,
     }
 }
 
@@ -135,13 +276,10 @@ fn question(asked: ExplainConnectionRequest) -> Result<policy::ExplainRequest, S
 }
 
 pub(super) fn octets(field: &str, text: &str) -> Result<Vec<u8>, Status> {
-    match text.parse() {
-        Ok(IpAddr::V4(address)) => Ok(address.octets().to_vec()),
-        Ok(IpAddr::V6(address)) => Ok(address.octets().to_vec()),
-        Err(_) => Err(Status::invalid_argument(format!(
-            "{field}: {text:?} is no IP address"
-        ))),
-    }
+    let address = text
+        .parse()
+        .map_err(|_| Status::invalid_argument(format!("{field}: {text:?} is no IP address")))?;
+    Ok(convert::octets(address))
 }
 
 pub(super) fn port(field: &str, end: &Endpoint) -> Result<u32, Status> {

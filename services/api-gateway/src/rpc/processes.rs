@@ -5,6 +5,7 @@ use api::v1::{
     processes_server::Processes,
 };
 use proto::{
+    convert::miss_text,
     flow::v1 as flow,
     resolver::v1::{self as resolver, process_resolver_client::ProcessResolverClient},
 };
@@ -46,7 +47,7 @@ impl Processes for Service {
             .await;
         let reply = reply.map_err(passed_on(BEHIND))?.into_inner();
         let unknown = if reply.process.is_none() {
-            wire::unknown(reply.miss())
+            miss_text(reply.miss())
         } else {
             ""
         };

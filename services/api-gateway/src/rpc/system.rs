@@ -12,19 +12,15 @@ use api::v1::{
     Service as WireService, Version, WhoAmIRequest, system_server::System,
     tokens_server::Tokens as TokensRpc,
 };
-use daemon::{status::Status as OwnStatus, systemd};
+use daemon::{grpc, status::Status as OwnStatus, systemd};
 use futures_util::future::join_all;
 use proto::{
-    common::v1::{GetStateRequest, ServiceState},
-    dns::v1::dns_client::DnsClient,
-    gate17::v1::gate17_entry_client::Gate17EntryClient,
-    interceptor::v1::interceptor_client::InterceptorClient,
+    common::v1::ServiceState,
     policy::v1::{self as policy, policy_client::PolicyClient},
-    resolver::v1::process_resolver_client::ProcessResolverClient,
 };
 use tonic::{Request, Response, Status, transport::Channel};
 
-use super::{caller, passed_on};
+use super::{about, caller, passed_on};
 use crate::tokens::{self, Tokens};
 
 /// A service that has not said by then how it is does not work.
@@ -68,23 +64,17 @@ pub struct Service {
 
 impl Service {
     async fn state(&self, name: &str) -> Result<ServiceState, Status> {
-        let ask = GetStateRequest {};
-        let Mesh {
-            interceptor,
-            resolver,
-            policy,
-            dns,
-            gate17,
-        } = self.mesh.clone();
-        let reply = match name {
-            "interceptor" => InterceptorClient::new(interceptor).get_state(ask).await,
-            "process-resolver" => ProcessResolverClient::new(resolver).get_state(ask).await,
-            "policy" => PolicyClient::new(policy).get_state(ask).await,
-            "dns" => DnsClient::new(dns).get_state(ask).await,
-            "gate17-entry" => Gate17EntryClient::new(gate17).get_state(ask).await,
-            _ => Ok(Response::new(self.status.snapshot())),
+        let mesh = &self.mesh;
+        let channel = match name {
+            "interceptor" => &mesh.interceptor,
+            "process-resolver" => &mesh.resolver,
+            "policy" => &mesh.policy,
+            "dns" => &mesh.dns,
+            "gate17-entry" => &mesh.gate17,
+            // our own need not be asked for
+            _ => return Ok(self.status.snapshot()),
         };
-        reply.map(Response::into_inner)
+        grpc::state(name, channel.clone()).await
     }
 
     async fn told(&self, name: &str) -> WireService {
@@ -150,6 +140,7 @@ impl System for Service {
         &self,
         request: Request<RestartServiceRequest>,
     ) -> Result<Response<RestartServiceReply>, Status> {
+        about(&request, &request.get_ref().name);
         let name = request.into_inner().name;
         if !SERVICES.contains(&name.as_str()) {
             let names = SERVICES.join(", ");
@@ -198,10 +189,13 @@ impl TokensRpc for Service {
         &self,
         request: Request<CreateTokenRequest>,
     ) -> Result<Response<CreateTokenReply>, Status> {
+        about(&request, &request.get_ref().name);
         let asked = request.into_inner();
-        let made = self
-            .tokens
-            .create(&asked.name, asked.scope(), asked.ttl_seconds, SystemTime::now());
+        let tokens = Arc::clone(&self.tokens);
+        let made = tokio::task::spawn_blocking(move || {
+            tokens.create(&asked.name, asked.scope(), asked.ttl_seconds, SystemTime::now())
+        });
+        let made = made.await.map_err(|error| Status::internal(error.to_string()))?;
         let (token, secret) = made.map_err(|error| refusal(&error))?;
         tracing::info!(target: "audit", token = token.name, "token made");
         Ok(Response::new(CreateTokenReply {
@@ -220,8 +214,12 @@ impl TokensRpc for Service {
         &self,
         request: Request<RevokeTokenRequest>,
     ) -> Result<Response<RevokeTokenReply>, Status> {
+        about(&request, &request.get_ref().name);
         let name = request.into_inner().name;
-        self.tokens.revoke(&name).map_err(|error| refusal(&error))?;
+        let (tokens, revoked) = (Arc::clone(&self.tokens), name.clone());
+        let done = tokio::task::spawn_blocking(move || tokens.revoke(&revoked)).await;
+        done.map_err(|error| Status::internal(error.to_string()))?
+            .map_err(|error| refusal(&error))?;
         tracing::info!(target: "audit", token = name, "token revoked");
         Ok(Response::new(RevokeTokenReply {}))
     }

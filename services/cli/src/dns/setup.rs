@@ -43,7 +43,7 @@ pub struct EnableArgs {
     /// only systemd-resolved finds (LLMNR, multicast DNS) are then not found
     #[arg(long)]
     pub direct: bool,
-    /// Also where the DNS service does not answer, or another program would write over it
+    /// Also where the DNS service does not answer, or names would leave in the clear that are encrypted now
     #[arg(long)]
     pub force: bool,
     /// What is common
@@ -213,6 +213,7 @@ fn changes(plan: &Plan) -> Vec<(Place, String)> {
         let text = match place {
             Place::Resolved => "systemd-resolved asks Portmaster for all names",
             Place::NetworkManager => "NetworkManager leaves /etc/resolv.conf alone",
+            Place::Openresolv => "openresolv has programs ask Portmaster",
             Place::ResolvConf => "programs ask Portmaster",
         };
         (place, text.to_owned())

@@ -20,6 +20,7 @@ use super::{
     TryArgs,
     log::Log,
     shell::run as run_to_end,
+    tour,
     world::{Outside, World},
 };
 
@@ -29,14 +30,15 @@ pub(super) async fn run(name: &str, args: &TryArgs) -> Result<ExitCode> {
         Some(user) => Some(User::find(user).await?),
         None => None,
     };
-    let outside = if args.uplink {
-        Outside::Uplink
-    } else {
-        Outside::Playground
+    let outside = match (args.uplink, args.gate17) {
+        (true, _) => Outside::Uplink,
+        (false, true) => Outside::Network,
+        (false, false) => Outside::Playground,
     };
+    let config: Option<fn(&Path) -> Result<()>> = args.gate17.then_some(tour::tunnel_everything);
     let mut world = match &args.config {
         Some(config) => World::make_with(name, &existing(config)?, None, outside).await?,
-        None => World::make(name, None, outside).await?,
+        None => World::make(name, config, outside).await?,
     };
     let log = match &args.events {
         Some(file) => Some(Log::start(world.channel("interceptor")?, file).await?),

@@ -3,7 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::Duration,
@@ -50,12 +50,21 @@ pub(super) fn sweep_when_alone(name: &str) {
     let _was_not_there = fs::remove_file(lock_path(name));
 }
 
+/// Of a network in a box.
+pub(super) const NODES: [&str; 5] = ["alpha", "beta", "gamma", "delta", "epsilon"];
+
 /// Names of a world's two namespaces.
 pub(super) fn namespaces(name: &str) -> [String; 2] {
     [
         format!("portmaster-{name}"),
         format!("portmaster-{name}-internet"),
     ]
+}
+
+/// All that a world may have.
+fn all_namespaces(name: &str) -> impl Iterator<Item = String> {
+    let nodes = NODES.map(|node| format!("portmaster-{name}-{node}"));
+    namespaces(name).into_iter().chain(nodes)
 }
 
 /// Folder of a world: sockets, state, logs.
@@ -70,7 +79,7 @@ pub(super) fn lock_path(name: &str) -> PathBuf {
 
 /// Ends all that runs in a world, and removes it. Goes on whatever fails.
 pub(super) fn sweep(name: &str) {
-    for namespace in namespaces(name) {
+    for namespace in all_namespaces(name).filter(|name| Path::new("/run/netns").join(name).exists()) {
         for _ in 0..100 {
             let inside = inhabitants(&namespace);
             if inside.is_empty() {

@@ -8,7 +8,8 @@ class Site(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        body = f"Hello from {self.headers.get('Host', 'here')}\n".encode()
+        said = self.client_address[0] if self.path == "/address" else f"Hello from {self.headers.get('Host', 'here')}"
+        body = f"{said}\n".encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", str(len(body)))

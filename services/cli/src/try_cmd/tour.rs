@@ -3,6 +3,7 @@
 mod recorder;
 mod scenes;
 mod stage;
+mod tunnel;
 
 use std::{
     fs,
@@ -15,6 +16,7 @@ use anyhow::{Context, Result};
 use super::{shell::need, world::World};
 use recorder::Recorder;
 use stage::Stage;
+pub(super) use tunnel::{config as tunnel_config, config_for_all as tunnel_everything};
 
 /// The programs that take part, by the file that is executed: that is what a profile names.
 pub(super) struct Cast {
@@ -61,18 +63,31 @@ fn write_profile(folder: &Path, id: &str, text: &str) -> Result<()> {
     fs::rename(&new, &path).with_context(|| format!("write {}", path.display()))
 }
 
+/// Which scenes are played.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Play {
+    Firewall,
+    Tunnel,
+}
+
 /// Plays all scenes. The exit status is 0 only if each came out as it should.
 #[expect(clippy::print_stdout, reason = "the tour is there to be read")]
-pub(super) async fn run(mut world: World) -> Result<ExitCode> {
+pub(super) async fn run(mut world: World, play: Play) -> Result<ExitCode> {
     let recorder = Recorder::start(world.channel("interceptor")?).await?;
     println!(
         "A firewall of its own: network namespace {}, with {} as the internet.",
         world.namespace(),
         world.internet()
     );
+    if let Some(nodes) = world.nodes() {
+        print!("{nodes}");
+    }
     println!("    {}", recorder::head());
     let mut stage = Stage::new(&world, Cast::assemble()?, recorder);
-    let played = scenes::play(&mut stage).await;
+    let played = match play {
+        Play::Firewall => scenes::play(&mut stage).await,
+        Play::Tunnel => tunnel::play(&mut stage).await,
+    };
     let (passed, failed) = stage.counts();
     let log = (failed > 0 || played.is_err()).then(|| fs::read_to_string(world.folder().join("mesh.log")));
     drop(stage);
@@ -86,13 +101,22 @@ pub(super) async fn run(mut world: World) -> Result<ExitCode> {
     played?;
     println!("\n{passed} of {} came out as they should.", passed + failed);
     if failed == 0 {
-        println!(
-            "Next: `portmaster try -- COMMAND` runs a program of yours behind it, `--uplink` lets it out."
-        );
+        println!("{}", next(play));
     }
     Ok(if failed == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+const fn next(play: Play) -> &'static str {
+    match play {
+        Play::Firewall => {
+            "Next: `portmaster try -- COMMAND` runs a program of yours behind it, `--uplink` lets it out."
+        }
+        Play::Tunnel => {
+            "Next: `portmaster try --gate17 -- COMMAND` sends all that a program of yours connects to through the tunnel."
+        }
+    }
 }

@@ -22,6 +22,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use super::{
     janitor::{self, Janitor},
+    network::Nodes,
     playground::{self, Playground},
     shell::{ip, run},
     uplink::{self, Uplink},
@@ -37,6 +38,8 @@ const STOP: Duration = Duration::from_secs(15);
 pub(super) enum Outside {
     Playground,
     Uplink,
+    /// The playground, and a Gate17 network on it.
+    Network,
 }
 
 /// [`World::stop`] and [`World::sweep`] end it; so does the janitor, if this process ends without.
@@ -46,6 +49,7 @@ pub(super) struct World {
     mesh_pid: Pid,
     _playground: Option<Playground>,
     _uplink: Option<Uplink>,
+    nodes: Option<Nodes>,
     _janitor: Janitor,
     _lock: File,
 }
@@ -82,13 +86,18 @@ impl World {
         let [inside, internet] = janitor::namespaces(name);
         add_namespace(&inside).await?;
         let (playground, uplink) = match outside {
-            Outside::Playground => (Some(Playground::open(&inside, &internet, &folder).await?), None),
+            Outside::Playground | Outside::Network => {
+                (Some(Playground::open(&inside, &internet, &folder).await?), None)
+            }
             Outside::Uplink => (None, Some(Uplink::open(&inside).await?)),
         };
-        let nameserver = if outside == Outside::Playground {
-            playground::NAMESERVERS
-        } else {
-            uplink::NAMESERVERS
+        let nodes = match outside {
+            Outside::Network => Some(Nodes::open(name, &internet, &folder, config).await?),
+            _ => None,
+        };
+        let nameserver = match outside {
+            Outside::Uplink => uplink::NAMESERVERS,
+            _ => playground::NAMESERVERS,
         };
         let mut mesh = start_mesh(&inside, &folder, config, nameserver)?;
         wait_for(&mut mesh, &folder).await?;
@@ -103,6 +112,7 @@ impl World {
             mesh_pid,
             _playground: playground,
             _uplink: uplink,
+            nodes,
             _janitor: janitor,
             _lock: lock,
         })
@@ -123,6 +133,16 @@ impl World {
     pub(super) fn internet(&self) -> String {
         let [_, internet] = janitor::namespaces(&self.name);
         internet
+    }
+
+    /// Of its Gate17 network, for people.
+    pub(super) fn nodes(&self) -> Option<String> {
+        self.nodes.as_ref().map(|nodes| nodes.shown(&self.name))
+    }
+
+    /// One of its nodes is there no more.
+    pub(super) fn lose(&self, node: &str) -> bool {
+        self.nodes.as_ref().is_some_and(|nodes| nodes.lose(node))
     }
 
     /// A command behind the firewall, in its network and mount namespaces (the latter for /etc/resolv.conf), in this
@@ -171,9 +191,12 @@ impl World {
 
 fn check_name(name: &str) -> Result<()> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) || name.ends_with("-internet") {
+    let last = name.rsplit_once('-').map_or("", |(_, last)| last);
+    let is_of_another = last == "internet" || janitor::NODES.contains(&last);
+    if name.is_empty() || name.len() > 32 || !name.chars().all(fits) || is_of_another {
         bail!(
-            "{name:?} cannot name a world: use up to 32 lower-case letters, digits and dashes, not ending in -internet"
+            "{name:?} cannot name a world: use up to 32 lower-case letters, digits and dashes, not ending in -internet or -{}",
+            janitor::NODES.join(", -")
         );
     }
     Ok(())

@@ -41,13 +41,13 @@ impl Place {
         let root = folder(&args.root)?;
         folder(&root.join("run/portmaster"))?;
         let config = folder(&args.config.clone().unwrap_or_else(|| root.join("etc/portmaster")))?;
-        let own = std::env::current_exe().context("find the folder of portmaster's programs")?;
+        let interceptor = crate::place::program("portmaster-interceptor")?;
         let given_bus = std::env::var("DBUS_SYSTEM_BUS_ADDRESS")
             .ok()
             .filter(|address| !address.is_empty());
         let place = Self {
             ready_file: args.ready_file.clone(),
-            programs: own.parent().unwrap_or_else(|| Path::new("/")).to_owned(),
+            programs: interceptor.parent().unwrap_or_else(|| Path::new("/")).to_owned(),
             given_bus,
             _lock: lock(&root)?,
             root,

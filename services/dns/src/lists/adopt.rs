@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use dns_core::lists::{Covers, Reader};
+use dns_core::lists::{Covers, MOST_NAMES, Reader};
 use minisign_verify::{PublicKey, Signature};
 use sha2::{Digest as _, Sha256};
 
@@ -105,6 +105,11 @@ fn names(path: &Path, wanted: &Wanted) -> anyhow::Result<u64> {
             .first()
             .map(|garbage| format!("; line {}: {:?}", garbage.line, garbage.text))
             .unwrap_or_default()
+    );
+    ensure!(
+        report.entries <= MOST_NAMES as u64,
+        "it has {} names, and there is room for {MOST_NAMES} of all lists together",
+        report.entries
     );
     let least = u128::from(wanted.names) * u128::from(wanted.min_percent) / 100;
     ensure!(

@@ -25,11 +25,14 @@ use super::{
     kept_name,
     source::{Sum, is_sum, parse_url},
 };
+use crate::server;
 
 /// Of the service's health: lists that could not be downloaded.
 pub(super) const PROBLEM: &str = "list-download-failed";
 /// The first pause after a failure; each is twice as long as the one before, up to the list's own.
 const RETRY: Duration = Duration::from_secs(60);
+/// A timer does not count the time that the host slept.
+const NAP: Duration = Duration::from_secs(600);
 /// For one list with all that belongs to it.
 const LONGEST: Duration = Duration::from_secs(1800);
 /// At a time.
@@ -137,7 +140,7 @@ impl Downloads {
     async fn look_after(&self, source: &Source, resolver: &impl Resolve) {
         let interval = Duration::from_secs(u64::from(source.refresh) * 3600);
         let path = self.kept.join(kept_name(&source.name));
-        tokio::time::sleep(due_in(source, &path, interval)).await;
+        pass(due_in(source, &path, interval)).await;
         let mut retry = RETRY.min(interval);
         loop {
             let looked = Box::pin(self.look(source, resolver)).await;
@@ -149,7 +152,7 @@ impl Downloads {
                 retry = (retry * 2).min(interval);
                 pause
             };
-            tokio::time::sleep(jittered(pause)).await;
+            pass(jittered(pause)).await;
         }
     }
 
@@ -198,7 +201,7 @@ impl Downloads {
         };
         fs::create_dir_all(&self.kept).with_context(|| format!("make {}", self.kept.display()))?;
         let mut offer = Offer::create(part)?;
-        let limit = u64::from(source.max_size) << 20;
+        let limit = source.largest();
         let got = client
             .get(&url, &conditions, limit, |piece| offer.write(piece))
             .await?;
@@ -238,7 +241,7 @@ impl Downloads {
             signature,
             covers: source.covers.into(),
             names: known.names,
-            min_percent: source.min_percent,
+            min_percent: source.min_percent(),
         };
         let to = path.to_owned();
         let names = tokio::task::spawn_blocking(move || offer.adopt(&wanted, &to)).await??;
@@ -322,6 +325,18 @@ fn remember(path: &Path, known: &Known) -> anyhow::Result<()> {
     let what = || format!("write {}", to.display());
     fs::write(&new, serde_json::to_vec(known)?).with_context(what)?;
     fs::rename(&new, &to).with_context(what)
+}
+
+/// Waits so long by the clock since boot, which goes on while the host sleeps and which nobody sets.
+async fn pass(pause: Duration) {
+    let until = server::now() + pause;
+    loop {
+        let left = until.saturating_sub(server::now());
+        if left.is_zero() {
+            return;
+        }
+        tokio::time::sleep(left.min(NAP)).await;
+    }
 }
 
 /// None of it where the clock says nonsense.

@@ -26,12 +26,11 @@ pub struct Source {
     /// Hours between two looks whether there is a new one.
     #[serde(default = "day")]
     pub refresh: u32,
-    /// Larger downloads are refused, in MiB.
+    /// Larger files and downloads are refused, in MiB.
     #[serde(default = "quarter_gibi")]
     pub max_size: u32,
-    /// A download with less than this percentage of the names that the list had is refused.
-    #[serde(default = "half")]
-    pub min_percent: u8,
+    /// What has less than this percentage of the names that the list had is refused; see [`Self::min_percent`].
+    min_percent: Option<u8>,
     /// What it has to be: 64 hexadecimal digits, or the address of a file as sha256sum(1) writes it.
     pub sha256: Option<String>,
     /// Who has to have signed it, as minisign(1) writes its public key; the signature is beside the list, as `.minisig`.
@@ -48,9 +47,8 @@ const fn quarter_gibi() -> u32 {
     256
 }
 
-const fn half() -> u8 {
-    50
-}
+/// Of downloads, unless the owner says otherwise.
+const HALF: u8 = 50;
 
 /// See [`Source::covers`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -73,6 +71,18 @@ impl From<Plain> for Covers {
 }
 
 impl Source {
+    /// What has less than this percentage of the names that the list had is refused. Whoever shortens a file of his own means
+    /// it, unless he says otherwise.
+    pub fn min_percent(&self) -> u8 {
+        let usual = if self.url.is_some() { HALF } else { 0 };
+        self.min_percent.unwrap_or(usual)
+    }
+
+    /// Octets that it may have.
+    pub fn largest(&self) -> u64 {
+        u64::from(self.max_size) << 20
+    }
+
     /// Whether it can be meant.
     ///
     /// # Errors
@@ -103,7 +113,7 @@ impl Source {
         if self.max_size == 0 || self.max_size > 1024 {
             return Err(format!("list {name:?}: `max_size`: give 1 to 1024 MiB"));
         }
-        if self.min_percent > 100 {
+        if self.min_percent() > 100 {
             return Err(format!("list {name:?}: `min_percent`: give 0 to 100"));
         }
         Ok(())

@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Signals that wait to be read; one is as good as many.
 const SIGNALS: usize = 16;
 
-/// The files that may name the system's servers; the first that names any but ourselves counts.
+/// The files, and folders of files, that may name the system's servers; the first that names any but ourselves counts.
 #[derive(Debug, Clone)]
 pub struct Files {
     /// In the order in which they are read.
@@ -42,6 +42,7 @@ const DISPLACED: &str = "/var/lib/portmaster/resolver/resolv.conf";
 
 impl Default for Files {
     /// The C library's file; what systemd-resolved, NetworkManager and resolvconf write beside it when it names a stub, or us;
+    /// what openresolv keeps of each interface (two folders, by version);
     /// what `portmaster dns enable` keeps of it when it names us.
     fn default() -> Self {
         let paths = [
@@ -50,6 +51,8 @@ impl Default for Files {
             "/run/NetworkManager/no-stub-resolv.conf",
             "/run/NetworkManager/resolv.conf",
             "/run/resolvconf/resolv.conf",
+            "/run/resolvconf/interfaces",
+            "/run/resolvconf/keys",
             DISPLACED,
         ];
         Self {
@@ -140,7 +143,7 @@ impl Reader {
     async fn system(&self) -> System {
         let interfaces = Interfaces::read();
         let read = |path: &PathBuf| {
-            let text = std::fs::read_to_string(path).ok()?;
+            let text = text_of(path)?;
             let system = resolv_conf::parse(&text, |name| interfaces.number(name));
             (!system.is_empty()).then_some(system)
         };
@@ -219,6 +222,17 @@ impl Reader {
     }
 }
 
+/// Of a file, or of all files in a folder, by name.
+fn text_of(path: &Path) -> Option<String> {
+    let Ok(entries) = std::fs::read_dir(path) else {
+        return std::fs::read_to_string(path).ok();
+    };
+    let mut files: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    files.sort();
+    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
+    Some(texts.map(|text| text + "\n").collect())
+}
+
 fn signals_of(name: &'static str) -> match_rule::Builder<'static> {
     MatchRule::builder().msg_type(message::Type::Signal).sender(name)
 }
@@ -253,7 +267,7 @@ fn watch_files(files: &Files) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>
     let (tell, changes) = mpsc::channel(1);
     let watched = files.resolv_conf.clone();
     let made = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        let concerns = |path: &PathBuf| watched.iter().any(|file| file == path);
+        let concerns = |path: &PathBuf| watched.iter().any(|file| path.starts_with(file));
         if event.is_ok_and(|event| !event.kind.is_access() && event.paths.iter().any(concerns)) {
             let _ = tell.try_send(());
         }
@@ -264,7 +278,8 @@ fn watch_files(files: &Files) -> (Option<RecommendedWatcher>, mpsc::Receiver<()>
         );
         return (None, changes);
     };
-    let folders = files.resolv_conf.iter().filter_map(|file| file.parent());
+    let above = files.resolv_conf.iter().filter_map(|file| file.parent());
+    let folders = files.resolv_conf.iter().map(PathBuf::as_path).chain(above);
     for folder in folders.filter(|folder| folder.is_dir()) {
         if let Err(error) = watcher.watch(folder, RecursiveMode::NonRecursive) {
             tracing::debug!(%error, folder = %folder.display(), "watch a folder");

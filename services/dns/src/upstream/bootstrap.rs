@@ -72,6 +72,19 @@ impl Bootstrap {
         });
     }
 
+    /// Addresses of a name that were found; perhaps a while ago.
+    pub(crate) fn known_of(&self, name: &str) -> Vec<IpAddr> {
+        self.known(|known| {
+            let addresses = known.get(name).map(|known| known.addresses.iter());
+            addresses.into_iter().flatten().map(SocketAddr::ip).collect()
+        })
+    }
+
+    /// Who is asked.
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
     fn known<T>(&self, use_it: impl FnOnce(&mut HashMap<Arc<str>, Known>) -> T) -> T {
         use_it(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }

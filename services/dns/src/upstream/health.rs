@@ -19,6 +19,8 @@ pub(crate) struct Health {
     failures: u32,
     down: Option<Down>,
     rtt: Option<Duration>,
+    /// What was asked before says nothing of the network as it is.
+    fresh_from: Duration,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +92,9 @@ impl Health {
 
     /// It did not answer a query that began at `began`.
     pub(crate) fn failed(&mut self, began: Duration, now: Duration) -> Option<Change> {
+        if began < self.fresh_from {
+            return None;
+        }
         if let Some(down) = &mut self.down {
             // Queries that were under way when it went down tell nothing new.
             if began >= down.since {
@@ -100,6 +105,14 @@ impl Health {
         }
         self.failures += 1;
         if self.failures < FAILURES {
+            return None;
+        }
+        self.cut_off(now)
+    }
+
+    /// There is no way to it: nobody has to wait for finding out.
+    pub(crate) fn cut_off(&mut self, now: Duration) -> Option<Change> {
+        if self.down.is_some() {
             return None;
         }
         self.down = Some(Down {
@@ -113,7 +126,7 @@ impl Health {
 
     /// The network is another one: what is known of the old one is worth nothing, and nothing has to wait.
     pub(crate) fn forget_pauses(&mut self, now: Duration) {
-        self.failures = 0;
+        (self.failures, self.fresh_from) = (0, now);
         self.rtt = None;
         if let Some(down) = &mut self.down {
             down.pause = FIRST_PAUSE;
@@ -210,5 +223,30 @@ mod tests {
         let mut health = down_at(ms(0));
         health.forget_pauses(ms(1));
         assert_eq!(health.standing(ms(1)), Standing::Probe);
+    }
+
+    #[test]
+    fn what_was_asked_over_the_network_of_before_is_no_failure_of_this_one() {
+        let mut health = down_at(ms(0));
+        health.forget_pauses(ms(900));
+        for _ in 0..5 {
+            health.failed(ms(500), ms(901));
+        }
+        assert_eq!(health.standing(ms(901)), Standing::Probe);
+        let mut health = Health::default();
+        health.forget_pauses(ms(900));
+        for _ in 0..5 {
+            assert_eq!(health.failed(ms(899), ms(901)), None);
+        }
+        assert_eq!(health.standing(ms(901)), Standing::Up);
+    }
+
+    #[test]
+    fn who_is_cut_off_is_down_at_once_and_looked_at_soon() {
+        let mut health = Health::default();
+        assert_eq!(health.cut_off(ms(5)), Some(Change::WentDown));
+        assert_eq!(health.cut_off(ms(6)), None);
+        assert_eq!(health.standing(ms(6)), Standing::Down);
+        assert_eq!(health.standing(ms(505)), Standing::Probe);
     }
 }

@@ -1,6 +1,7 @@
 //! Several upstreams as one: who is asked, who helps, when it is enough.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,6 +23,7 @@ use super::{
     strategy::{Candidate, Plan, Strategy, plan},
     tls::TlsSettings,
 };
+use crate::route::{Comparison, Reach};
 
 /// How often connections are looked at that nobody uses.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -126,6 +128,35 @@ impl Pool {
         for server in &self.inner.servers {
             server.network_changed();
         }
+    }
+
+    /// Where its servers are: each one's addresses, those of bootstrap servers among them. Empty where they are not known.
+    pub(crate) fn addresses(&self) -> Vec<Vec<IpAddr>> {
+        let mut all = Vec::new();
+        for server in &self.inner.servers {
+            all.push(server.addresses());
+            all.extend(server.bootstrap().map(Self::addresses).into_iter().flatten());
+        }
+        all
+    }
+
+    /// The ways to some servers changed, or broke. True: one is reached another way.
+    pub(crate) fn ways_changed(&self, comparison: &Comparison<'_>) -> bool {
+        let mut changed = false;
+        for server in &self.inner.servers {
+            changed |= server
+                .bootstrap()
+                .is_some_and(|pool| pool.ways_changed(comparison));
+            match comparison.reach(&server.addresses()) {
+                Reach::Same => {}
+                Reach::CutOff => server.cut_off(),
+                Reach::Changed => {
+                    server.network_changed();
+                    changed = true;
+                }
+            }
+        }
+        changed
     }
 
     /// What is known of each upstream, in the owner's order.

@@ -1,7 +1,7 @@
 //! One upstream: asks it over its transport, keeps what is known of its health, and counts.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -21,6 +21,7 @@ use super::{
     health::{Change, Health, Standing},
     link::Link,
     message::{self, Make},
+    pool::Pool,
     state::UpstreamState,
     trouble::Trouble,
     udp::{Outcome, Udp},
@@ -305,6 +306,28 @@ impl Server {
     pub(crate) fn network_changed(&self) {
         self.link.reset();
         self.health().forget_pauses(clock::now());
+    }
+
+    /// There is no way to it any more.
+    pub(crate) fn cut_off(&self) {
+        if self.health().cut_off(clock::now()).is_some() {
+            tracing::warn!(upstream = %self.label(), "upstream is not reached any more: no interface that runs leads to it");
+        }
+    }
+
+    /// Where it is, as far as that is known, and where its name is looked up.
+    pub(crate) fn addresses(&self) -> Vec<IpAddr> {
+        let looked_up = self
+            .bootstrap
+            .as_ref()
+            .map(|bootstrap| bootstrap.known_of(&self.definition.name));
+        let known = self.definition.addresses.iter().map(SocketAddr::ip);
+        known.chain(looked_up.into_iter().flatten()).collect()
+    }
+
+    /// Of its bootstrap servers.
+    pub(crate) fn bootstrap(&self) -> Option<&Pool> {
+        Some(self.bootstrap.as_ref()?.pool())
     }
 
     /// Closes what nobody uses.

@@ -175,6 +175,30 @@ async fn a_file_is_read_again_when_it_changes_and_when_it_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_folder_of_files_is_read_as_one_file() {
+    let directory = TempDir::new().unwrap();
+    let (file, folder) = (
+        directory.path().join("resolv.conf"),
+        directory.path().join("interfaces"),
+    );
+    std::fs::write(&file, "nameserver 127.0.0.17\n").unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(folder.join("eth0"), "search lan\nnameserver 192.0.2.2").unwrap();
+    let mut sources = Sources::start(files(&[file, folder.clone()]), None);
+    let told = |system: &System, servers: &[&str]| {
+        let servers = servers
+            .iter()
+            .map(|server| format!("{server}:53").parse().unwrap());
+        system.servers() == servers.collect::<Vec<SocketAddr>>()
+    };
+    next(&mut sources, |system| told(system, &["192.0.2.2"])).await;
+    std::fs::write(folder.join("wlan0"), "nameserver 192.0.2.3\n").unwrap();
+    next(&mut sources, |system| told(system, &["192.0.2.2", "192.0.2.3"])).await;
+    std::fs::remove_file(folder.join("eth0")).unwrap();
+    next(&mut sources, |system| told(system, &["192.0.2.3"])).await;
+}
+
+#[tokio::test]
 async fn resolved_comes_first_and_is_followed_from_its_start_to_its_end() {
     let bus = Bus::start().await;
     let directory = TempDir::new().unwrap();

@@ -58,9 +58,7 @@ pub async fn build(id: u64, nodes: &[Node], means: &Means, until: Instant) -> Re
             fault,
         }
     })?;
-    for node in &hops {
-        means.nodes.did_well(node, now);
-    }
+    means.nodes.stood(&hops, now);
     let exit = nodes.last().cloned().ok_or_else(|| BuildError {
         node: NodeId(String::new()),
         between: None,
@@ -139,6 +137,7 @@ pub(super) async fn cut(legs: &[Leg]) -> Option<Fault> {
     let text = match seen {
         Seen::Leaving => "it ended the connection",
         Seen::Violated => "it ended the connection with an error",
+        Seen::Altered => "what came is not what it said: altered or replayed on the way",
         _ => "the connection with it broke",
     };
     Some(Fault::new(at, seen, text))
@@ -156,12 +155,19 @@ async fn stalled(legs: &[Leg], at: usize, opened: bool, patience: Duration) -> F
     if let Some(fault) = silent(legs).await {
         return fault;
     }
-    let text = format!("not there within {} s", patience.as_secs_f32());
-    // the one before says that the connection stands: so it is who listens there
-    let seen = if opened || at == 0 {
-        Seen::Silent
+    let patience = patience.as_secs_f32();
+    if at == 0 {
+        return Fault::new(at, Seen::Silent, format!("not there within {patience} s"));
+    }
+    // that it is connected is the word of the one before alone
+    let said = if opened {
+        ", though the node before it says that it is connected"
     } else {
-        Seen::NotReached
+        ""
     };
-    Fault::new(at, seen, text)
+    Fault::new(
+        at,
+        Seen::NotReached,
+        format!("not there within {patience} s{said}"),
+    )
 }

@@ -2,6 +2,7 @@
 
 use std::{
     future::poll_fn,
+    io,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
@@ -11,7 +12,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use gate17_proto::map::NodeId;
+use gate17_proto::{
+    map::NodeId,
+    padding::{self, Grid},
+};
 use h2::{
     Ping, PingPong, Reason, SendStream,
     client::{Connection, ResponseFuture, SendRequest},
@@ -24,6 +28,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+use super::heard::Talk;
 use crate::blame::Seen;
 
 /// Without the answer to a PING, or anything else, a node is silent.
@@ -38,10 +43,12 @@ pub(super) struct Leg {
     pub(super) node: NodeId,
     /// What the node wants to be shown.
     pub(super) authorization: Option<HeaderValue>,
+    /// What it is to fill its words up to, as a header says it.
+    padding: Option<HeaderValue>,
     send: SendRequest<Bytes>,
     ping: Mutex<PingPong>,
-    /// How often something came from it.
-    heard: Arc<AtomicU64>,
+    /// How often something came from it, and went there.
+    talk: Arc<Talk>,
     /// Microseconds; 0: not measured.
     round_trip: AtomicU64,
     ended: Arc<OnceLock<Seen>>,
@@ -61,9 +68,10 @@ impl Leg {
     pub(super) fn start<I>(
         node: NodeId,
         authorization: Option<HeaderValue>,
+        padding: Option<Grid>,
         send: SendRequest<Bytes>,
         mut connection: Connection<I, Bytes>,
-        heard: Arc<AtomicU64>,
+        talk: Arc<Talk>,
         ends: &Ends,
     ) -> Option<Self>
     where
@@ -85,9 +93,10 @@ impl Leg {
         Some(Self {
             node,
             authorization,
+            padding: padding.map(|grid| grid.octets().into()),
             send,
             ping,
-            heard,
+            talk,
             round_trip: AtomicU64::new(0),
             ended,
         })
@@ -134,15 +143,20 @@ impl Leg {
     async fn while_heard<T>(&self, answer: impl Future<Output = T>) -> Option<T> {
         let mut answer = std::pin::pin!(answer);
         for _ in 0..PATIENCE {
-            let before = self.heard.load(Ordering::Relaxed);
+            let before = self.talk.heard();
             match timeout(PONG, &mut answer).await {
                 Ok(done) => return Some(done),
-                Err(_) if self.heard.load(Ordering::Relaxed) == before => return None,
+                Err(_) if self.talk.heard() == before => return None,
                 // it lives: the answer waits behind what it says
                 Err(_) => {}
             }
         }
         None
+    }
+
+    /// What has passed so far.
+    pub(super) fn talk(&self) -> &Talk {
+        &self.talk
     }
 
     /// As measured last.
@@ -157,15 +171,21 @@ impl Leg {
     /// Where the connection takes none.
     pub(super) async fn request(
         &self,
-        request: Request<()>,
+        mut request: Request<()>,
     ) -> Result<(ResponseFuture, SendStream<Bytes>), h2::Error> {
+        if let Some(grid) = &self.padding {
+            request.headers_mut().insert(padding::HEADER, grid.clone());
+        }
         self.send.clone().ready().await?.send_request(request, false)
     }
 }
 
 /// What an error of a connection says of its node: words within its own TLS are its own.
 pub(super) fn seen(error: &h2::Error) -> Seen {
+    let is_altered = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
     match error.reason() {
+        // of TLS: what came is not the node's, or it says so of what came to it
+        _ if error.get_io().is_some_and(is_altered) => Seen::Altered,
         _ if error.is_io() => Seen::Cut,
         Some(Reason::NO_ERROR) if error.is_go_away() => Seen::Leaving,
         Some(_) if error.is_go_away() || error.is_library() => Seen::Violated,

@@ -5,12 +5,16 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
-use gate17_proto::map::{Carrier, Node, NodeAddress};
+use gate17_maps::padded::{Padded, Wanted};
+use gate17_proto::{
+    map::{Carrier, Node, NodeAddress},
+    padding::Frames,
+};
 use h2::client::Builder;
 use http::{HeaderValue, Method, Request, header::PROXY_AUTHORIZATION};
 use proto::gate17::v1::Cause;
@@ -19,7 +23,7 @@ use tokio::io::BufReader;
 use super::{
     Means,
     carrier::{Octets, Secured, dial, tls, upgraded},
-    heard::Heard,
+    heard::{Heard, Talk},
     leg::{Ends, Leg, seen},
 };
 use crate::{
@@ -73,7 +77,11 @@ impl Reach<'_> {
         self.means.nodes.answered(&self.node.id, through, address);
         let authorization = self.means.shown.on(stream.get_ref().1, self.node);
         let authorization = authorization.map_err(|text| self.fault(Seen::NoNetwork, text))?;
-        let heard = Arc::new(AtomicU64::new(0));
+        let talk = Arc::new(Talk::default());
+        let wanted = Wanted::default();
+        if let Some(grid) = self.means.padding {
+            wanted.set(grid);
+        }
         let (send, connection) = Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
@@ -81,12 +89,24 @@ impl Reach<'_> {
             .max_header_list_size(16 << 10)
             .enable_push(false)
             .max_send_buffer_size(1 << 20)
-            .handshake(Heard::new(stream, Arc::clone(&heard)))
+            .handshake(Padded::new(
+                Heard::new(stream, Arc::clone(&talk)),
+                Frames::of_client(),
+                wanted,
+            ))
             .await
             .map_err(|error| self.fault(seen(&error), error.to_string()))?;
         let node = self.node.id.clone();
-        Leg::start(node, authorization, send, connection, heard, ends)
-            .ok_or_else(|| self.fault(Seen::NoNetwork, "no way to measure it"))
+        Leg::start(
+            node,
+            authorization,
+            self.means.padding,
+            send,
+            connection,
+            talk,
+            ends,
+        )
+        .ok_or_else(|| self.fault(Seen::NoNetwork, "no way to measure it"))
     }
 
     /// Whether the one before has answered.

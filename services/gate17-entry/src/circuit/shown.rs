@@ -80,6 +80,7 @@ fn origin(node: &Node) -> Origin<'_> {
 
 #[cfg(test)]
 mod tests {
+    use gate17_maps::testing::map;
     use gate17_proto::{
         access::{claimed, proves},
         map::KeyPin,
@@ -92,7 +93,7 @@ mod tests {
     use sha2::{Digest as _, Sha256};
 
     use super::*;
-    use crate::{pinned, testing::map};
+    use crate::pinned;
 
     /// A node with a key of its own, and its pin.
     fn node() -> (ServerConnection, KeyPin) {

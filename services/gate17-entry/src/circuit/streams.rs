@@ -1,5 +1,7 @@
 //! What a circuit carries: connections and datagrams from its exit, names asked there, and the map.
 
+mod speed;
+
 use std::{
     net::IpAddr,
     sync::Arc,
@@ -23,6 +25,8 @@ use crate::{
     refusal::Refusal,
     tunnel::Tunnel,
 };
+
+pub use speed::Way;
 
 /// For a destination to answer; nodes give up before.
 const OPEN: Duration = Duration::from_secs(20);

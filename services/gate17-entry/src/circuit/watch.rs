@@ -17,8 +17,10 @@ use crate::{
     health::Nodes,
 };
 
-/// Between two looks whether a circuit lives.
-const ALIVE: Duration = Duration::from_secs(20);
+/// Between two looks whether what was said has been answered by anything.
+const LOOK: Duration = Duration::from_secs(4);
+/// Looks, of which the last finds out whether a circuit lives, whatever was said.
+const ALIVE: u32 = 5;
 
 /// Until it ends. Whoever broke it is blamed, and all legs end with it.
 pub(super) async fn watch(
@@ -43,18 +45,23 @@ pub(super) async fn watch(
 
 async fn look(legs: &[Leg], ends: &Ends, nodes: &Nodes) -> Option<Fault> {
     measure(legs, nodes).await;
+    let last = legs.last()?;
+    let (mut looks, mut before) = (0, (0, 0));
     loop {
         tokio::select! {
             () = ends.broke.notified() => return cut(legs).await,
-            () = tokio::time::sleep(ALIVE) => {
-                let last = legs.last()?;
-                if last.ping().await.is_none()
-                    && let Some(fault) = silent(legs).await
-                {
-                    return Some(fault);
-                }
-            }
+            () = tokio::time::sleep(LOOK) => {}
         }
+        let (heard, said) = (last.talk().heard(), last.talk().said());
+        let is_unanswered = heard == before.0 && said != before.1;
+        looks = (looks + 1) % ALIVE;
+        if (is_unanswered || looks == 0)
+            && last.ping().await.is_none()
+            && let Some(fault) = silent(legs).await
+        {
+            return Some(fault);
+        }
+        before = (heard, said);
     }
 }
 

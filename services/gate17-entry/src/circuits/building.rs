@@ -11,6 +11,7 @@ use gate17_proto::{
 };
 use jiff::Timestamp;
 use proto::gate17::v1::Cause;
+use verdict::policy::tunnel::{ExitChoice, Hops};
 
 use super::{
     Circuits, TRIES,
@@ -42,6 +43,16 @@ impl Circuits {
         circuit::build(0, std::slice::from_ref(node), &means, Instant::now() + BUILDING)
             .await
             .map_err(|error| Refusal::new(Cause::Node, error.to_string()))
+    }
+
+    /// A circuit for nobody's streams; not kept.
+    ///
+    /// # Errors
+    /// Without a map, or a path in it.
+    pub async fn lone(&self, hops: Hops, exit: ExitChoice) -> Result<Circuit, Refusal> {
+        let map = self.0.maps.map()?;
+        let shape = Shape { hops, exit };
+        self.build(&map, &shape, None, &mut Lessons::default()).await
     }
 
     /// Builds one, by another path where a node fails.
@@ -77,10 +88,14 @@ impl Circuits {
             let id = self.0.last_id.fetch_add(1, Ordering::Relaxed) + 1;
             match circuit::build(id, &nodes, &means, until).await {
                 Ok(circuit) => {
+                    self.0.figures.built(circuit.building);
                     self.keep_guard(map, &nodes);
                     return Ok(circuit);
                 }
-                Err(error) => lessons.learn(error),
+                Err(error) => {
+                    self.0.figures.failed();
+                    lessons.learn(error);
+                }
             }
         }
         Err(failure(lessons).unwrap_or_else(|| Refusal::new(Cause::NoPath, "no circuit")))

@@ -77,6 +77,7 @@ impl Circuits {
             shown: shown.map_err(|text| refused(&text))?,
             nodes: self.0.nodes.clone(),
             reached: self.0.reached.clone(),
+            padding: self.0.padding,
         })
     }
 }

@@ -17,6 +17,9 @@ impl Circuits {
     /// Forgets circuits that ended, closes those that nobody uses, and begins what is missing.
     pub fn upkeep(&self, now: Instant) {
         self.tidy(now);
+        self.0
+            .figures
+            .stand(self.all().iter().map(|known| &*known.circuit));
         let Ok(map) = self.0.maps.map() else { return };
         let mut table = self.lock();
         for job in table.ahead.missing(now) {

@@ -49,6 +49,36 @@ fn a_break_that_ends_many_circuits_is_one_failure() {
 }
 
 #[test]
+fn a_relay_that_silences_one_after_another_is_found_and_they_are_cleared() {
+    let (nodes, now) = (Nodes::default(), Instant::now());
+    let silent = Fault::new(1, Seen::Silent, "it does not answer");
+    nodes.failed(&[id("relay"), id("beta")], &silent, now);
+    assert!(nodes.is_avoided(&id("beta"), now) && !nodes.is_avoided(&id("relay"), now));
+    let later = now + Duration::from_secs(30);
+    for _ in 0..20 {
+        nodes.failed(&[id("relay"), id("gamma")], &silent, later);
+    }
+    assert!(nodes.is_avoided(&id("relay"), later));
+    assert!(nodes.of(&id("relay"), later).trouble < 0.8, "it is one failure");
+    assert!(nodes.problem(&id("relay"), later).contains("gamma"));
+    for other in ["beta", "gamma"] {
+        assert!(nodes.of(&id(other), later).trouble < 0.1, "{other}");
+    }
+}
+
+#[test]
+fn a_relay_that_keeps_from_a_node_what_another_relay_reaches_is_found() {
+    let (nodes, now) = (Nodes::default(), Instant::now());
+    let key = Fault::new(1, Seen::WrongKey, "its key is none");
+    nodes.failed(&[id("relay"), id("gamma")], &key, now);
+    assert!(!nodes.is_avoided(&id("relay"), now) && !nodes.is_avoided(&id("gamma"), now));
+    nodes.stood(&[id("beta"), id("gamma")], now);
+    assert!(nodes.is_avoided(&id("relay"), now));
+    assert!(nodes.of(&id("gamma"), now).trouble < 0.1);
+    assert_eq!(nodes.of(&id("beta"), now).trouble, 0.0);
+}
+
+#[test]
 fn one_slow_answer_does_not_make_a_node_slow() {
     let (nodes, now, node) = (Nodes::default(), Instant::now(), id("alpha"));
     nodes.measured(&node, Duration::from_millis(10));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use daemon::telemetry::{self, Span};
 use proto::gate17::v1::{Cause, FromEntry, Open, Opened, Refused, ToEntry, from_entry::Said, to_entry};
 use tokio::{
     sync::mpsc,
@@ -70,6 +71,7 @@ impl<'a, O: Opener> Exchange<'a, O> {
         Open {
             request_id,
             connection,
+            traceparent,
         }: Open,
     ) {
         let replies = self.replies.clone();
@@ -87,8 +89,13 @@ impl<'a, O: Opener> Exchange<'a, O> {
             }));
         }
         let opener = self.opener.clone();
+        let span = telemetry::tracer().and_then(|tracer| tracer.go_on("open", &traceparent));
         let task = self.opening.spawn(async move {
-            reply(match opener.open(connection).await {
+            let opened = opener.open(connection).await;
+            if let Some(span) = span {
+                answered(span, &opened);
+            }
+            reply(match opened {
                 Ok(opened) => Said::Opened(Opened { request_id, ..opened }),
                 Err(refused) => Said::Refused(Refused {
                     request_id,
@@ -98,6 +105,17 @@ impl<'a, O: Opener> Exchange<'a, O> {
             request_id
         });
         self.by_request.insert(request_id, task);
+    }
+}
+
+/// By how many nodes it goes, or why it does not. Which nodes, who goes where: nobody else hears of it.
+fn answered(mut span: Span, opened: &Result<Opened, Refused>) {
+    match opened {
+        Ok(opened) => span.set(
+            "portmaster.gate17.hops",
+            i64::try_from(opened.hops.len()).unwrap_or(0),
+        ),
+        Err(refused) => span.set("portmaster.gate17.refused", refused.cause().as_str_name()),
     }
 }
 

@@ -31,6 +31,7 @@ fn what_is_wrong_is_seen_as_soon_as_it_is_there() {
         ("what is this", Some(Fault::Malformed)),
         ("\0\0\0", Some(Fault::Malformed)),
         ("SSH-2.0-x", Some(Fault::Malformed)),
+        (" GET / HTTP/1.1\r\nHost: x\r\n\r\n", Some(Fault::Malformed)),
         ("GET", None),
         ("GET / HTTP/1.1\r\n", None),
         ("GET /\r\n", None),
@@ -112,4 +113,28 @@ proptest! {
             }
         }
     }
+}
+
+/// Every file of the fuzzer's corpus, in all pieces.
+#[test]
+fn what_the_fuzzer_found_is_read_alike_in_any_pieces() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/http1");
+    let mut files = 0;
+    for file in std::fs::read_dir(folder).unwrap() {
+        let octets = std::fs::read(file.unwrap().path()).unwrap();
+        let (whole, mut begun) = (read(&octets), Read::More);
+        for length in 0..=octets.len() {
+            begun = read(&octets[..length]);
+            if !matches!(begun, Read::More) {
+                break;
+            }
+        }
+        match (begun, whole) {
+            (Read::More, Read::More) | (Read::Fault(_), Read::Fault(_)) => {}
+            (Read::Whole(_, early), Read::Whole(_, late)) if early == late => {}
+            other => panic!("{:?}: {other:?}", String::from_utf8_lossy(&octets)),
+        }
+        files += 1;
+    }
+    assert!(files > 5);
 }

@@ -59,6 +59,11 @@ impl Desktop {
             .await;
     }
 
+    /// Of the whole service.
+    pub const fn status(&self) -> &Status {
+        &self.status
+    }
+
     /// Joins the bus, and again whenever it is lost, until `shutdown`. `register` puts the service's own interfaces on the
     /// connection; `work` then publishes on it, and ends only when the bus is lost.
     pub async fn serve(

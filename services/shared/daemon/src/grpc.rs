@@ -3,6 +3,7 @@
 mod callers;
 mod follow;
 mod kept;
+mod state;
 
 use std::{
     fs, io,
@@ -27,10 +28,11 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{About, Paths, ready, status::Status, systemd, telemetry, users};
-pub use callers::Callers;
 use callers::Door;
+pub use callers::{Callers, root_or_gateway};
 pub use follow::follow;
 pub use kept::Lost;
+pub use state::state;
 
 /// Members may call services and receive events.
 const GROUP: &str = "portmaster";

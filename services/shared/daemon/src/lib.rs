@@ -10,6 +10,8 @@ pub mod clock;
 mod config;
 pub mod files;
 pub mod grpc;
+pub mod metrics;
+pub mod open_metrics;
 mod paths;
 pub mod policies;
 pub mod ready;
@@ -26,6 +28,7 @@ use std::{
 };
 
 use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 pub use args::CommonArgs;
@@ -151,7 +154,7 @@ where
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let telemetry = telemetry::init(about, common)?;
+        let mut telemetry = telemetry::init(about, common)?;
         let shutdown = CancellationToken::new();
         let status = Status::new(about);
         telemetry.watch(&status);
@@ -163,24 +166,39 @@ where
             status,
             shutdown: shutdown.clone(),
         };
+        // first: who is ready can be told to stop
+        let signals = Signals::new()?;
         let ran = tokio::select! {
             ran = run(context) => ran,
-            stopped = stop_on_signal(&shutdown) => stopped,
+            stopped = signals.stop(&shutdown) => stopped,
         };
         ready::stopping();
         ran
     })
 }
 
-/// Never ends before the service does, unless signals cannot be had, or it does not stop in time.
-async fn stop_on_signal(shutdown: &CancellationToken) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, from when it is made.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
-    shutdown.cancel();
-    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-    anyhow::bail!("did not stop within 5 s of the signal")
+
+    /// Never ends before the service does, unless that does not stop in time.
+    async fn stop(mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        shutdown.cancel();
+        tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+        anyhow::bail!("did not stop within 5 s of the signal")
+    }
 }

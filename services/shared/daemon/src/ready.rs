@@ -13,6 +13,7 @@ use std::{
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use sd_notify::NotifyState;
+use tokio_util::sync::CancellationToken;
 
 /// The service decides, answers, publishes.
 pub fn ready(text: &str) {
@@ -84,6 +85,22 @@ impl Watchdog {
             tell(&[NotifyState::Watchdog]);
         }
     }
+}
+
+/// For a service whose one event loop does the work: it turns as long as this does. Returns when the service is to end.
+pub async fn feed_until(shutdown: &CancellationToken) {
+    let mut watchdog = Watchdog::from_environment();
+    let Some(pause) = watchdog.pause() else {
+        return std::future::pending().await;
+    };
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(pause))
+        .await
+        .is_some()
+    {
+        watchdog.feed();
+    }
+    stopping();
 }
 
 /// The descriptors that the service manager passed or kept for us under this name (`FileDescriptorName=`, [`store`]), in

@@ -6,6 +6,7 @@
 
 use std::io;
 
+use anyhow::Context as _;
 use rustix::{
     process::{
         DumpableBehavior, parent_process_death_signal, set_dumpable_behavior, set_parent_process_death_signal,
@@ -13,13 +14,35 @@ use rustix::{
     thread::{CapabilitySet, capabilities, set_capabilities},
 };
 
+/// Of services that make connections.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Args {
+    /// Make connections as this user, so that the firewall knows them; for `portmaster up`, where all services run as root
+    #[arg(long, value_name = "UID", hide = true)]
+    socket_uid: Option<u32>,
+}
+
+impl Args {
+    /// Does what they say. Call before any other thread is started.
+    ///
+    /// # Errors
+    /// Where this process is not root.
+    pub fn apply(self) -> anyhow::Result<()> {
+        match self.socket_uid {
+            Some(uid) => lend_sockets_to(uid)
+                .context("give connections to another user (--socket-uid, for root alone)"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// From now on, sockets that this thread and those that it starts make belong to `uid`; files as well. All else stays as it
 /// is. Call before any other thread is started.
 ///
 /// # Errors
 /// Where this process is not root.
 #[expect(unsafe_code, reason = "no safe wrapper of setfsuid(2) is to be had")]
-pub fn lend_sockets_to(uid: u32) -> io::Result<()> {
+fn lend_sockets_to(uid: u32) -> io::Result<()> {
     let (before, ends_with) = (capabilities(None)?, parent_process_death_signal()?);
     // SAFETY: setfsuid changes a number of the calling thread in the kernel, and touches no memory.
     let now = unsafe {

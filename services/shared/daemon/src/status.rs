@@ -14,7 +14,11 @@ use std::{
 use proto::common::v1::{Health, Problem, ServiceState};
 use tokio::sync::watch;
 
-use crate::{About, ready};
+use crate::{
+    About,
+    metrics::{Also, Attributes, Histogram, Metric, Registry},
+    ready,
+};
 
 /// Counts, or measures.
 #[derive(Clone, Debug, Default)]
@@ -72,6 +76,7 @@ struct Inner {
     policy_version: AtomicU64,
     problems: Mutex<BTreeMap<&'static str, (String, SystemTime)>>,
     counters: Mutex<BTreeMap<&'static str, Counter>>,
+    metrics: Registry,
     changes: watch::Sender<u64>,
 }
 
@@ -86,6 +91,7 @@ impl Status {
             policy_version: AtomicU64::new(0),
             problems: Mutex::default(),
             counters: Mutex::default(),
+            metrics: Registry::default(),
             changes: watch::Sender::new(0),
         }))
     }
@@ -98,6 +104,53 @@ impl Status {
     /// The counter of this name; monotonic since start, unless the name ends in `_now`.
     pub fn counter(&self, name: &'static str) -> Counter {
         lock(&self.0.counters).entry(name).or_default().clone()
+    }
+
+    /// The counter of this metric and attributes; monotonic since start.
+    pub fn counted(&self, metric: Metric, attributes: Attributes<'_>) -> Counter {
+        self.0.metrics.counter(metric, attributes, Counter::default())
+    }
+
+    /// The gauge of this metric and attributes.
+    pub fn gauge(&self, metric: Metric, attributes: Attributes<'_>) -> Counter {
+        self.0.metrics.gauge(metric, attributes, Counter::default())
+    }
+
+    /// The histogram of this metric and attributes.
+    pub fn histogram(&self, metric: Metric, attributes: Attributes<'_>) -> Histogram {
+        self.show(metric, attributes, &Histogram::default())
+    }
+
+    /// One that somebody records in already, unless there is another.
+    pub fn show(&self, metric: Metric, attributes: Attributes<'_>, histogram: &Histogram) -> Histogram {
+        self.0.metrics.histogram(metric, attributes, histogram.clone())
+    }
+
+    /// One that somebody counts with already, unless there is another.
+    pub fn show_counter(&self, metric: Metric, attributes: Attributes<'_>, counter: &Counter) {
+        self.0.metrics.counter(metric, attributes, counter.clone());
+    }
+
+    /// The same for what goes up and down.
+    pub fn show_gauge(&self, metric: Metric, attributes: Attributes<'_>, gauge: &Counter) {
+        self.0.metrics.gauge(metric, attributes, gauge.clone());
+    }
+
+    /// Counters of [`Self::counter`] that are series of metrics too: whoever counts counts once.
+    pub fn show_also(&self, counters: &[Also]) {
+        for (plain, metric, attributes) in counters {
+            let counter = self.counter(plain);
+            if plain.ends_with("_now") {
+                self.show_gauge(*metric, attributes, &counter);
+            } else {
+                self.show_counter(*metric, attributes, &counter);
+            }
+        }
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> SystemTime {
+        self.0.started
     }
 
     /// Something is wrong, until [`Self::clear`]. Logged when it begins, and when its text changes no more than that.
@@ -176,6 +229,7 @@ impl Status {
             executable: self.0.executable.path.clone(),
             executable_device: self.0.executable.device,
             executable_inode: self.0.executable.inode,
+            metrics: self.0.metrics.read(),
         }
     }
 

@@ -8,6 +8,7 @@ mod collector;
 mod context;
 mod export;
 mod logs;
+mod metrics;
 mod spans;
 
 use std::io::IsTerminal as _;
@@ -30,8 +31,8 @@ pub struct Guard(Option<Exporter>);
 
 impl Guard {
     /// Exports health and counters as metrics, where an endpoint is configured.
-    pub fn watch(&self, status: &Status) {
-        if let Some(exporter) = &self.0 {
+    pub fn watch(&mut self, status: &Status) {
+        if let Some(exporter) = &mut self.0 {
             exporter.watch(status);
         }
     }

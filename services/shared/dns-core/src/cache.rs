@@ -176,6 +176,13 @@ impl Cache {
         })
     }
 
+    /// The network is another one: what failed may be asked again, and what is stale is given only where it fails again.
+    pub fn forget_failures(&self) {
+        for shard in &self.shards {
+            lock(shard).forget_failures();
+        }
+    }
+
     /// Shows each entry to `see`; holds the lock of one shard at a time.
     pub fn visit(&self, now: Duration, mut see: impl FnMut(Entry)) {
         for shard in &self.shards {

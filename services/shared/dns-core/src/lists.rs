@@ -47,6 +47,8 @@ pub struct Lists {
 
 /// No more lists than that.
 pub const MOST_LISTS: usize = 255;
+/// No more names than that in all of them: they take 107 MiB, three times that while others take their place.
+pub const MOST_NAMES: usize = 1 << 23;
 
 /// The low bits of a slot: the list, then what follows.
 const LIST: u64 = 0xff;
@@ -140,6 +142,8 @@ pub struct Builder {
     tags: Vec<u16>,
     /// Where the names of the list begin that was begun last.
     begun: usize,
+    most: usize,
+    overfull: bool,
 }
 
 /// There is no room for another list.
@@ -156,6 +160,16 @@ impl Builder {
             hashes: Vec::new(),
             tags: Vec::new(),
             begun: 0,
+            most: MOST_NAMES,
+            overfull: false,
+        }
+    }
+
+    /// With room for fewer names than [`MOST_NAMES`].
+    pub fn with_room_for(key: [u8; 16], most: usize) -> Self {
+        Self {
+            most: most.min(MOST_NAMES),
+            ..Self::new(key)
         }
     }
 
@@ -177,8 +191,12 @@ impl Builder {
         Ok(())
     }
 
-    /// A name of the list that was begun last.
+    /// A name of the list that was begun last; see [`Self::is_overfull`].
     pub fn add(&mut self, name: &Name, covers: Covers, says: Says) {
+        if self.hashes.len() >= self.most {
+            self.overfull = true;
+            return;
+        }
         let Some(number) = self.lists.len().checked_sub(1) else {
             return;
         };
@@ -196,8 +214,14 @@ impl Builder {
         self.tags.push(u16::try_from(tag).unwrap_or(0));
     }
 
+    /// There was no room for a name of the list that was begun last: it is to be taken back, since half of it is no list.
+    pub fn is_overfull(&self) -> bool {
+        self.overfull
+    }
+
     /// Takes back all names of the list that was begun last: its file turned out to be none.
     pub fn take_back(&mut self) {
+        self.overfull = false;
         self.hashes.truncate(self.begun);
         self.tags.truncate(self.begun);
     }

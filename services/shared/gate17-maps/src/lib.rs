@@ -1,10 +1,12 @@
 //! The map of a Gate17 network as its holders keep it, the entry and the nodes: [`Maps`] reads it from files and takes what
-//! is offered, verifies it, and keeps it over restarts; [`Web`] fetches it from web servers, when [`due`] says so.
+//! is offered, verifies it, and keeps it over restarts; [`Web`] fetches it from web servers, when [`due`] says so. [`padded`] is
+//! what both have their connections go through.
 
 pub mod due;
 mod keeper;
-#[cfg(test)]
-mod testing;
+pub mod padded;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 mod watched;
 mod web;
 

@@ -4,7 +4,7 @@ use gate17_proto::map::{Access, Carrier, ExitRule, KeyPin, Map, Node, NodeAddres
 use jiff::Timestamp;
 
 /// Of so many nodes, `n0` and on, each of a family, region and network of its own, and all of them relays and exits.
-pub(crate) fn map(nodes: usize) -> Map {
+pub fn map(nodes: usize) -> Map {
     Map {
         format: 1,
         network: "test".to_owned(),
@@ -26,7 +26,7 @@ pub(crate) fn map(nodes: usize) -> Map {
 }
 
 fn node(number: usize) -> Node {
-    let octet = u8::try_from(number).unwrap();
+    let octet = u8::try_from(number).unwrap_or(u8::MAX);
     Node {
         id: NodeId(format!("n{number}")),
         keys: vec![KeyPin([octet; 32])],

@@ -7,6 +7,7 @@ mod corpus;
 pub mod exit;
 pub mod map;
 pub mod opening;
+pub mod padding;
 pub mod path;
 pub mod quote;
 pub mod target;

@@ -208,16 +208,26 @@ fn different<'a>(
     None
 }
 
+/// /16 of IPv4, /32 of IPv6: what is announced and moves together, as a rule, and what one party may see all of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network(u8, u32);
+
+impl Network {
+    /// That an address is in.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(address) => Self(4, address.to_bits() >> 16),
+            IpAddr::V6(address) => Self(6, (address.to_bits() >> 96) as u32),
+        }
+    }
+}
+
 /// Of one family, or of one network of 16 bits (IPv4) or 32 (IPv6): one party may see both.
 pub fn akin(one: &Node, other: &Node) -> bool {
-    let network = |address: IpAddr| match address.to_canonical() {
-        IpAddr::V4(address) => (4, address.to_bits() >> 16),
-        IpAddr::V6(address) => (6, (address.to_bits() >> 96) as u32),
-    };
     let networks = |node: &Node| {
         node.addresses
             .iter()
-            .map(|at| network(at.address))
+            .map(|at| Network::of(at.address))
             .collect::<Vec<_>>()
     };
     let theirs = networks(other);

@@ -31,6 +31,13 @@ impl Trouble {
         Self(self.now(since) * 0.75)
     }
 
+    /// Without what another failure added, of which `weight` is left by now: that was somebody else's.
+    #[must_use]
+    pub fn cleared(self, weight: f64, since: Duration) -> Self {
+        let weight = weight.clamp(0.0, 0.99);
+        Self(((self.now(since) - weight) / (1.0 - weight)).max(0.0))
+    }
+
     /// What is left of it.
     pub fn now(self, since: Duration) -> f64 {
         self.0 * (-since.as_secs_f64() / HALF_LIFE.as_secs_f64()).exp2()
@@ -51,5 +58,14 @@ mod tests {
             .now(Duration::ZERO);
         assert!(many > 0.9 && many <= 1.0);
         assert_eq!(once.now(Duration::MAX), 0.0);
+    }
+
+    #[test]
+    fn what_was_somebody_elses_is_taken_back() {
+        let before = Trouble::default().blamed(0.3, Duration::ZERO);
+        let after = before.failed(Duration::ZERO).cleared(0.6, Duration::ZERO);
+        assert!((after.now(Duration::ZERO) - 0.3).abs() < 1e-9);
+        assert_eq!(before.cleared(0.6, Duration::ZERO), Trouble::default());
+        assert_eq!(before.cleared(1.0, Duration::ZERO), Trouble::default());
     }
 }

@@ -10,6 +10,11 @@ use crate::{Builder, Error, Message, Socket, flags};
 use verdict::{Endpoint, Flow, Protocol};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+/// `TCP_ESTABLISHED`; a datagram socket has it once it is connected.
+const ESTABLISHED: u8 = 1;
+/// `TCP_LISTEN`.
+const LISTENING: u8 = 10;
 const ATTRIBUTE_CGROUP_ID: u16 = 21;
 
 /// A socket, as the kernel has it.
@@ -75,6 +80,52 @@ impl Diag {
         }
     }
 
+    /// Ends the socket of a connection as if its program had been told of an error (`ECONNABORTED`): the other end gets a reset.
+    /// Needs `CAP_NET_ADMIN`. False: there is none, or it is no connection's alone (a listener, a datagram socket for all).
+    ///
+    /// # Errors
+    /// Where the kernel does not do it: no privilege, or built without `CONFIG_INET_DIAG_DESTROY`.
+    pub fn destroy(&mut self, flow: &Flow) -> Result<bool, Error> {
+        let (source, destination) = match flow.protocol {
+            Protocol::UDP | Protocol::UDPLITE => (flow.remote, flow.local),
+            _ => (flow.local, flow.remote),
+        };
+        let mut cookie = None;
+        self.request.clear();
+        self.request.begin(SOCK_DIAG_BY_FAMILY, flags::REQUEST, 1);
+        self.request
+            .octets(&question(flow.protocol, source, destination))
+            .end();
+        let asked = self
+            .socket
+            .request("find socket", &self.request, &mut self.buffer, |message| {
+                cookie = own_cookie(message, flow);
+                false
+            });
+        let cookie = match (asked, cookie) {
+            (Err(error), _) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+            (Err(error), _) => return Err(error),
+            (Ok(()), None) => return Ok(false),
+            (Ok(()), Some(cookie)) => cookie,
+        };
+        self.request.clear();
+        // another number than the question's: that one has no acknowledgement, or a late one
+        self.request.begin(SOCK_DESTROY, flags::REQUEST | flags::ACK, 2);
+        let mut octets = question(flow.protocol, flow.local, flow.remote);
+        // this very socket, whatever has its ends by now
+        octets.truncate(octets.len() - cookie.len());
+        octets.extend(cookie);
+        self.request.octets(&octets).end();
+        match self
+            .socket
+            .request("end socket", &self.request, &mut self.buffer, |_| true)
+        {
+            Ok(()) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     fn exact(&mut self, protocol: Protocol, source: Endpoint, destination: Endpoint) -> Option<Found> {
         self.ask(protocol, source, destination).ok().flatten()
     }
@@ -136,6 +187,23 @@ fn padded(address: IpAddr) -> [u8; 16] {
             octets
         }
     }
+}
+
+/// The socket's cookie, where it is this connection's alone. `struct inet_diag_msg`: state at 1, the remote port at 6, the cookie at 44.
+fn own_cookie(message: &Message<'_>, flow: &Flow) -> Option<[u8; 8]> {
+    if message.kind != SOCK_DIAG_BY_FAMILY {
+        return None;
+    }
+    let (body, _) = message.split::<72>()?;
+    let state = *body.get(1)?;
+    let is_own = match flow.protocol {
+        Protocol::UDP | Protocol::UDPLITE => state == ESTABLISHED,
+        _ => state != LISTENING,
+    };
+    let port = u16::from_be_bytes(*body.get(6..)?.first_chunk()?);
+    (is_own && port == flow.remote.port)
+        .then(|| body.get(44..)?.first_chunk().copied())
+        .flatten()
 }
 
 /// `struct inet_diag_msg`: uid and inode are its last words.

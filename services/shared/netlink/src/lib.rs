@@ -7,6 +7,7 @@ mod attribute;
 pub mod diag;
 mod message;
 pub mod queues;
+pub mod route;
 mod socket;
 
 pub use attribute::{Attribute, Attributes};

@@ -185,7 +185,10 @@ fn step_back(root: &Root, step: &Step, record: &Record) -> Result<Outcome> {
         Outcome::PutBack
     } else if now.is_like(&step.before) {
         Outcome::AsBefore
-    } else if step.place.is_drop_in() || now == Kept::Absent || facts::names(root, &now, record.server) {
+    } else if step.place.is_drop_in()
+        || now == Kept::Absent
+        || facts::names(root, step.place, &now, record.server)
+    {
         let aside = if now == Kept::Absent {
             None
         } else {

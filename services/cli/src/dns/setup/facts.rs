@@ -9,7 +9,7 @@ use std::{
 use super::{
     host::GlobalResolver,
     kept::Kept,
-    place::{Place, Root, name_servers},
+    place::{Place, Root, name_servers, openresolv_names},
 };
 
 /// See the module. Pure to judge, once gathered.
@@ -25,6 +25,8 @@ pub(super) struct Facts {
     pub(super) resolv_conf: String,
     /// The C library asks systemd-resolved itself (nss-resolve(8)), whatever that file says.
     pub(super) library_asks_resolved: bool,
+    /// openresolv's settings; empty where there are none.
+    pub(super) openresolv: String,
     /// The file that it leads to, as the host sees it.
     pub(super) leads_to: PathBuf,
 }
@@ -47,6 +49,7 @@ impl Facts {
                 &fs::read_to_string(root.at("/etc/nsswitch.conf")).unwrap_or_default(),
             ),
             resolv_conf: String::from_utf8_lossy(&text).into_owned(),
+            openresolv: fs::read_to_string(root.place(Place::Openresolv)).unwrap_or_default(),
             leads_to,
         }
     }
@@ -100,9 +103,12 @@ pub(super) fn is_ours(server: &IpAddr) -> bool {
     OURS.contains(server)
 }
 
-/// Whether names are asked at `server` by what stands at `/etc/resolv.conf`.
-pub(super) fn names(root: &Root, now: &Kept, server: IpAddr) -> bool {
+/// Whether names are asked at `server` by what stands at a place that has more than ours in it.
+pub(super) fn names(root: &Root, place: Place, now: &Kept, server: IpAddr) -> bool {
     match now {
+        Kept::File { content, .. } if place == Place::Openresolv => {
+            openresolv_names(&String::from_utf8_lossy(content.octets()), server)
+        }
         Kept::File { content, .. } => {
             name_servers(&String::from_utf8_lossy(content.octets())).contains(&server)
         }

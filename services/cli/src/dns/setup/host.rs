@@ -134,6 +134,7 @@ impl Host {
         let (name, unit) = match place {
             Place::Resolved => ("org.freedesktop.resolve1", RESOLVED),
             Place::NetworkManager => ("org.freedesktop.NetworkManager", "NetworkManager.service"),
+            Place::Openresolv => return ["/sbin", "/usr/sbin", "/usr/bin"].iter().any(has_resolvconf),
             Place::ResolvConf => return false,
         };
         if has_systemd() {
@@ -210,9 +211,16 @@ impl Host {
                     "have NetworkManager read its files anew: `journalctl -u NetworkManager` tells more",
                 )
             }
+            Place::Openresolv => run("resolvconf", &["-u"])
+                .await
+                .context("have openresolv write /etc/resolv.conf"),
             Place::ResolvConf => Ok(()),
         }
     }
+}
+
+fn has_resolvconf(folder: &&str) -> bool {
+    Path::new(folder).join("resolvconf").exists()
 }
 
 /// sd_booted(3)
@@ -246,12 +254,19 @@ async fn restart(unit: &str) -> Result<()> {
     // whoever changes their mind five times in ten seconds would meet its start limit
     let mut forget = Command::new("systemctl");
     let _not_failed = forget.args(["reset-failed", unit]).output().await;
-    let mut command = Command::new("systemctl");
-    command.args(["reload-or-restart", unit]);
-    let output = command.output().await.context("run systemctl")?;
+    let restarted = run("systemctl", &["reload-or-restart", unit]).await;
+    restarted.with_context(|| format!("restart {unit}: `systemctl status {unit}` tells more"))
+}
+
+/// What it said is the error.
+async fn run(program: &str, words: &[&str]) -> Result<()> {
+    let mut command = Command::new(program);
+    let output = timeout(PATIENCE, command.args(words).kill_on_drop(true).output());
+    let output = output.await.with_context(|| format!("wait for {program}"))?;
+    let output = output.with_context(|| format!("run {program}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().replace('\n', "; ");
-        bail!("restart {unit}: {said}: `systemctl status {unit}` tells more");
+        bail!("{program} {}: {said}", words.join(" "));
     }
     Ok(())
 }

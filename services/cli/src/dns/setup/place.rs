@@ -18,6 +18,8 @@ pub(super) enum Place {
     Resolved,
     /// A drop-in of NetworkManager's: it leaves `/etc/resolv.conf` alone.
     NetworkManager,
+    /// openresolv's settings: it writes our server into `/etc/resolv.conf`, whatever networks tell it.
+    Openresolv,
     /// The C library's own file.
     ResolvConf,
 }
@@ -28,13 +30,14 @@ impl Place {
         match self {
             Self::Resolved => "/etc/systemd/resolved.conf.d/zz-portmaster.conf",
             Self::NetworkManager => "/etc/NetworkManager/conf.d/zz-portmaster.conf",
+            Self::Openresolv => "/etc/resolvconf.conf",
             Self::ResolvConf => "/etc/resolv.conf",
         }
     }
 
     /// Whether the file would not be there without us.
     pub(super) const fn is_drop_in(self) -> bool {
-        !matches!(self, Self::ResolvConf)
+        matches!(self, Self::Resolved | Self::NetworkManager)
     }
 }
 
@@ -50,6 +53,26 @@ pub(super) fn resolved(server: IpAddr) -> String {
 /// For [`Place::NetworkManager`] (NetworkManager.conf(5)).
 pub(super) fn network_manager() -> String {
     format!("{HEAD}[main]\ndns=none\n")
+}
+
+/// For [`Place::Openresolv`] (resolvconf.conf(5)): the settings that were there, and ours behind them, which counts.
+pub(super) fn openresolv(server: IpAddr, was: &str) -> String {
+    let end = if was.is_empty() || was.ends_with('\n') {
+        ""
+    } else {
+        "\n"
+    };
+    format!("{was}{end}{HEAD}name_servers={server}\n")
+}
+
+/// Whether openresolv's settings name a server.
+pub(super) fn openresolv_names(text: &str, server: IpAddr) -> bool {
+    let value = text
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("name_servers="))
+        .next_back();
+    let unquoted = value.unwrap_or_default().trim_matches(['"', '\'']);
+    unquoted.split_whitespace().any(|word| word.parse() == Ok(server))
 }
 
 /// For [`Place::ResolvConf`]: search domains and options stay as in the text that was.
@@ -148,6 +171,28 @@ mod tests {
         );
         assert_eq!(name_servers(was).len(), 2);
         assert_eq!(name_servers(&text), [IpAddr::from(Ipv4Addr::new(127, 0, 0, 17))]);
+    }
+
+    #[test]
+    fn settings_of_openresolv_stay() {
+        let server = Ipv4Addr::new(127, 0, 0, 17).into();
+        for was in [
+            "",
+            "resolv_conf=/etc/resolv.conf\nname_servers='192.0.2.1 127.0.0.1'",
+            "# mine\n",
+        ] {
+            let text = openresolv(server, was);
+            assert!(
+                text.starts_with(was) && text.ends_with("\nname_servers=127.0.0.17\n"),
+                "{text}"
+            );
+            assert!(openresolv_names(&text, server) && !openresolv_names(was, server));
+        }
+        assert!(openresolv_names(
+            "name_servers=\"192.0.2.1 127.0.0.17\"\n",
+            server
+        ));
+        assert!(!openresolv_names("#name_servers=127.0.0.17\n", server));
     }
 
     #[test]

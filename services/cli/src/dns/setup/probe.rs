@@ -83,7 +83,8 @@ impl<'a> Probe<'a> {
         if places.contains(&Place::Resolved) {
             self.way(host, Way::Resolved).await?;
         }
-        if places.contains(&Place::ResolvConf) || places.is_empty() {
+        let by_library = [Place::ResolvConf, Place::Openresolv];
+        if places.is_empty() || by_library.iter().any(|place| places.contains(place)) {
             self.way(host, Way::Library).await?;
         }
         sleep(LOOK_AGAIN).await;

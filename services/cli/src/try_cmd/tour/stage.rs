@@ -108,14 +108,7 @@ impl<'a> Stage<'a> {
 
     /// Whether the firewall said so within a moment.
     pub(super) async fn said(&mut self, wanted: Wanted<'_>) {
-        let start = Instant::now();
-        let found = loop {
-            let found = self.recorder.find(self.from, |event| fits(event, wanted));
-            if found.is_some() || start.elapsed() > AT_ONCE * 5 {
-                break found;
-            }
-            sleep(Duration::from_millis(10)).await;
-        };
+        let found = self.found(|event| fits(event, wanted)).await;
         let who = wanted
             .app
             .map_or_else(|| "an unknown process".into(), |path| path.to_string_lossy());
@@ -126,6 +119,18 @@ impl<'a> Stage<'a> {
         match found {
             Some(event) => self.check(true, &format!("{what}, because of {} {}", event.why, event.rule)),
             None => self.check(false, &what),
+        }
+    }
+
+    /// The first event since the scene began that `wanted` accepts, if it comes within a moment.
+    pub(super) async fn found(&self, wanted: impl Fn(&EventJson) -> bool) -> Option<EventJson> {
+        let start = Instant::now();
+        loop {
+            let found = self.recorder.find(self.from, &wanted);
+            if found.is_some() || start.elapsed() > AT_ONCE * 5 {
+                return found;
+            }
+            sleep(Duration::from_millis(10)).await;
         }
     }
 

@@ -44,14 +44,14 @@ impl Node {
 
 async fn leg() -> (Leg, Node, Ends) {
     let (near, far) = duplex(1 << 16);
-    let heard = Arc::new(AtomicU64::new(0));
-    let near = Heard::new(near, Arc::clone(&heard));
+    let talk = Arc::new(Talk::default());
+    let near = Heard::new(near, Arc::clone(&talk));
     let (send, connection) = h2::client::handshake(near).await.unwrap();
     let ends = Ends {
         closed: CancellationToken::new(),
         broke: Arc::default(),
     };
-    let leg = Leg::start(NodeId("alpha".into()), None, send, connection, heard, &ends).unwrap();
+    let leg = Leg::start(NodeId("alpha".into()), None, None, send, connection, talk, &ends).unwrap();
     let mut node = Node(far);
     let mut preface = [0; PREFACE];
     node.0.read_exact(&mut preface).await.unwrap();

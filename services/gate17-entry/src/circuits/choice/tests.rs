@@ -1,11 +1,9 @@
+use gate17_maps::testing::map;
 use proptest::prelude::*;
 use verdict::policy::tunnel::Hops;
 
 use super::*;
-use crate::{
-    blame::{Fault, Seen},
-    testing::map,
-};
+use crate::blame::{Fault, Seen};
 
 fn id(number: usize) -> NodeId {
     NodeId(format!("n{number}"))

@@ -37,6 +37,18 @@ impl Callers {
     }
 }
 
+/// Asks for root, a token or polkit's consent before it passes on what changes something.
+const GATEWAY: &str = "portmaster-api-gateway";
+
+/// For calls that change something: root may, and the gateway, which has asked who calls it. Anybody else hears `refusal`.
+pub fn root_or_gateway<T>(request: &Request<T>, refusal: &str) -> Result<(), Refusal> {
+    let info = request.extensions().get::<UdsConnectInfo>();
+    match info.and_then(|info| info.peer_cred) {
+        Some(peer) if peer.uid() == 0 || users::uid(GATEWAY) == Some(peer.uid()) => Ok(()),
+        _ => Err(Refusal::permission_denied(refusal)),
+    }
+}
+
 /// At the door of a server: reads the users' files once in a while, not for each call.
 #[derive(Debug)]
 pub(super) struct Door {

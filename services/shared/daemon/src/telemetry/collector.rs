@@ -8,12 +8,11 @@ use std::{
     time::Duration,
 };
 
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
+use opentelemetry_otlp::{LogExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
     logs::{LogBatch, LogExporter as ExportsLogs},
-    metrics::{Temporality, data::ResourceMetrics, exporter::PushMetricExporter},
     trace::{SpanData, SpanExporter as ExportsSpans},
 };
 
@@ -32,17 +31,22 @@ impl Collector {
     }
 
     fn note(&self, result: OTelSdkResult) -> OTelSdkResult {
-        let was_away = self.away.swap(result.is_err(), Ordering::Relaxed);
-        match &result {
-            Err(error) if !was_away => {
+        self.took(result.as_ref().err().map(ToString::to_string));
+        result
+    }
+
+    /// It took what it was sent, or failed.
+    pub(super) fn took(&self, failed: Option<String>) {
+        let was_away = self.away.swap(failed.is_some(), Ordering::Relaxed);
+        match failed {
+            Some(error) if !was_away => {
                 // its address is in the error's text
                 tracing::debug!(%error, "export");
                 tracing::warn!("the OTLP collector takes nothing: what it misses is lost, all else goes on");
             }
-            Ok(()) if was_away => tracing::info!("the OTLP collector is there again"),
+            None if was_away => tracing::info!("the OTLP collector is there again"),
             _ => {}
         }
-        result
     }
 }
 
@@ -82,23 +86,5 @@ impl ExportsLogs for Watched<LogExporter> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.exporter.set_resource(resource);
-    }
-}
-
-impl PushMetricExporter for Watched<MetricExporter> {
-    async fn export(&self, metrics: &ResourceMetrics) -> OTelSdkResult {
-        self.collector.note(self.exporter.export(metrics).await)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn temporality(&self) -> Temporality {
-        self.exporter.temporality()
     }
 }

@@ -31,12 +31,21 @@ fn inject(mut request: Request<()>) -> Result<Request<()>, Refusal> {
 
 /// The span that a call is served in: a child of the caller's.
 pub(crate) fn span_of_call(request: &http::Request<()>) -> Span {
-    let span = tracing::info_span!("call", otel.kind = "server", rpc.method = request.uri().path());
+    let method = method(request.uri().path());
+    let span = tracing::info_span!("call", otel.kind = "server", rpc.method = method);
     let parent =
         global::get_text_map_propagator(|propagator| propagator.extract(&Incoming(request.headers())));
     // without OTLP there is nobody who wants to know
     let _ = span.set_parent(parent);
     span
+}
+
+/// A path that is no method's of ours is its caller's own words: they are not repeated.
+fn method(path: &str) -> &str {
+    let is_named_by_us = ["/portmaster.", "/grpc."]
+        .iter()
+        .any(|ours| path.starts_with(ours));
+    if is_named_by_us { path } else { "unknown" }
 }
 
 struct Outgoing<'a>(&'a mut MetadataMap);

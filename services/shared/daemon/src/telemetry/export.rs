@@ -5,22 +5,20 @@
 use std::{env, sync::mpsc, thread, time::Duration};
 
 use anyhow::Context as _;
-use opentelemetry::{
-    KeyValue, global, logs::LoggerProvider as _, metrics::MeterProvider as _, trace::TracerProvider as _,
-};
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
+use opentelemetry::{KeyValue, global, logs::LoggerProvider as _, trace::TracerProvider as _};
+use opentelemetry_otlp::{LogExporter, SpanExporter};
 use opentelemetry_sdk::{
     Resource,
     logs::SdkLoggerProvider,
-    metrics::SdkMeterProvider,
     propagation::TraceContextPropagator,
     trace::{SdkTracer, SdkTracerProvider},
 };
+use tokio::{runtime::Handle, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tracing::{Level, Metadata, Subscriber};
 use tracing_subscriber::{Layer, filter::FilterFn, registry::LookupSpan};
 
-use super::{collector::Collector, logs::Logs, spans};
+use super::{collector::Collector, logs::Logs, metrics::Metrics, spans};
 use crate::{About, status::Status};
 
 /// One of them switches it on.
@@ -49,9 +47,13 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Exporter {
     traces: SdkTracerProvider,
-    metrics: SdkMeterProvider,
+    metrics: Metrics,
+    metrics_end: CancellationToken,
     logs: SdkLoggerProvider,
     tracer: SdkTracer,
+    runtime: Handle,
+    /// Ends when the last figures are sent.
+    sent: Option<JoinHandle<()>>,
     /// The owner lets names, addresses and paths leave.
     names: bool,
     _runtime: DropGuard,
@@ -67,10 +69,15 @@ pub(super) fn start(about: About) -> anyhow::Result<Option<Exporter>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    let resource = Resource::builder()
+        .with_service_name(format!("portmaster-{}", about.name))
+        .with_attribute(KeyValue::new("service.version", about.version))
+        .build();
+    let collector = Collector::default();
     let exporters = {
         // connections belong to the runtime that they are made in
         let _inside = runtime.enter();
-        exporters()
+        exporters(&resource, &collector)
     };
     let (spans, metrics, logs) = match exporters {
         Ok(exporters) => exporters,
@@ -80,23 +87,15 @@ pub(super) fn start(about: About) -> anyhow::Result<Option<Exporter>> {
             return Err(error);
         }
     };
-    let collector = Collector::default();
+    let handle = runtime.handle().clone();
     let end = CancellationToken::new();
     let ended = end.clone();
     thread::Builder::new()
         .name("telemetry".into())
         .spawn(move || runtime.block_on(ended.cancelled()))?;
-    let resource = Resource::builder()
-        .with_service_name(format!("portmaster-{}", about.name))
-        .with_attribute(KeyValue::new("service.version", about.version))
-        .build();
     let traces = SdkTracerProvider::builder()
         .with_resource(resource.clone())
         .with_batch_exporter(collector.of(spans))
-        .build();
-    let metrics = SdkMeterProvider::builder()
-        .with_resource(resource.clone())
-        .with_periodic_exporter(collector.of(metrics))
         .build();
     let logs = SdkLoggerProvider::builder()
         .with_resource(resource)
@@ -110,18 +109,25 @@ pub(super) fn start(about: About) -> anyhow::Result<Option<Exporter>> {
         tracer,
         traces,
         metrics,
+        metrics_end: CancellationToken::new(),
         logs,
+        runtime: handle,
+        sent: None,
         names,
         _runtime: end.drop_guard(),
     }))
 }
 
-fn exporters() -> anyhow::Result<(SpanExporter, MetricExporter, LogExporter)> {
+fn exporters(
+    resource: &Resource,
+    collector: &Collector,
+) -> anyhow::Result<(SpanExporter, Metrics, LogExporter)> {
     let spans = SpanExporter::builder().with_tonic().build();
-    let metrics = MetricExporter::builder().with_tonic().build();
     let logs = LogExporter::builder().with_tonic().build();
+    let spans = spans.context("export traces")?;
+    let metrics = Metrics::from_environment(resource.into(), collector.clone());
     Ok((
-        spans.context("export traces")?,
+        spans,
         metrics.context("export metrics")?,
         logs.context("export logs")?,
     ))
@@ -132,61 +138,42 @@ impl Exporter {
     /// known.
     pub(super) fn spans<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         let names = self.names;
+        let most = if names { Level::DEBUG } else { Level::INFO };
         let filter = move |metadata: &Metadata<'_>| {
             let ours = metadata.is_span() && part(metadata) == env!("CARGO_CRATE_NAME");
-            leaves(metadata, if names { Level::DEBUG } else { Level::INFO }) && (names || ours)
+            leaves(metadata, most) && (names || ours)
         };
         tracing_opentelemetry::layer()
             .with_tracer(self.tracer.clone())
-            .with_filter(FilterFn::new(filter))
+            .with_filter(up_to(most, filter))
     }
 
     /// What makes log lines leave.
     pub(super) fn logs<S: Subscriber + for<'a> LookupSpan<'a>>(&self) -> impl Layer<S> + use<S> {
         let filter = |metadata: &Metadata<'_>| metadata.is_event() && leaves(metadata, Level::INFO);
-        Logs::new(self.logs.logger("portmaster"), self.names).with_filter(FilterFn::new(filter))
+        Logs::new(self.logs.logger("portmaster"), self.names).with_filter(up_to(Level::INFO, filter))
     }
 
-    /// `portmaster.count` and `portmaster.now` carry the counters by `name`, `portmaster.health` the number of the health.
-    pub(super) fn watch(&self, status: &Status) {
-        let meter = self.metrics.meter("portmaster");
-        let of = status.clone();
-        let _counts = meter
-            .u64_observable_counter("portmaster.count")
-            .with_callback(move |out| {
-                for (name, value) in counters(&of, false) {
-                    out.observe(value, &[KeyValue::new("name", name)]);
-                }
-            })
-            .build();
-        let of = status.clone();
-        let _gauges = meter
-            .u64_observable_gauge("portmaster.now")
-            .with_callback(move |out| {
-                for (name, value) in counters(&of, true) {
-                    out.observe(value, &[KeyValue::new("name", name)]);
-                }
-            })
-            .build();
-        let of = status.clone();
-        let _health = meter
-            .i64_observable_gauge("portmaster.health")
-            .with_callback(move |out| out.observe(i64::from(i32::from(of.health())), &[]))
-            .build();
+    /// Sends what is counted, at intervals and at the end.
+    pub(super) fn watch(&mut self, status: &Status) {
+        let sends = self.metrics.clone().run(status.clone(), self.metrics_end.clone());
+        self.sent = Some(self.runtime.spawn(sends));
     }
 }
 
 impl Drop for Exporter {
     /// In a thread, since the SDK itself waits longer for a collector that hangs than it is told.
     fn drop(&mut self) {
-        let (traces, metrics, logs) = (self.traces.clone(), self.metrics.clone(), self.logs.clone());
+        let (traces, logs) = (self.traces.clone(), self.logs.clone());
+        let (runtime, counted) = (self.runtime.clone(), self.sent.take());
+        self.metrics_end.cancel();
         let (sent, end) = mpsc::channel();
         thread::spawn(move || {
-            let failed = [
-                traces.shutdown().err(),
-                metrics.shutdown().err(),
-                logs.shutdown().err(),
-            ];
+            let failed = [traces.shutdown().err(), logs.shutdown().err()];
+            if let Some(counted) = counted {
+                // it runs on the exporter's own thread, which ends after this
+                let _ = runtime.block_on(counted);
+            }
             // nobody waits any more where it took too long
             let _ = sent.send(failed.into_iter().flatten().next());
         });
@@ -196,6 +183,12 @@ impl Drop for Exporter {
     }
 }
 
+/// Says at once which levels nobody needs to ask for: without that, every line of TRACE is asked about, in the crates that speak
+/// HTTP/2 above all.
+fn up_to<F: Fn(&Metadata<'_>) -> bool>(most: Level, filter: F) -> FilterFn<F> {
+    FilterFn::new(filter).with_max_level_hint(most)
+}
+
 fn leaves(metadata: &Metadata<'_>, most: Level) -> bool {
     *metadata.level() <= most && !OWN.contains(&part(metadata))
 }
@@ -203,12 +196,4 @@ fn leaves(metadata: &Metadata<'_>, most: Level) -> bool {
 /// The crate that it is in.
 fn part<'a>(metadata: &Metadata<'a>) -> &'a str {
     metadata.target().split("::").next().unwrap_or_default()
-}
-
-fn counters(status: &Status, gauges: bool) -> impl Iterator<Item = (String, u64)> {
-    status
-        .snapshot()
-        .counters
-        .into_iter()
-        .filter(move |(name, _)| name.ends_with("_now") == gauges)
 }

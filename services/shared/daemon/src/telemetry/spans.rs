@@ -73,8 +73,20 @@ impl Tracer {
         self.start(name, kind, &context)
     }
 
+    /// A part that began earlier.
+    pub fn part_since(&self, parent: &Span, name: &'static str, began: SystemTime) -> Option<Span> {
+        let context = Context::new().with_remote_span_context(parent.0.span_context().clone());
+        let builder = SpanBuilder::from_name(name)
+            .with_kind(SpanKind::Producer)
+            .with_start_time(began);
+        self.build(builder, &context)
+    }
+
     fn start(&self, name: &'static str, kind: SpanKind, parent: &Context) -> Option<Span> {
-        let builder = SpanBuilder::from_name(name).with_kind(kind);
+        self.build(SpanBuilder::from_name(name).with_kind(kind), parent)
+    }
+
+    fn build(&self, builder: SpanBuilder, parent: &Context) -> Option<Span> {
         let span = self.tracer.build_with_context(builder, parent);
         span.span_context().is_sampled().then_some(Span(span))
     }

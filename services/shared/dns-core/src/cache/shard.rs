@@ -228,9 +228,21 @@ impl Shard {
 
     /// Forgets what is meant; how many.
     pub(super) fn forget(&mut self, is_meant: &impl Fn(&[u8]) -> bool) -> usize {
+        self.forget_where(&|slot| is_meant(&slot.key))
+    }
+
+    /// Nobody is left alone any more, and no failure is given again.
+    pub(super) fn forget_failures(&mut self) {
+        for slot in self.slots.iter_mut().flatten() {
+            slot.rest_until = i64::MIN;
+        }
+        self.forget_where(&|slot| slot.answer.as_ref().is_some_and(|answer| !is_worth(answer)));
+    }
+
+    fn forget_where(&mut self, is_meant: &impl Fn(&Slot) -> bool) -> usize {
         let mut count = 0;
         for slot in self.slots.iter_mut().flatten() {
-            if slot.answer.is_some() && is_meant(&slot.key) {
+            if slot.answer.is_some() && is_meant(slot) {
                 slot.answer = None;
                 // until its turn comes it takes the room of a slot only
                 let freed = slot.cost - BESIDE;

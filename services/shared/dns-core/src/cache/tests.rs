@@ -224,6 +224,26 @@ fn a_restart_keeps_answers_and_their_age() {
 }
 
 #[test]
+fn over_another_network_all_may_be_asked_again() {
+    let cache = cache(1 << 20);
+    let (known, unknown, fine) = (key("a.org"), key("b.org"), key("c.org"));
+    cache.insert(&known, answer(&known, 5), at(0));
+    cache.insert(&fine, answer(&fine, LIFE), at(0));
+    let failure = |key: &Key| Answer::failure(key, 2, 22, "nobody", 30);
+    let (_, age) = cache.failed(&known, failure(&known), at(6));
+    assert_eq!(age, Age::Stale);
+    cache.failed(&unknown, failure(&unknown), at(6));
+    assert!(matches!(cache.get(&known, at(7)), Found::Stale(_)));
+    assert!(matches!(cache.get(&unknown, at(7)), Found::Fresh { .. }));
+    cache.forget_failures();
+    for key in [&known, &unknown] {
+        assert_eq!(cache.get(key, at(7)), Found::Miss);
+    }
+    assert!(cache.stale(&known, at(7)).is_some(), "while nobody answers");
+    assert!(matches!(cache.get(&fine, at(7)), Found::Fresh { .. }));
+}
+
+#[test]
 fn a_damaged_file_is_refused() {
     let full = cache(1 << 20);
     full.insert(&key("a.org"), answer(&key("a.org"), LIFE), at(0));

@@ -126,3 +126,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_list_for_which_there_is_no_room_is_taken_back_and_the_others_stay() {
+    let mut builder = Builder::with_room_for([7; 16], 3);
+    let mut add = |list: &str, count: usize| {
+        builder.begin(list.into(), Vec::new()).unwrap();
+        for number in 0..count {
+            let name: Name = format!("{list}{number}.test").parse().unwrap();
+            builder.add(&name, Covers::Name, Says::Refuse);
+        }
+        let overfull = builder.is_overfull();
+        if overfull {
+            builder.take_back();
+        }
+        overfull
+    };
+    assert_eq!(
+        [add("a", 2), add("b", 2), add("c", 1), add("d", 1)],
+        [false, true, false, true]
+    );
+    let lists = builder.finish();
+    let names: Vec<u64> = lists.lists().iter().map(|list| list.names).collect();
+    assert_eq!(names, [2, 0, 1, 0]);
+}

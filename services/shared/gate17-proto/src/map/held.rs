@@ -111,7 +111,7 @@ pub enum Refused {
     )]
     Differs(u64),
     /// Too old.
-    #[error("the map expired on {0}: fetch a new one")]
+    #[error("the map expired on {0}: fetch a new one, or check this host's clock")]
     Expired(Timestamp),
     /// From the future.
     #[error("the map was issued on {0}, which is not yet: check this host's clock")]

@@ -66,7 +66,7 @@ impl CompiledPolicy {
         if facts.flow.direction == Direction::Incoming || !facts.domains.is_empty() {
             return false;
         }
-        let (asked, profile) = (profile, self.compiled(profile));
+        let profile = self.compiled(profile);
         for rule in profile.rules.iter().chain(&self.global.rules) {
             match outcome(rule, facts) {
                 Outcome::Match => return false,
@@ -76,7 +76,7 @@ impl CompiledPolicy {
         }
         match self.switched_off(profile, facts, &mut Silent) {
             Some((_, why)) => why == Why::BlockDirect,
-            None => self.hides_encrypted_dns(asked, facts),
+            None => profile.may_hide_encrypted_dns(facts),
         }
     }
 

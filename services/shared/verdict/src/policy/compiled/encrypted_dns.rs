@@ -1,6 +1,6 @@
 //! DNS that this host's server does not see: over TLS, HTTPS or QUIC to a resolver of somebody else's.
 
-use super::{CompiledPolicy, Facts, ProfileRef};
+use super::{Compiled, CompiledPolicy, Facts, ProfileRef};
 use crate::{Direction, Protocol, Scope, Source};
 
 /// DNS over TLS (RFC 7858) and over QUIC (RFC 9250): registered for nothing else.
@@ -19,11 +19,6 @@ impl CompiledPolicy {
         can_be(facts) && (remote.port == ENCRYPTED_DNS || is_theirs())
     }
 
-    /// Whether a name could show that a flow without one carries encrypted DNS, where that is refused.
-    pub(super) fn hides_encrypted_dns(&self, profile: ProfileRef, facts: &Facts<'_>) -> bool {
-        self.blocks_encrypted_dns(profile) && can_be(facts)
-    }
-
     /// Whether a profile refuses encrypted DNS: then its programs are also told so by the names that conventions have for it.
     pub fn blocks_encrypted_dns(&self, profile: ProfileRef) -> bool {
         self.compiled(profile).settings.block_encrypted_dns.value
@@ -34,6 +29,13 @@ impl CompiledPolicy {
     pub fn blocks_resolver(&self, profile: ProfileRef, name: &str) -> Option<Source> {
         let switch = &self.compiled(profile).settings.block_encrypted_dns;
         (switch.value && self.resolvers.has_name(name)).then(|| switch.source.clone())
+    }
+}
+
+impl Compiled {
+    /// Whether a name could show that a flow without one carries encrypted DNS, where that is refused.
+    pub(super) fn may_hide_encrypted_dns(&self, facts: &Facts<'_>) -> bool {
+        self.settings.block_encrypted_dns.value && can_be(facts)
     }
 }
 

@@ -1,0 +1,130 @@
+//! `bench api`: what the gateway costs while twenty clients watch five thousand events of connections a second, and how long a
+//! call takes.
+
+mod clients;
+
+use std::{thread, time::Duration};
+
+use integration::{Service, World};
+
+use crate::{
+    arena::{own, started},
+    processes::{processor_seconds, resident_mib},
+    servers::{self, Servers},
+    tables::{self, Aim, median},
+};
+
+/// `bench load api …`
+pub(super) use clients::load as client;
+
+const CLIENTS: &str = "20";
+/// Connections a second; each is told when it is decided, and when it ends.
+const RATE: &str = "2500";
+const SECONDS: u32 = 8;
+const SEQUENTIAL: &str = "3000";
+const CALLS: &str = "2000";
+
+/// Figures of one round, in the order in which they are printed.
+const ROWS: [&str; 12] = [
+    "events a second, as each client got them",
+    "  lost, by all clients",
+    "  missing in what they got, by its numbers",
+    "processor time of the gateway meanwhile, % of one core",
+    "  of the interceptor, %",
+    "resident memory of the gateway after it, MiB",
+    "connect while nobody watches: median, µs",
+    "  while 20 clients watch: median, µs",
+    "System/GetVersion: median, µs",
+    "System/WhoAmI: median, µs",
+    "Policy/Explain (asks the policy service): median, µs",
+    "the same in JSON: median, µs",
+];
+
+/// Measures and prints.
+pub(super) fn run(rounds: usize) {
+    let all: Vec<Vec<f64>> = (1..=rounds)
+        .map(|round| {
+            eprintln!("api: round {round} of {rounds} …");
+            measure()
+        })
+        .collect();
+    let at = |row: usize| median(all.iter().map(|figures| figures[row]).collect());
+    println!("\n{}\n", tables::machine());
+    let rows: Vec<_> = ROWS
+        .iter()
+        .enumerate()
+        .map(|(row, name)| (*name, vec![at(row)]))
+        .collect();
+    tables::figures(&["20 clients"], &rows);
+    let path = at(7).zip(at(6)).map(|(watched, alone)| watched / alone);
+    tables::aims(&[
+        Aim::new("at least 4,500 events a second told", at(0), |it| it >= 4500.0),
+        Aim::new("none lost", at(1), |it| it == 0.0),
+        Aim::new("none missing", at(2), |it| it == 0.0),
+        Aim::new("gateway under 20 % of one core", at(3), |it| it < 20.0),
+        Aim::new("packet path at most 1.1× with watchers", path, |it| it <= 1.1),
+        Aim::new("a call's median under 1 ms", at(10), |it| it < 1000.0),
+    ]);
+}
+
+fn measure() -> Vec<f64> {
+    let mut world = World::builder("bench-api").start();
+    // a user of everything: all that is called here is root's
+    world.config_file("api-gateway.toml", "calls_per_second = 1000000\n");
+    world.start_service(Service::ApiGateway);
+    // ends are told a second after the reset, not ten
+    let sysctl = "sysctl -qw net.netfilter.nf_conntrack_tcp_timeout_close=1";
+    world.host.sh(sysctl);
+    let _servers = Servers::listen(&world.internet, world.link.b.v4.into());
+    let connect = std::net::SocketAddr::new(world.link.b.v4.into(), servers::CONNECT).to_string();
+    let gateway = [world.service(Service::ApiGateway).pid().as_raw_nonzero().get()];
+    let interceptor = [world.service(Service::Interceptor).pid().as_raw_nonzero().get()];
+
+    let calls = numbers(&load(&world, &["api", "calls", CALLS]));
+    let alone = numbers(&load(&world, &["sequential", &connect, SEQUENTIAL]))[0] / 1000.0;
+    let total = (SECONDS + 5).to_string();
+    let (_storm, _) = start(&world, &["api", "paced", &connect, RATE, &total]);
+    // until the first of them end
+    thread::sleep(Duration::from_secs(3));
+    let before = (processor_seconds(&gateway), processor_seconds(&interceptor));
+    let told = numbers(&load(&world, &["api", "watch", CLIENTS, &SECONDS.to_string()]));
+    let share = |before: f64, pids: &[i32]| (processor_seconds(pids) - before) / f64::from(SECONDS) * 100.0;
+    let shares = (share(before.0, &gateway), share(before.1, &interceptor));
+    let memory = resident_mib(&gateway);
+    thread::sleep(Duration::from_secs(4));
+    let (_watching, _) = start(&world, &["api", "keep-watching", CLIENTS]);
+    let watched = numbers(&load(&world, &["sequential", &connect, SEQUENTIAL]))[0] / 1000.0;
+    [
+        &[
+            told[0], told[1], told[2], shares.0, shares.1, memory, alone, watched,
+        ][..],
+        &calls,
+    ]
+    .concat()
+}
+
+fn numbers(text: &str) -> Vec<f64> {
+    text.split_whitespace()
+        .map(|word| word.parse().unwrap())
+        .collect()
+}
+
+fn load(world: &World, words: &[&str]) -> String {
+    let mut command = world.host.command(own());
+    let output = command.arg("load").args(words).output().expect("start a load");
+    assert!(
+        output.status.success(),
+        "load {words:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).expect("a load prints text")
+}
+
+fn start(world: &World, words: &[&str]) -> (integration::Running, String) {
+    let mut command = world.host.command(own());
+    command
+        .arg("load")
+        .args(words)
+        .stdout(std::process::Stdio::piped());
+    started(command)
+}
