@@ -134,8 +134,16 @@ pub(super) fn tree(suite: Suite, more: &[&str]) -> PathBuf {
     };
     once(&format!("base-{suite}-{name}"), |path| {
         let packages: Vec<&str> = PACKAGES.iter().chain(more).copied().collect();
-        let mut command = Command::new("debootstrap");
-        command.args(["--variant=minbase", "--cache-dir=/var/cache/apt/archives"]);
+        // it may leave /proc mounted in the tree: in a mount namespace of its own that goes with it, and whoever copies or removes
+        // `target` afterwards meets no file system of the machine's
+        let mut command = Command::new("unshare");
+        command.args([
+            "--mount",
+            "--propagation=private",
+            "debootstrap",
+            "--variant=minbase",
+        ]);
+        command.arg("--cache-dir=/var/cache/apt/archives");
         command.arg(format!("--include={}", packages.join(",")));
         command.arg(suite).arg(path);
         eprintln!("making the tree of a host, once: {command:?}");

@@ -78,22 +78,26 @@ impl Kept {
 
     /// The names that hold still, each for as long as it would have held anyway.
     pub fn load_names(&self, names: &Names) {
+        self.load_names_at(names, Moment::now());
+    }
+
+    fn load_names_at(&self, names: &Names, now: Moment) {
         let Some(sealed) = self.take(NAMES) else { return };
         // another boot has other programs at the same inodes of temporary file systems, and no connection of before
-        let Some(passed) = sealed.written.passed(&Moment::now()) else {
+        let Some(passed) = sealed.written.passed(&now) else {
             return;
         };
         match Told::decode(&*sealed.content) {
             Ok(told) => names.remember(holding_still(told.names, passed)),
             Err(error) => self.useless(NAMES, &error),
         }
-        self.write_names(names);
+        self.write_names(names, now);
     }
 
     /// Writes all of it.
     pub fn save<L>(&self, judge: &Judge<L>) {
         self.write_cache(&judge.cache);
-        self.write_names(&judge.names);
+        self.write_names(&judge.names, Moment::now());
     }
 
     /// What was flushed is not to come back after a crash: it is written soon.
@@ -112,8 +116,8 @@ impl Kept {
         self.write(CACHE, Sealed { written, content });
     }
 
-    fn write_names(&self, names: &Names) {
-        let (written, names) = (Moment::now(), names.known());
+    fn write_names(&self, names: &Names, written: Moment) {
+        let names = names.known();
         let content = Told { sequence: 0, names }.encode_to_vec();
         self.write(NAMES, Sealed { written, content });
     }

@@ -113,13 +113,6 @@ impl Moment {
         }
     }
 
-    pub(super) fn earlier(self, seconds: u64) -> Self {
-        Self {
-            since_boot: self.since_boot - Duration::from_secs(seconds),
-            ..self
-        }
-    }
-
     pub(super) fn later(self, seconds: u64) -> Self {
         Self {
             since_boot: self.since_boot + Duration::from_secs(seconds),
