@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use integration::{Events, Service, profile, world::INTERNET_V4};
 use proto::interceptor::v1::ConnectionEvent;
 
-use super::stage::{Stage, path_of};
+use super::stage::{self, Stage, path_of};
 
 /// A program's own resolver.
 pub(super) const RESOLV: &str = "
@@ -81,6 +81,27 @@ fn a_connection_is_told_and_decided_by_the_name_that_its_program_asked_for() {
         connect(&stage, "direct", "fine.example", 7),
         "a name that it asked for is not direct"
     );
+}
+
+#[test]
+fn a_name_is_known_before_its_program_can_connect_and_is_not_waited_for() {
+    const NAMES: usize = 300;
+    let stage = Stage::new("dns-order", &[], "");
+    let _server = server(&stage);
+    let events = events(&stage);
+    // one address: a connection has the name that was asked for last, if that is known in time
+    let script = format!(
+        "{RESOLV}\nfor n in range({NAMES}):\n    socket.create_connection((ask(f'n{{n}}.fine.example'), 7), 5).close()\n"
+    );
+    assert!(stage.python("hasty", &script).output().unwrap().status.success());
+    for number in 0..NAMES {
+        let name = format!("n{number}.fine.example");
+        events.wait_for(&name, |event| told(event, "hasty", &name));
+    }
+    integration::eventually("most of them were told without a wait", || {
+        let aside = stage::counter(&stage.world, "names_told_aside");
+        aside.filter(|count| *count > NAMES as u64 / 2)
+    });
 }
 
 #[test]

@@ -2,20 +2,26 @@
 
 use std::sync::Arc;
 
-use daemon::bus::{Desktop, Publisher};
+use daemon::{
+    bus::{Desktop, PATIENCE, PAUSE, stuck},
+    status::Counter,
+};
 use dns_core::{Name, cache::Cache};
+use tokio::{sync::Mutex, time};
 use zbus::{fdo, interface, object_server::SignalEmitter};
 
-use crate::{judge::Judge, kept::Kept, route::Router, wire};
+use crate::{judge::Judge, kept::Kept, log::Follower, route::Router, wire};
 
-/// Publishes what is answered, until the service stops.
-pub async fn serve<L>(
-    desktop: &Desktop,
-    judge: &Judge<L>,
-    kept: &Kept,
-    publisher: &Publisher<dbus::DnsQuery>,
-) {
-    let (path, log) = (desktop.path(), &judge.log);
+/// Queries in one signal: well below the bus's limit for messages.
+const MOST_IN_SIGNAL: usize = 512;
+/// Queries that are made ready in one go, and what is left to others between two goes: this must not hold up those who are answered
+/// meanwhile on the same processor.
+const PIECE: usize = 32;
+const BREATH: time::Duration = time::Duration::from_millis(1);
+
+/// Publishes what is answered, until the service stops. `lost` counts what nobody got. Nothing is made of a query that is not sent.
+pub async fn serve<L>(desktop: &Desktop, judge: &Judge<L>, kept: &Kept, lost: &Counter) {
+    let path = desktop.path();
     let register = async |connection: &zbus::Connection| {
         let interface = Interface {
             cache: Arc::clone(&judge.cache),
@@ -24,25 +30,53 @@ pub async fn serve<L>(
         };
         connection.object_server().at(path, interface).await.map(|_| ())
     };
+    let unsent = Mutex::new(Unsent {
+        queries: judge.log.follow(false),
+        untold: 0,
+    });
     let work = async |connection: &zbus::Connection| {
         let emitter = SignalEmitter::new(connection, path)?;
-        let emitter = &emitter;
-        publisher
-            .pump(async |queries, dropped| Interface::queries_answered(emitter, queries, dropped).await)
-            .await
+        unsent.lock().await.publish(&emitter, lost).await
     };
-    let follow = async {
-        let mut follower = log.follow(false);
+    desktop.serve(register, work).await;
+}
+
+/// What the bus has not got, while it is away as well.
+struct Unsent {
+    queries: Follower,
+    /// So many were lost, and nobody was told of it.
+    untold: u64,
+}
+
+impl Unsent {
+    /// Sends at once when idle and every 50 ms under load, until the bus does not take it.
+    async fn publish(&mut self, emitter: &SignalEmitter<'_>, lost: &Counter) -> zbus::Result<()> {
         loop {
-            let (first, queries, _) = follower.next().await;
-            for (query, id) in queries.iter().zip(first..) {
-                publisher.push(wire::bus_query(id, query));
+            let (first, queries, dropped) = self.queries.next(MOST_IN_SIGNAL).await;
+            let due = time::Instant::now() + PAUSE;
+            lost.add(dropped);
+            let count = u64::try_from(queries.len()).unwrap_or(u64::MAX);
+            let dropped = self.untold + dropped;
+            // should the bus be lost meanwhile
+            self.untold = dropped + count;
+            let mut told = Vec::with_capacity(queries.len());
+            let mut numbered = queries.iter().zip(first..).peekable();
+            while numbered.peek().is_some() {
+                let piece = numbered.by_ref().take(PIECE);
+                told.extend(piece.map(|(query, id)| wire::bus_query(id, query)));
+                if numbered.peek().is_some() {
+                    time::sleep(BREATH).await;
+                }
             }
+            let sending = Interface::queries_answered(emitter, told, dropped);
+            let sent = time::timeout(PATIENCE, sending).await;
+            if !matches!(sent, Ok(Ok(()))) {
+                lost.add(count);
+                return sent.unwrap_or(Err(stuck()));
+            }
+            self.untold = 0;
+            time::sleep_until(due).await;
         }
-    };
-    tokio::select! {
-        () = desktop.serve(register, work) => {}
-        () = follow => {}
     }
 }
 

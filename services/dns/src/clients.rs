@@ -1,7 +1,8 @@
 //! Who asks: from the address that a query came from to the program that holds that socket.
 //!
-//! Invariant: a program is known by its socket, and the socket is looked at for every query (a microsecond): whoever binds
-//! the port of one that is gone is somebody else.
+//! Invariant: a program is known by its socket, and no query is answered by what was known of a socket before the query was
+//! received: whoever binds the port of one that is gone is somebody else. A look costs a microsecond or two; queries that one
+//! system call received are answered by one look at each socket, which comes after that call ([`Seen`]).
 
 use std::{
     cell::RefCell,
@@ -95,6 +96,41 @@ struct Known {
     asker: Arc<Asker>,
 }
 
+/// What was found out of the sockets behind queries that were received at once; for no others.
+#[derive(Debug, Default)]
+pub struct Seen(Vec<(Client, Look)>);
+
+/// One look at a socket.
+#[derive(Clone, Debug, Default)]
+pub struct Look {
+    /// None where the kernel knows no such socket, as for one that asked another server.
+    found: Option<Found>,
+    /// Whose it is, where that is known already.
+    pub asker: Option<Arc<Asker>>,
+}
+
+impl Seen {
+    /// Other queries are received from now on.
+    pub fn forget(&mut self) {
+        self.0.clear();
+    }
+}
+
+impl Look {
+    /// On whose account a query waits: its user's, and of his control group's (a service, an application of a desktop), as
+    /// far as the kernel says so at once.
+    pub fn account(&self) -> Account {
+        let nobody = Account {
+            user: u64::MAX,
+            group: 0,
+        };
+        self.found.map_or(nobody, |socket| Account {
+            user: socket.uid.into(),
+            group: socket.cgroup_id,
+        })
+    }
+}
+
 thread_local! {
     /// Each thread asks the kernel for itself. None where the kernel does not answer such questions.
     static DIAG: RefCell<Option<Diag>> = RefCell::new(Diag::open().ok());
@@ -125,26 +161,27 @@ impl Clients {
         }
     }
 
-    /// Who it is, where that is known already and is so still.
-    pub fn quick(&self, client: &Client) -> Option<Arc<Asker>> {
-        let known = self.known.get(&(client.protocol, client.address))?;
-        let now = socket(client, known.server)?;
-        (now.inode == known.inode && now.uid == known.uid).then(|| Arc::clone(&known.asker))
+    /// Looks at the socket that a query came from, and says whose it is where that is known already and is so still.
+    pub fn look(&self, client: &Client) -> Look {
+        let known = self.known.get(&(client.protocol, client.address));
+        let server = known.as_ref().map_or(client.server, |known| known.server);
+        let found = socket(client, server);
+        let is_same =
+            |known: &Arc<Known>| found.is_some_and(|now| now.inode == known.inode && now.uid == known.uid);
+        Look {
+            found,
+            asker: known.filter(is_same).map(|known| Arc::clone(&known.asker)),
+        }
     }
 
-    /// On whose account a query waits: its user's, and of his control group's (a service, an application of a desktop), as
-    /// far as the kernel says so at once.
-    pub fn account(&self, client: &Client) -> Account {
-        let known = self.known.get(&(client.protocol, client.address));
-        let server = known.map_or(client.server, |known| known.server);
-        let nobody = Account {
-            user: u64::MAX,
-            group: 0,
-        };
-        socket(client, server).map_or(nobody, |socket| Account {
-            user: socket.uid.into(),
-            group: socket.cgroup_id,
-        })
+    /// The same once for all queries that were received at once.
+    pub fn look_once(&self, client: &Client, seen: &mut Seen) -> Look {
+        if let Some((_, look)) = seen.0.iter().find(|(of, _)| of == client) {
+            return look.clone();
+        }
+        let look = self.look(client);
+        seen.0.push((*client, look.clone()));
+        look
     }
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes. `traceparent`: of the query, where it is traced.
@@ -240,5 +277,44 @@ mod tests {
         let again = UdpSocket::bind(client.address).unwrap();
         assert_ne!(socket(&client, client.server).unwrap().inode, seen.inode);
         drop(again);
+    }
+
+    #[test]
+    fn who_was_known_is_looked_at_again_for_queries_that_come_later() {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let first = UdpSocket::bind("127.0.0.1:0").unwrap();
+        first.connect(server.local_addr().unwrap()).unwrap();
+        let client = Client {
+            protocol: Protocol::UDP,
+            address: first.local_addr().unwrap(),
+            server: server.local_addr().unwrap(),
+        };
+        let clients = Clients::new(Attribution::default(), Link::default());
+        let found = socket(&client, client.server).unwrap();
+        let known = Known {
+            inode: found.inode,
+            uid: found.uid,
+            server: client.server,
+            asker: Arc::default(),
+        };
+        let asker = Arc::clone(&known.asker);
+        clients
+            .known
+            .insert((client.protocol, client.address), Arc::new(known));
+        let mut seen = Seen::default();
+        let is_known = |seen: &mut Seen| {
+            let look = clients.look_once(&client, seen);
+            look.asker.is_some_and(|who| Arc::ptr_eq(&who, &asker))
+        };
+        assert!(is_known(&mut seen));
+        drop(first);
+        let _other = UdpSocket::bind(client.address).unwrap();
+        assert!(
+            is_known(&mut seen),
+            "what came before its socket was closed is his"
+        );
+        seen.forget();
+        assert!(!is_known(&mut seen), "and what comes later is another's");
+        assert_ne!(clients.look(&client).account().user, u64::MAX);
     }
 }

@@ -11,7 +11,7 @@ use verdict::Protocol;
 
 use crate::{
     clients, filter,
-    judge::{Arrived, Judge},
+    judge::{Arrived, Judge, Turn, Waits},
     server::{Client, Handler, Quick, Transport},
 };
 
@@ -28,26 +28,44 @@ impl<L> Front<L> {
     }
 }
 
-impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
+/// What is known of a query that has to wait.
+#[derive(Debug)]
+pub struct Note {
     /// When it came.
-    type Note = Instant;
+    at: Instant,
+    known: Waits,
+}
 
-    fn quick(&self, query: &Query, client: &Client, _: Duration, out: &mut Vec<u8>) -> Quick<Instant> {
-        let at = Instant::now();
-        let asker = known(client);
+impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
+    type Note = Note;
+    type Turn = Turn;
+
+    fn quick(
+        &self,
+        query: &Query,
+        client: &Client,
+        _: Duration,
+        turn: &mut Turn,
+        out: &mut Vec<u8>,
+    ) -> Quick<Note> {
+        let at = turn.at();
         let arrived = Arrived {
             query,
-            client: &asker,
+            client: &known(client),
             reply: &client.reply,
             at,
         };
-        if self.judge.quick(&arrived, out) {
-            return Quick::Answered;
+        match self.judge.quick(&arrived, turn, out) {
+            None => Quick::Answered,
+            Some(known) => Quick::Later {
+                account: known.look.account(),
+                note: Note { at, known },
+            },
         }
-        Quick::Later {
-            account: self.judge.clients.account(&asker),
-            note: at,
-        }
+    }
+
+    fn sent(&self, turn: &mut Turn) {
+        self.judge.sent(turn);
     }
 
     fn probe(&self, query: &Query, reply: &Reply, out: &mut Vec<u8>) {
@@ -60,14 +78,14 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
             address: peer,
             server: local,
         };
-        self.judge.clients.account(&client).user
+        self.judge.clients.look(&client).account().user
     }
 
     async fn meet(&self, client: &Client) {
         self.judge.meet(&known(client)).await;
     }
 
-    async fn slow(&self, query: Query, client: Client, at: Instant) -> Vec<u8> {
+    async fn slow(&self, query: Query, client: Client, Note { at, known: waits }: Note) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         let asker = known(&client);
         let arrived = Arrived {
@@ -76,7 +94,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
             reply: &client.reply,
             at,
         };
-        self.judge.slow(&arrived, &mut out).await;
+        self.judge.slow(&arrived, waits, &mut out).await;
         out
     }
 }

@@ -6,6 +6,7 @@
 
 mod explain;
 mod held;
+mod quick;
 mod special_names;
 
 use std::{
@@ -16,11 +17,13 @@ use std::{
 use arc_swap::ArcSwap;
 use dns_core::{
     Name,
-    cache::{Cache, Found},
+    cache::Cache,
     special::{self, Outcome},
-    wire::{Age, Blocked, Manner, Query, Reply, code, extended, minimal_any, refuse},
+    wire::{Blocked, Manner, Query, Reply, code, extended, minimal_any, refuse},
 };
 use verdict::{Decision, Verdict, Why, policy::CompiledPolicy};
+
+pub use quick::{Turn, Waits};
 
 use crate::{
     clients::{Asker, Client, Clients},
@@ -29,7 +32,7 @@ use crate::{
     link::Link,
     log::{self, Log, Origin},
     lookup::{Clock, Looked, Lookup},
-    memo::{self, Cleared},
+    memo::{Cleared, Refused},
     names::{Names, News},
     route,
     server::OwnAddresses,
@@ -90,69 +93,13 @@ enum Plan {
 }
 
 impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
-    /// Writes the answer, where nothing has to be waited for. False: [`Self::slow`] has to.
-    pub fn quick(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
-        if self.answered_to_anybody(arrived, out) {
-            return true;
-        }
-        let Some(asker) = self.clients.quick(arrived.client) else {
-            return false;
-        };
-        let given = self.at_hand(arrived.query);
-        let (policy, lists) = (self.policy.load(), self.lists.load());
-        if let Some(given) = &given
-            && let Some(cleared) = memo::look((&policy, &lists), &asker, &given.answer, arrived.at)
-        {
-            given.answer.write(arrived.query, given.age, arrived.reply, out);
-            self.write_down(arrived, &asker, cleared, (given.origin, None), out);
-            return true;
-        }
-        let who = self.who(&asker, &policy);
-        let name = Arc::new(arrived.query.to_question().name);
-        let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
-            Plan::Resolve { judged, is_local } => (judged, is_local),
-            done => {
-                self.finish(arrived, &asker, name, done, out);
-                return true;
-            }
-        };
-        if is_tunnelled(&judged, is_local) {
-            return false;
-        }
-        let Some(given) = given else { return false };
-        let held = held::of(&given.answer, arrived.query);
-        if self.news(&asker, &name, &held, &given).is_some() {
-            return false;
-        }
-        let refused = self.refused(&who, &name, (&judged, is_local), &held);
-        if let Some(cleared) = self.give(arrived, &asker, name, (judged, refused), &given, held, out) {
-            memo::remember((&policy, &lists), &asker, &given.answer, cleared, arrived.at);
-        }
-        true
-    }
-
-    /// What the cache has. Nothing, where it is to be asked for anew.
-    fn at_hand(&self, query: &Query) -> Option<Looked> {
-        let (answer, age, origin) = match self.cache.get(query.key(), (self.clock)()) {
-            Found::Fresh { refresh: true, .. } | Found::Miss => return None,
-            Found::Fresh { answer, age, .. } => (answer, Age::Fresh(age), Origin::Cache),
-            Found::Stale(answer) => (answer, Age::Stale, Origin::Stale),
-        };
-        Some(Looked {
-            answer,
-            age,
-            origin,
-            upstream: None,
-        })
-    }
-
     /// Finds out who asks, where that is not known yet.
     pub async fn meet(&self, client: &Client) -> Arc<Asker> {
         self.meet_traced(client, &Trace::none()).await
     }
 
     async fn meet_traced(&self, client: &Client, trace: &Trace) -> Arc<Asker> {
-        match self.clients.quick(client) {
+        match self.clients.look(client).asker {
             Some(asker) => asker,
             None => {
                 let hash = self.policy.load().needs_hash();
@@ -162,26 +109,36 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         }
     }
 
-    /// Finds out whatever is missing, and writes the answer.
-    pub async fn slow(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) {
+    /// Finds out whatever is missing, and writes the answer. `known`: what was found out when the query came.
+    pub async fn slow(&self, arrived: &Arrived<'_>, known: Waits, out: &mut Vec<u8>) {
         if self.answered_to_anybody(arrived, out) {
             return;
         }
         let mut trace = Trace::begin(arrived.client);
-        let asker = self.meet_traced(arrived.client, &trace).await;
-        let name = Arc::new(arrived.query.to_question().name);
-        let before = self.policy.load_full();
-        let plan = self.plan(&self.who(&asker, &before), &name, arrived.query);
+        let Waits { look, may_be_asked } = known;
+        let asker = match look.asker {
+            Some(asker) => asker,
+            None => self.meet_traced(arrived.client, &trace).await,
+        };
+        let (name, plan) = match may_be_asked {
+            Some(name) => (name, None),
+            None => {
+                let name = Arc::new(arrived.query.to_question().name);
+                let policy = self.policy.load_full();
+                let plan = self.plan(&self.who(&asker, &policy), &name, arrived.query);
+                (name, Some(plan))
+            }
+        };
         let given = match plan {
-            Plan::Resolve { judged, is_local } if is_tunnelled(&judged, is_local) => {
+            Some(Plan::Resolve { judged, is_local }) if is_tunnelled(&judged, is_local) => {
                 let profile = &judged.decision.profile;
                 self.tunnel.answer(arrived.query, &asker, profile).await
             }
-            Plan::Resolve { .. } => {
+            None | Some(Plan::Resolve { .. }) => {
                 let _asking = trace.part("lookup");
                 self.lookup.answer(arrived.query, asker.account()).await
             }
-            done => return self.finish(arrived, &asker, name, done, out),
+            Some(done) => return self.finish(arrived, &asker, name, done, out),
         };
         // judged again, by what is in force now: an answer may take seconds
         let policy = self.policy.load_full();
@@ -195,11 +152,25 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         // who is told nothing needs nothing to be known
         if refused.is_none()
             && let Some(news) = self.news(&asker, &name, &held, &given)
+            && let Err(news) = self.tell_aside(news)
             && self.link.tell(vec![news.message()]).await
         {
             self.names.told(news);
         }
-        self.give(arrived, &asker, name, (judged, refused), &given, held, out);
+        let upstream = given.upstream.clone();
+        let answered = match refused {
+            Some(refused) => self.refuse(arrived, &asker, refusal(name, refused), upstream, out),
+            None => {
+                given.answer.write(arrived.query, given.age, arrived.reply, out);
+                let cleared = Cleared {
+                    name,
+                    judged: Arc::new(judged),
+                    addresses: held.addresses.into(),
+                };
+                noted(arrived, &asker, cleared, (given.origin, upstream), out)
+            }
+        };
+        self.write_down(arrived, answered);
         trace.answered(given.origin, out);
     }
 
@@ -248,6 +219,23 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         }
     }
 
+    /// Gives it back where it has to be waited for.
+    fn tell_aside(&self, news: News) -> Result<(), News> {
+        if !self.link.tell_aside(vec![news.message()]) {
+            return Err(news);
+        }
+        self.names.told(news);
+        Ok(())
+    }
+
+    fn write_down(&self, arrived: &Arrived<'_>, answered: log::Query) {
+        self.log.write([log::Query {
+            time: SystemTime::now(),
+            took: arrived.at.elapsed(),
+            ..answered
+        }]);
+    }
+
     /// Answers a query that needs nobody else.
     fn finish(
         &self,
@@ -257,60 +245,30 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         plan: Plan,
         out: &mut Vec<u8>,
     ) {
-        let (judged, origin) = match plan {
-            Plan::Refuse(judged) => {
-                self.refuse(arrived, &judged, out);
-                (judged, Origin::Refused)
-            }
-            Plan::Special(answered) => {
-                answered.write(arrived.query, arrived.reply, out);
-                let policy = self.policy.load();
-                (special_decision(&self.who(asker, &policy)), Origin::Special)
-            }
+        let answered = match plan {
+            Plan::Refuse(judged) => self.refuse(arrived, asker, refusal(name, judged), None, out),
+            Plan::Special(answered) => self.special_answer(arrived, asker, name, &answered, out),
             Plan::Resolve { .. } => return,
         };
-        let told = Cleared {
-            name,
-            judged: Arc::new(judged),
-            addresses: Arc::default(),
-        };
-        self.write_down(arrived, asker, told, (origin, None), out);
+        self.write_down(arrived, answered);
     }
 
-    /// Writes the answer, or the refusal that it was judged to get. What it was cleared by, where it was.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one step of the story, told in two places"
-    )]
-    fn give(
+    fn special_answer(
         &self,
         arrived: &Arrived<'_>,
         asker: &Arc<Asker>,
         name: Arc<Name>,
-        (judged, refused): (Judged, Option<Judged>),
-        given: &Looked,
-        held: Held,
+        answered: &special::Answered,
         out: &mut Vec<u8>,
-    ) -> Option<Cleared> {
-        let upstream = given.upstream.clone();
-        if let Some(refused) = refused {
-            self.refuse(arrived, &refused, out);
-            let told = Cleared {
-                name,
-                judged: Arc::new(refused),
-                addresses: Arc::default(),
-            };
-            self.write_down(arrived, asker, told, (Origin::Refused, upstream), out);
-            return None;
-        }
-        given.answer.write(arrived.query, given.age, arrived.reply, out);
-        let cleared = Cleared {
+    ) -> log::Query {
+        answered.write(arrived.query, arrived.reply, out);
+        let policy = self.policy.load();
+        let told = Cleared {
             name,
-            judged: Arc::new(judged),
-            addresses: held.addresses.into(),
+            judged: Arc::new(special_decision(&self.who(asker, &policy))),
+            addresses: Arc::default(),
         };
-        self.write_down(arrived, asker, cleared.clone(), (given.origin, upstream), out);
-        Some(cleared)
+        noted(arrived, asker, told, (Origin::Special, None), out)
     }
 
     fn refused(
@@ -337,13 +295,16 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         self.names.news(asker, name, &held.addresses, ttl)
     }
 
-    fn refuse(&self, arrived: &Arrived<'_>, judged: &Judged, out: &mut Vec<u8>) {
-        let Decision { why, source, .. } = &judged.decision;
-        let reason = match &judged.list {
-            Some(list) => format!("{why}: {list} ({source})"),
-            None => format!("{why}: {source}"),
-        };
-        let manner = match judged.decision.verdict {
+    /// `upstream`: who gave the answer that is refused.
+    fn refuse(
+        &self,
+        arrived: &Arrived<'_>,
+        asker: &Arc<Asker>,
+        refused: Refused,
+        upstream: Option<Arc<str>>,
+        out: &mut Vec<u8>,
+    ) -> log::Query {
+        let manner = match refused.judged.decision.verdict {
             // who is not to be answered by a rule's word gets what looks like no such name all the same: a silent server
             // would only be asked again
             Verdict::Drop | Verdict::Block => self.settings.blocked_answer,
@@ -352,33 +313,52 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         let blocked = Blocked {
             manner,
             extended: extended::BLOCKED,
-            reason: &reason,
+            reason: &refused.reason,
             ttl: REFUSAL_TTL,
         };
         blocked.write(arrived.query, arrived.reply, out);
+        let told = Cleared {
+            name: refused.name,
+            judged: refused.judged,
+            addresses: Arc::default(),
+        };
+        noted(arrived, asker, told, (Origin::Refused, upstream), out)
     }
+}
 
-    fn write_down(
-        &self,
-        arrived: &Arrived<'_>,
-        asker: &Arc<Asker>,
-        told: Cleared,
-        (origin, upstream): (Origin, Option<Arc<str>>),
-        out: &[u8],
-    ) {
-        self.log.write(log::Query {
-            time: SystemTime::now(),
-            asker: Arc::clone(asker),
-            name: told.name,
-            kind: arrived.query.kind(),
-            code: out.get(3).map_or(code::SERVFAIL, |flags| u16::from(flags & 0x0f)),
-            addresses: told.addresses,
-            origin,
-            upstream,
-            judged: told.judged,
-            took: arrived.at.elapsed(),
-            tcp: arrived.client.protocol == verdict::Protocol::TCP,
-        });
+fn refusal(name: Arc<Name>, judged: Judged) -> Refused {
+    let Decision { why, source, .. } = &judged.decision;
+    let reason = match &judged.list {
+        Some(list) => format!("{why}: {list} ({source})"),
+        None => format!("{why}: {source}"),
+    };
+    Refused {
+        name,
+        judged: Arc::new(judged),
+        reason: reason.into(),
+    }
+}
+
+/// For the log; without its times.
+fn noted(
+    arrived: &Arrived<'_>,
+    asker: &Arc<Asker>,
+    told: Cleared,
+    (origin, upstream): (Origin, Option<Arc<str>>),
+    out: &[u8],
+) -> log::Query {
+    log::Query {
+        time: SystemTime::UNIX_EPOCH,
+        asker: Arc::clone(asker),
+        name: told.name,
+        kind: arrived.query.kind(),
+        code: out.get(3).map_or(code::SERVFAIL, |flags| u16::from(flags & 0x0f)),
+        addresses: told.addresses,
+        origin,
+        upstream,
+        judged: told.judged,
+        took: Duration::ZERO,
+        tcp: arrived.client.protocol == verdict::Protocol::TCP,
     }
 }
 

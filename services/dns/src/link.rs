@@ -1,26 +1,36 @@
 //! The stream that the interceptor opens: it learns what a program is told before the program does, and says which server a
 //! redirected client had asked.
 //!
-//! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all while it cannot be reached:
-//! connections are then decided without a name.
+//! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all where the name lies in the socket that
+//! the interceptor reads before it decides ([`aside`]), or while it cannot be reached: connections are then decided without a name.
+
+mod aside;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     pin::Pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use daemon::status::Status;
 use proto::{
     convert::octets,
-    interceptor::v1::{FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server, to_dns},
+    interceptor::v1::{
+        Aside as Offered, FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server,
+        to_dns,
+    },
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{Request, Response, Status as Refusal, Streaming};
 use verdict::Protocol;
+
+use aside::{Aside, Offer, Put};
 
 const PROBLEM: &str = "interceptor-unreachable";
 /// Longer, and the program had better get its answer.
@@ -35,6 +45,16 @@ const BATCH: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct Link {
     state: Arc<Mutex<State>>,
+    counts: Arc<Counts>,
+}
+
+/// Messages that the interceptor knows of.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Without a wait.
+    aside: AtomicU64,
+    /// By its word.
+    acknowledged: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -43,6 +63,8 @@ struct State {
     streams: u64,
     /// Of the present stream.
     stream: Option<mpsc::UnboundedSender<FromDns>>,
+    /// Of the present stream, where its follower reads there as well.
+    aside: Option<Arc<Aside>>,
     /// Of the last message; grows over all streams.
     sequence: u64,
     unacknowledged: HashMap<u64, oneshot::Sender<()>>,
@@ -50,6 +72,33 @@ struct State {
 }
 
 impl Link {
+    /// Tells of names without waiting. True: the interceptor knows them before it decides about another packet.
+    pub fn tell_aside(&self, names: Vec<ToldName>) -> bool {
+        let Some(aside) = self.lock().aside.clone() else {
+            return false;
+        };
+        let put = aside.put(&Told { sequence: 0, names });
+        if put == Put::Closed {
+            let mut state = self.lock();
+            if state.aside.as_ref().is_some_and(|now| Arc::ptr_eq(now, &aside)) {
+                state.aside = None;
+            }
+        }
+        if put == Put::Done {
+            self.counts.aside.fetch_add(1, Ordering::Relaxed);
+        }
+        put == Put::Done
+    }
+
+    /// How many messages the interceptor knows of: those that nobody waited for, and those that it acknowledged.
+    pub fn told(&self) -> (u64, u64) {
+        let Counts { aside, acknowledged } = &*self.counts;
+        (
+            aside.load(Ordering::Relaxed),
+            acknowledged.load(Ordering::Relaxed),
+        )
+    }
+
     /// Tells of names; true once the interceptor knows them.
     pub async fn tell(&self, names: Vec<ToldName>) -> bool {
         let (tell, known) = oneshot::channel();
@@ -62,7 +111,11 @@ impl Link {
             }
             sent
         };
-        sent && matches!(tokio::time::timeout(PATIENCE, known).await, Ok(Ok(())))
+        let known = sent && matches!(tokio::time::timeout(PATIENCE, known).await, Ok(Ok(())));
+        if known {
+            self.counts.acknowledged.fetch_add(1, Ordering::Relaxed);
+        }
+        known
     }
 
     /// Waits until the interceptor listens, but not for ever.
@@ -130,6 +183,22 @@ impl Link {
         }
     }
 
+    /// Waits for the follower of stream `number` to take the offer, and uses it. Never ends.
+    async fn use_aside(&self, offer: Option<Offer>, number: u64) {
+        if let Some(offer) = offer {
+            match offer.taken().await {
+                Ok(aside) => {
+                    let mut state = self.lock();
+                    if state.streams == number {
+                        state.aside = Some(Arc::new(aside));
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "each name waits for the interceptor's word"),
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // nothing in here is left half done by a panic
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -156,6 +225,7 @@ impl State {
     fn lost(&mut self) {
         self.streams += 1;
         self.stream = None;
+        self.aside = None;
         self.unacknowledged.clear();
         self.asked.clear();
     }
@@ -213,12 +283,29 @@ impl<K: Fn() -> Vec<ToldName> + Send + Sync + 'static> names_server::Names for S
     ) -> Result<Response<Self::ExchangeStream>, Refusal> {
         let mut replies = request.into_inner();
         let (sender, receiver) = mpsc::unbounded_channel();
-        let number = self.link.lock().begin(sender, (self.known)());
+        let offer = Offer::new()
+            .inspect_err(|error| tracing::warn!(%error, "each name waits for the interceptor's word"))
+            .ok();
+        let number = {
+            let mut state = self.link.lock();
+            let number = state.begin(sender, (self.known)());
+            if let Some(offer) = &offer {
+                let name = offer.name().to_vec();
+                state.send(Said::Aside(Offered { name }));
+            }
+            number
+        };
         self.status.clear(PROBLEM);
         let (link, status) = (self.link.clone(), self.status.clone());
         tokio::spawn(async move {
-            while let Ok(Some(reply)) = replies.message().await {
-                link.heard(reply);
+            let heard = async {
+                while let Ok(Some(reply)) = replies.message().await {
+                    link.heard(reply);
+                }
+            };
+            tokio::select! {
+                () = heard => {}
+                () = link.use_aside(offer, number) => {}
             }
             let mut state = link.lock();
             // a newer stream may have begun meanwhile

@@ -1,6 +1,7 @@
 //! What was asked and what became of it: the last queries, and everybody who follows them.
 //!
-//! Invariant: writing costs the same whoever follows; who reads too slowly loses the oldest, and is told how many.
+//! Invariant: writing costs the same whoever follows; who reads too slowly loses the oldest, and is told how many. Nothing is
+//! made of a query, and nobody woken, but for a follower that waits.
 
 use std::{
     collections::VecDeque,
@@ -105,7 +106,9 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct Last {
-    queries: VecDeque<Arc<Query>>,
+    queries: VecDeque<Query>,
+    /// A follower has read all, and waits.
+    awaited: bool,
     /// How many there ever were.
     count: u64,
     /// The same by where the answer came from, in the order of [`Origin::ALL`].
@@ -113,6 +116,17 @@ struct Last {
 }
 
 impl Last {
+    fn push(&mut self, query: Query) {
+        if self.queries.len() >= MOST {
+            self.queries.pop_front();
+        }
+        if let Some(count) = self.by_origin.get_mut(query.origin as usize) {
+            *count += 1;
+        }
+        self.queries.push_back(query);
+        self.count += 1;
+    }
+
     /// The number of the oldest that is remembered.
     fn begins(&self) -> u64 {
         self.count - u64::try_from(self.queries.len()).unwrap_or(self.count)
@@ -121,18 +135,14 @@ impl Last {
 
 impl Log {
     /// Never waits.
-    pub fn write(&self, query: Query) {
+    pub fn write(&self, queries: impl IntoIterator<Item = Query>) {
         let mut last = self.lock();
-        if last.queries.len() >= MOST {
-            last.queries.pop_front();
-        }
-        if let Some(count) = last.by_origin.get_mut(query.origin as usize) {
-            *count += 1;
-        }
-        last.queries.push_back(Arc::new(query));
-        last.count += 1;
+        queries.into_iter().for_each(|query| last.push(query));
+        let awaited = std::mem::take(&mut last.awaited);
         drop(last);
-        self.0.more.notify_waiters();
+        if awaited {
+            self.0.more.notify_waiters();
+        }
     }
 
     /// How many there were, by where their answer came from.
@@ -159,7 +169,7 @@ impl Log {
         let mut follower = self.follow(include_recent);
         tokio::spawn(shutdown.run_until_cancelled_owned(async move {
             loop {
-                let (first, queries, dropped) = follower.next().await;
+                let (first, queries, dropped) = follower.next(BATCH).await;
                 let queries = queries
                     .iter()
                     .zip(first..)
@@ -188,28 +198,30 @@ pub struct Follower {
 }
 
 impl Follower {
-    /// Waits for queries; gives the number of the first of them, all, and how many were lost before it.
-    pub async fn next(&mut self) -> (u64, Vec<Arc<Query>>, u64) {
+    /// Waits for queries; gives the number of the first of them, all up to `most`, and how many were lost before it. Where this is
+    /// given up, nothing is lost.
+    pub async fn next(&mut self, most: usize) -> (u64, Vec<Query>, u64) {
         loop {
             let log = self.log.clone();
             // armed before the look, so that nothing falls between
             let mut more = std::pin::pin!(log.0.more.notified());
             more.as_mut().enable();
-            if let Some(read) = self.read() {
+            if let Some(read) = self.read(most) {
                 return read;
             }
             more.await;
         }
     }
 
-    fn read(&mut self) -> Option<(u64, Vec<Arc<Query>>, u64)> {
-        let last = self.log.lock();
+    fn read(&mut self, most: usize) -> Option<(u64, Vec<Query>, u64)> {
+        let mut last = self.log.lock();
         let begins = last.begins();
         let dropped = begins.saturating_sub(self.next);
         let first = self.next.max(begins);
         let skip = usize::try_from(first - begins).unwrap_or(usize::MAX);
-        let queries: Vec<_> = last.queries.iter().skip(skip).take(BATCH).cloned().collect();
+        let queries: Vec<_> = last.queries.iter().skip(skip).take(most).cloned().collect();
         if queries.is_empty() {
+            last.awaited = true;
             return None;
         }
         self.next = first + u64::try_from(queries.len()).unwrap_or(0);
@@ -253,23 +265,23 @@ mod tests {
         let log = Log::default();
         let mut follower = log.follow(false);
         for number in 0..MOST + 5 {
-            log.write(query(&format!("n{number}.test")));
+            log.write([query(&format!("n{number}.test"))]);
         }
-        let (first, queries, dropped) = follower.next().await;
+        let (first, queries, dropped) = follower.next(BATCH).await;
         assert_eq!((first, queries.len(), dropped), (5, BATCH, 5));
         assert_eq!(queries[0].name.to_string(), "n5.test");
-        let (first, _, dropped) = follower.next().await;
+        let (first, _, dropped) = follower.next(BATCH).await;
         assert_eq!((first, dropped), (5 + u64::try_from(BATCH).unwrap(), 0));
     }
 
     #[tokio::test]
     async fn a_follower_waits_for_what_comes() {
         let log = Log::default();
-        log.write(query("before.test"));
+        log.write([query("before.test")]);
         let mut follower = log.follow(false);
-        let (read, ()) = tokio::join!(follower.next(), async { log.write(query("after.test")) });
+        let (read, ()) = tokio::join!(follower.next(BATCH), async { log.write([query("after.test")]) });
         assert_eq!((read.0, read.1.len(), read.2), (1, 1, 0));
-        let (first, recent, _) = log.follow(true).next().await;
+        let (first, recent, _) = log.follow(true).next(BATCH).await;
         assert_eq!((first, recent.len()), (0, 2));
     }
 }

@@ -14,7 +14,7 @@ use dns_core::{
     cache::{Cache, Found},
     wire::{Age, Answer, Bounds, Key, Query, Response, code, extended},
 };
-use tokio::task::JoinHandle;
+use tokio::{runtime::Handle, task::JoinHandle};
 
 use crate::{
     log::Origin,
@@ -71,6 +71,8 @@ struct Inner {
     flights: Flights<Key, Looked>,
     under_way: Arc<Outstanding>,
     asking: Histogram,
+    /// Where what costs time to compute is asked.
+    apart: Handle,
 }
 
 impl std::fmt::Debug for Lookup {
@@ -80,7 +82,8 @@ impl std::fmt::Debug for Lookup {
 }
 
 impl Lookup {
-    /// `clock`: the cache's.
+    /// `clock`: the cache's. Must be called within the runtime where upstreams are asked whose answers cost more than a datagram:
+    /// handshakes and signatures. The others are asked by whoever wants to know.
     pub fn new(cache: Arc<Cache>, router: Router, bounds: Bounds, clock: Clock) -> Self {
         Self(Arc::new(Inner {
             cache,
@@ -90,6 +93,7 @@ impl Lookup {
             flights: Flights::default(),
             under_way: Outstanding::new(MOST, MOST_OF_ONE),
             asking: Histogram::default(),
+            apart: Handle::current(),
         }))
     }
 
@@ -151,14 +155,19 @@ impl Lookup {
     /// until then: who asks and goes has no more of them than who waits.
     fn ask(&self, key: &Key, place: Option<Place>) -> JoinHandle<Looked> {
         let (inner, key) = (Arc::clone(&self.0), key.clone());
-        tokio::spawn(async move {
+        let is_plain = inner.router.is_plain(&key.to_question());
+        let asking = async move {
             let _place = place;
             let ask = || {
                 let (inner, key) = (Arc::clone(&inner), key.clone());
                 async move { Box::pin(inner.resolve(&key)).await }
             };
             inner.flights.share(&key, ask).await
-        })
+        };
+        match is_plain {
+            true => tokio::spawn(asking),
+            false => self.0.apart.spawn(asking),
+        }
     }
 }
 

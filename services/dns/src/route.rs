@@ -121,6 +121,19 @@ impl Router {
         self.current().table.decide(question, opening)
     }
 
+    /// Whether asking for this is a matter of a datagram there and one back.
+    pub fn is_plain(&self, question: &Question) -> bool {
+        let current = self.current();
+        let opening = self.portal().opening();
+        let pool = match current.table.decide(question, opening).way {
+            Way::Upstreams => Some(&self.shared.main),
+            Way::Zone(at) => self.shared.zones.get(at),
+            Way::System(servers) => current.pools.get(&servers),
+            Way::NotFound | Way::Nobody => None,
+        };
+        pool.is_none_or(Pool::is_plain)
+    }
+
     /// Asks whoever is responsible.
     ///
     /// # Errors

@@ -28,7 +28,7 @@ use std::{
 
 use dns_core::wire::CookieSecret;
 use futures_util::future::join_all;
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use bind::{BindError, Bound, Transport as BindTransport, bind};
@@ -129,8 +129,8 @@ pub struct Server<H> {
 }
 
 impl<H: Handler> Server<H> {
-    /// Serves until `shutdown`. Must be called within a tokio runtime: what waits for upstreams, and TCP, runs there;
-    /// datagrams have threads of their own. `cookie_secret`: sixteen random bytes; kept across restarts, so are cookies.
+    /// Serves until `shutdown`. Must be called within a tokio runtime: TCP runs there; datagrams, and what waits for their answers,
+    /// have threads and runtimes of their own. `cookie_secret`: sixteen random bytes; kept across restarts, so are cookies.
     ///
     /// # Errors
     /// Where a socket cannot be set up, or a thread cannot be started.
@@ -155,14 +155,12 @@ impl<H: Handler> Server<H> {
             ),
             addresses: OwnAddresses::new(),
         });
-        let runtime = Handle::current();
         let (mut workers, mut probes) = (Vec::new(), Vec::new());
         for (number, own) in sockets.udp.into_iter().enumerate() {
             let (probe, probed) = probe::pair()?;
             probes.push(probe);
-            let worker = udp::Worker::new(own, probed, Arc::clone(&front), runtime.clone(), &shutdown)?;
-            let name = format!("dns-udp-{number}");
-            workers.push(thread::Builder::new().name(name).spawn(move || worker.run())?);
+            let front = Arc::clone(&front);
+            workers.push(udp::start(number, own, probed, front, shutdown.clone())?);
         }
         let mut listeners = JoinSet::new();
         for listener in sockets.tcp {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use daemon::{
     About, Callers, Context,
-    bus::{Desktop, Publisher},
+    bus::Desktop,
     grpc, policies,
     ready::{self, Watchdog},
     socket_owner,
@@ -116,7 +116,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let told = link::Service::new(link.clone(), move || names.known(), status.clone());
     let routes = tonic::service::Routes::new(DnsServer::new(service)).add_service(NamesServer::new(told));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
-    let publisher = Publisher::counting(status.counter("bus_events_dropped"));
+    let unpublished = status.counter("bus_events_dropped");
     let mut serving = tokio::spawn(grpc::serve(
         listener,
         routes,
@@ -161,7 +161,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let ended = tokio::select! {
         served = &mut serving => served?,
         ended = beside => ended,
-        () = bus::serve(&desktop, &judge, &kept, &publisher) => Ok(()),
+        () = bus::serve(&desktop, &judge, &kept, &unpublished) => Ok(()),
     };
     shutdown.cancel();
     server.stopped().await;
@@ -227,6 +227,7 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
         figures::count(status, &judge.log);
         let (served, cache) = (server.counters(), judge.cache.statistics());
         let waiting = judge.lookup.under_way();
+        let (told_aside, told_waited) = judge.link.told();
         for (name, value) in served.by_name() {
             status.counter(name).set(value);
         }
@@ -239,6 +240,8 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
             ("cache_evicted", cache.evicted),
             ("lookups_now", waiting.now() as u64),
             ("lookups_turned_away", waiting.turned_away()),
+            ("names_told_aside", told_aside),
+            ("names_told_waited", told_waited),
         ] {
             status.counter(name).set(value);
         }

@@ -6,7 +6,6 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -15,7 +14,7 @@ use std::{
 use daemon::{grpc, status::Status};
 use proto::convert::octets;
 use proto::interceptor::v1::{
-    FromDns, OriginAnswer, OriginQuestion, ToDns, ToldName, from_dns, names_client::NamesClient, to_dns::Said,
+    FromDns, OriginAnswer, OriginQuestion, ToDns, from_dns, names_client::NamesClient, to_dns::Said,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -25,13 +24,11 @@ use verdict::{Endpoint, Protocol};
 use crate::{
     arrival::appears,
     conntrack::{Conntrack, Tuple},
-    told::{App, Hearer, Names},
+    told::{Aside, Heard, Names, address},
 };
 
 /// Names that are over are forgotten so often.
 const TIDY: Duration = Duration::from_secs(60);
-/// No answer of a DNS server holds longer (RFC 8767 §4 advises a week).
-const LONGEST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Follows the DNS service.
 #[derive(Debug)]
@@ -77,14 +74,25 @@ impl Follower {
         };
         let counter = status.counter("names_told");
         let conntrack = &mut self.conntrack;
-        grpc::follow("dns", shutdown, connect, |message: FromDns| {
+        let followed = grpc::follow("dns", shutdown, connect, |message: FromDns| {
             let answer = match message.said {
                 Some(from_dns::Said::Told(told)) => {
                     counter.add(told.names.len().try_into().unwrap_or(u64::MAX));
-                    told.names.into_iter().for_each(|name| hear(names, name));
+                    told.names
+                        .into_iter()
+                        .for_each(|name| names.hear(&Heard::from(name)));
                     Said::Acknowledged(told.sequence)
                 }
                 Some(from_dns::Said::Origin(question)) => Said::Origin(origin(conntrack, &question)),
+                Some(from_dns::Said::Aside(aside)) => {
+                    match Aside::open(&aside.name, counter.clone()) {
+                        Ok(aside) => names.listen(aside),
+                        Err(error) => {
+                            tracing::warn!(%error, "the DNS service waits for each name to be heard");
+                        }
+                    }
+                    return;
+                }
                 // a newer DNS service says more
                 None => return,
             };
@@ -92,8 +100,11 @@ impl Follower {
                 // whoever asked may be gone
                 let _ = answers.send(ToDns { said: Some(answer) });
             }
-        })
-        .await;
+        });
+        tokio::select! {
+            () = followed => {}
+            () = names.keep_up() => {}
+        }
     }
 }
 
@@ -116,26 +127,6 @@ pub async fn tidy(names: Names, status: Status, shutdown: CancellationToken) {
             () = shutdown.cancelled() => return,
         }
     }
-}
-
-/// What is malformed names nothing.
-fn hear(names: &Names, told: ToldName) {
-    let hearer = match told.app {
-        Some(app) if !told.for_others => Hearer::App(App {
-            device: app.device,
-            inode: app.inode,
-            script: (!app.script.is_empty()).then(|| PathBuf::from(app.script)),
-            uid: app.uid,
-        }),
-        _ => Hearer::Anybody,
-    };
-    let addresses: Vec<IpAddr> = told
-        .addresses
-        .iter()
-        .filter_map(|octets| address(octets))
-        .collect();
-    let holds = Duration::from_secs(told.seconds.into()).min(LONGEST);
-    names.tell(&hearer, &addresses, &told.name, holds);
 }
 
 fn origin(conntrack: &mut Conntrack, question: &OriginQuestion) -> OriginAnswer {
@@ -162,15 +153,6 @@ pub(crate) fn tuple_of_reply(protocol: u32, client: (&[u8], u32), server: (&[u8]
         destination: end(client)?,
         icmp: None,
     })
-}
-
-fn address(octets: &[u8]) -> Option<IpAddr> {
-    if let Ok(v4) = <[u8; 4]>::try_from(octets) {
-        return Some(Ipv4Addr::from(v4).into());
-    }
-    <[u8; 16]>::try_from(octets)
-        .ok()
-        .map(|v6| Ipv6Addr::from(v6).into())
 }
 
 /// Says that a DNS server was there since this host was started: a file with the boot's id.
@@ -203,6 +185,7 @@ impl ServedMark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proto::interceptor::v1::ToldName;
 
     #[test]
     fn the_mark_of_another_boot_says_nothing() {
@@ -225,10 +208,10 @@ mod tests {
             addresses,
             seconds: 60,
         };
-        hear(&names, told(vec![vec![1, 2, 3]]));
-        let address = IpAddr::from([198, 18, 17, 10]);
+        names.hear(&told(vec![vec![1, 2, 3]]).into());
+        let address = std::net::IpAddr::from([198, 18, 17, 10]);
         assert!(names.names(None, address).is_empty());
-        hear(&names, told(vec![octets(address)]));
+        names.hear(&told(vec![octets(address)]).into());
         assert_eq!(names.names(None, address), [Arc::from("a.test")]);
     }
 }

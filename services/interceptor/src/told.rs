@@ -3,6 +3,8 @@
 //! Invariant: bounded. Where there is no room, what was first told longest ago goes. A name is a candidate for the
 //! program that asked; what a system's resolver asked for others is one for all that were told nothing themselves.
 
+mod aside;
+
 use std::{
     collections::{HashMap, VecDeque},
     net::IpAddr,
@@ -14,7 +16,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::sync::Notify;
 use verdict::Process;
+
+pub(crate) use aside::address;
+pub use aside::{Aside, Heard};
 
 /// A program, as far as names are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -144,10 +150,19 @@ impl Told {
     }
 }
 
+/// Between two looks at what came aside, while nobody connects.
+const TOGETHER: Duration = Duration::from_millis(250);
+
 /// [`Told`], as the packet path and the DNS service's stream share it; clones are the same.
+///
+/// Invariant: what lies in the [`Aside`] is read before names are given, and before newer ones are told.
 #[derive(Clone, Debug)]
 pub struct Names {
     told: Arc<Mutex<Told>>,
+    /// Locked before `told`.
+    aside: Arc<Mutex<Option<Aside>>>,
+    /// There is another [`Aside`].
+    changed: Arc<Notify>,
     served: Arc<AtomicBool>,
     began: Instant,
 }
@@ -156,6 +171,8 @@ impl Default for Names {
     fn default() -> Self {
         Self {
             told: Arc::default(),
+            aside: Arc::default(),
+            changed: Arc::default(),
             served: Arc::default(),
             began: Instant::now(),
         }
@@ -163,17 +180,73 @@ impl Default for Names {
 }
 
 impl Names {
-    /// See [`Told::tell`]; `holds` from now on.
-    pub fn tell(&self, hearer: &Hearer, addresses: &[IpAddr], name: &str, holds: Duration) {
-        let (now, name) = (self.began.elapsed(), Arc::from(name));
+    /// Reads names there as well, from now on.
+    pub fn listen(&self, aside: Aside) {
+        self.catch_up();
+        *self.aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(aside);
+        self.changed.notify_one();
+    }
+
+    /// Reads what came aside also while nobody connects, so that there is room; for ever.
+    pub async fn keep_up(&self) {
+        loop {
+            let watched = {
+                let aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+                aside.as_ref().and_then(|aside| aside.watched().ok())
+            };
+            let Some(watched) = watched else {
+                self.changed.notified().await;
+                continue;
+            };
+            tokio::select! {
+                // an error is seen by whoever reads
+                _ = watched.readable() => {}
+                () = self.changed.notified() => continue,
+            }
+            // not waited for meanwhile: nobody is woken by each name
+            drop(watched);
+            self.catch_up();
+            tokio::time::sleep(TOGETHER).await;
+        }
+    }
+
+    /// Hears what lies in the [`Aside`].
+    fn catch_up(&self) {
+        let mut aside = self.aside.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = aside
+            .as_mut()
+            .is_none_or(|aside| aside.read(|heard| self.tell(&heard)));
+        if !goes_on {
+            *aside = None;
+        }
+    }
+
+    /// Hears of a name by the stream.
+    pub fn hear(&self, heard: &Heard) {
+        self.catch_up();
+        self.tell(heard);
+    }
+
+    /// See [`Told::tell`].
+    fn tell(
+        &self,
+        Heard {
+            hearer,
+            addresses,
+            name,
+            holds,
+        }: &Heard,
+    ) {
+        let (now, name) = (self.began.elapsed(), Arc::from(name.as_str()));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for address in addresses {
-            told.tell(hearer.clone(), *address, &name, now, now.saturating_add(holds));
+            told.tell(hearer.clone(), *address, &name, now, now.saturating_add(*holds));
         }
     }
 
     /// See [`Told::names`].
     pub fn names(&self, process: Option<&Process>, address: IpAddr) -> Vec<Arc<str>> {
+        self.catch_up();
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         if told.is_empty() {
             return Vec::new();

@@ -1,13 +1,16 @@
-//! The front of the DNS server by itself, with a cache and one plain upstream: for `dnsperf`.
+//! The front of the DNS server by itself, with a cache, lists and one plain upstream: for `dnsperf`. Nobody is asked who asks, and no
+//! policy is in force.
 //!
-//! `serve LISTEN UPSTREAM [THREADS]`, both as `address:port`. Says its counters at the end (SIGINT, SIGTERM).
+//! `serve LISTEN UPSTREAM [THREADS [LIST]]`, both as `address:port`, the list a file of names to block. Says its counters at the end
+//! (SIGINT, SIGTERM).
 
 mod stub;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, path::Path};
 
 use anyhow::Context as _;
 use dns::server::{Limits, Server, bind};
+use dns_core::lists::Lists;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -18,17 +21,20 @@ async fn main() -> anyhow::Result<()> {
     let mut address = || -> anyhow::Result<SocketAddr> {
         let text = arguments
             .next()
-            .context("usage: serve LISTEN UPSTREAM [THREADS]")?;
+            .context("usage: serve LISTEN UPSTREAM [THREADS [LIST]]")?;
         text.parse().with_context(|| format!("read address {text:?}"))
     };
     let (listen, upstream) = (address()?, address()?);
     let threads = arguments.next().map_or(Ok(1), |text| text.parse())?;
+    let lists = arguments
+        .next()
+        .map_or_else(|| Ok(Lists::default()), |file| stub::read(Path::new(&file)))?;
     let bound = bind(&[listen], threads);
     if let Some(error) = bound.failed.into_iter().next() {
         return Err(error.into());
     }
     let shutdown = CancellationToken::new();
-    let stub = stub::Stub::new(upstream, 64 << 20);
+    let stub = stub::Stub::new(upstream, 64 << 20, lists);
     let server = Server::start(
         bound.sockets,
         stub,

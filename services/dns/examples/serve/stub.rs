@@ -1,7 +1,9 @@
-//! A handler with a cache and one plain upstream. Names in `blocked.example` are blocked.
+//! A handler with a cache, lists, and one plain upstream.
 
 use std::{
+    fs,
     net::SocketAddr,
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -9,15 +11,16 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use dns::server::{Account, Client, Flights, Handler, Quick, now};
 use dns_core::{
     cache::{Cache, Found, Settings},
+    lists::{Builder, Covers, Lists, Reader},
     wire::{Age, Answer, Blocked, Bounds, Key, Manner, Query, Response, code, extended},
 };
 use tokio::{net::UdpSocket, time::timeout};
 
 const PATIENCE: Duration = Duration::from_secs(1);
-const BLOCKED: &[u8] = b"\x07blocked\x07example\0";
 
 /// The handler.
 #[derive(Debug, Clone)]
@@ -27,13 +30,14 @@ pub(crate) struct Stub(Arc<Inner>);
 struct Inner {
     cache: Cache,
     flights: Flights<Key, Arc<Answer>>,
+    lists: Lists,
     upstream: SocketAddr,
     asked: AtomicU64,
 }
 
 impl Stub {
-    /// Asks `upstream`; keeps at most `bytes` of answers.
-    pub(crate) fn new(upstream: SocketAddr, bytes: usize) -> Self {
+    /// Asks `upstream`, but for names of `lists`; keeps at most `bytes` of answers.
+    pub(crate) fn new(upstream: SocketAddr, bytes: usize, lists: Lists) -> Self {
         let settings = Settings {
             bytes,
             ..Settings::default()
@@ -41,6 +45,7 @@ impl Stub {
         Self(Arc::new(Inner {
             cache: Cache::new(&settings, rand::random()),
             flights: Flights::default(),
+            lists,
             upstream,
             asked: AtomicU64::new(0),
         }))
@@ -58,11 +63,34 @@ impl Stub {
     }
 }
 
+/// A file of names to block, in whatever form.
+pub(crate) fn read(file: &Path) -> anyhow::Result<Lists> {
+    let text = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let mut builder = Builder::new(rand::random());
+    builder.begin("list".into(), Vec::new())?;
+    let mut reader = Reader::new(Covers::Zone);
+    reader.feed(&text, |name, covers, says| builder.add(name, covers, says));
+    reader.finish(|name, covers, says| builder.add(name, covers, says));
+    Ok(builder.finish())
+}
+
 impl Handler for Stub {
     type Note = ();
+    type Turn = ();
 
-    fn quick(&self, query: &Query, client: &Client, now: Duration, out: &mut Vec<u8>) -> Quick<()> {
-        if query.name().ends_with(BLOCKED) {
+    fn quick(
+        &self,
+        query: &Query,
+        client: &Client,
+        now: Duration,
+        (): &mut (),
+        out: &mut Vec<u8>,
+    ) -> Quick<()> {
+        let mut is_blocked = false;
+        self.0
+            .lists
+            .find(&query.to_question().name, |_| is_blocked = true);
+        if is_blocked {
             let blocked = Blocked {
                 manner: Manner::NxDomain,
                 extended: extended::BLOCKED,

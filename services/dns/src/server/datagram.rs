@@ -6,7 +6,7 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
-    os::fd::AsRawFd as _,
+    os::fd::AsRawFd,
 };
 
 /// How many datagrams one call takes.
@@ -54,11 +54,18 @@ impl Batch {
         }
     }
 
-    /// Takes what is there, without waiting. How many that are.
-    pub(super) fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
+    /// Takes what is there, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; any that an earlier send came to.
+    pub(super) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
         self.lengths.clear();
-        receive(socket, &mut self.bytes, &mut self.ways, &mut self.lengths)?;
-        Ok(self.lengths.len())
+        receive(socket, &mut self.bytes, &mut self.ways, &mut self.lengths)
+    }
+
+    /// How many datagrams the last call took.
+    pub(super) const fn count(&self) -> usize {
+        self.lengths.len()
     }
 
     /// A datagram of the last call.
@@ -168,7 +175,7 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     reason = "recvmmsg with control messages has no safe wrapper in rustix"
 )]
 fn receive(
-    socket: &UdpSocket,
+    socket: &impl AsRawFd,
     bytes: &mut [[u8; LARGEST]],
     ways: &mut [Way],
     lengths: &mut Vec<usize>,
@@ -216,7 +223,7 @@ fn receive(
     unsafe_code,
     reason = "sendmmsg with control messages has no safe wrapper in rustix"
 )]
-pub(super) fn send<'a>(socket: &UdpSocket, answers: impl IntoIterator<Item = Outgoing<'a>>) -> usize {
+pub(super) fn send<'a>(socket: &impl AsRawFd, answers: impl IntoIterator<Item = Outgoing<'a>>) -> usize {
     let mut pieces = [const { empty_piece() }; BATCH];
     let mut heads = [const { empty_head() }; BATCH];
     let mut ways = [NOBODY; BATCH];

@@ -63,9 +63,23 @@ pub trait Handler: Send + Sync + 'static {
     /// What [`Handler::quick`] found out and [`Handler::slow`] needs.
     type Note: Send + 'static;
 
+    /// What holds for all queries that were received at once.
+    type Turn: Default;
+
     /// Answers from what is at hand, into `out`. Runs on the thread that receives: must neither wait nor allocate. The
     /// query is one for the Internet class and a type that resolvers resolve. `now`: [`super::now`].
-    fn quick(&self, query: &Query, client: &Client, now: Duration, out: &mut Vec<u8>) -> Quick<Self::Note>;
+    fn quick(
+        &self,
+        query: &Query,
+        client: &Client,
+        now: Duration,
+        turn: &mut Self::Turn,
+        out: &mut Vec<u8>,
+    ) -> Quick<Self::Note>;
+
+    /// What was answered at once of a turn is sent. The same value serves for the next one: nothing may be left in it that
+    /// holds for this one alone.
+    fn sent(&self, _turn: &mut Self::Turn) {}
 
     /// Finds the answer out. An empty one is not sent.
     fn slow(&self, query: Query, client: Client, note: Self::Note) -> impl Future<Output = Vec<u8>> + Send;

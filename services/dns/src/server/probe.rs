@@ -3,10 +3,7 @@
 use std::{
     io,
     net::{Ipv4Addr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU16, Ordering::Relaxed},
     time::Duration,
 };
 
@@ -24,7 +21,7 @@ const ATTEMPTS: u32 = 2;
 #[derive(Debug)]
 pub(super) struct Probe {
     ours: tokio::net::UdpSocket,
-    theirs: Arc<UdpSocket>,
+    theirs: UdpSocket,
     id: AtomicU16,
 }
 
@@ -32,17 +29,16 @@ pub(super) struct Probe {
 ///
 /// # Errors
 /// Where there are no sockets on loopback to be had.
-pub(super) fn pair() -> io::Result<(Probe, Arc<UdpSocket>)> {
+pub(super) fn pair() -> io::Result<(Probe, UdpSocket)> {
     let any = (Ipv4Addr::LOCALHOST, 0);
     let (ours, theirs) = (UdpSocket::bind(any)?, UdpSocket::bind(any)?);
     ours.connect(theirs.local_addr()?)?;
     theirs.connect(ours.local_addr()?)?;
     datagram::prepare(&theirs)?;
     ours.set_nonblocking(true)?;
-    let theirs = Arc::new(theirs);
     let probe = Probe {
         ours: tokio::net::UdpSocket::from_std(ours)?,
-        theirs: Arc::clone(&theirs),
+        theirs: theirs.try_clone()?,
         id: AtomicU16::new(rand::random()),
     };
     Ok((probe, theirs))
@@ -58,7 +54,7 @@ impl Probe {
                 return true;
             }
         }
-        rustix::io::ioctl_fionread(&*self.theirs).is_ok_and(|unread| unread == 0)
+        rustix::io::ioctl_fionread(&self.theirs).is_ok_and(|unread| unread == 0)
     }
 
     async fn ask(&self, id: u16) -> bool {

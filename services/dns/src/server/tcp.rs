@@ -222,7 +222,11 @@ impl<H: Handler> Connection<H> {
             }
         };
         if !udp::at_once(&query, &client.reply, &mut out) {
-            match self.front.handler.quick(&query, &client, clock::now(), &mut out) {
+            let handler = &self.front.handler;
+            let mut turn = H::Turn::default();
+            let quick = handler.quick(&query, &client, clock::now(), &mut turn, &mut out);
+            handler.sent(&mut turn);
+            match quick {
                 Quick::Answered => {}
                 Quick::Drop => {
                     tally.dropped += 1;

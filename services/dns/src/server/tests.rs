@@ -27,8 +27,16 @@ struct Hanging(Arc<Gate>);
 
 impl Handler for Hanging {
     type Note = ();
+    type Turn = ();
 
-    fn quick(&self, query: &Query, client: &Client, _: Duration, out: &mut Vec<u8>) -> Quick<()> {
+    fn quick(
+        &self,
+        query: &Query,
+        client: &Client,
+        _: Duration,
+        (): &mut (),
+        out: &mut Vec<u8>,
+    ) -> Quick<()> {
         self.0.pass();
         refuse(query, code::NOERROR, None, &client.reply, out);
         Quick::Answered

@@ -1,16 +1,20 @@
 //! A thread that answers datagrams.
+//!
+//! It has a runtime of its own: what has to wait for an upstream is driven by the thread that received it, so that an answer costs
+//! no hand-over between threads.
 
 use std::{
+    cell::RefCell,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    os::fd::OwnedFd,
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use dns_core::wire::{Query, Reply, Unfit, code, minimal_any, refuse};
-use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
-use tokio::runtime::Handle;
+use futures_util::future::join_all;
+use tokio::{io::Interest, runtime};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, trace};
 
@@ -21,22 +25,48 @@ use super::{
 
 /// Extended DNS Error "Other" (RFC 8914 §4.1).
 const OTHER: u16 = 0;
-/// So many batches of one socket before the others get their turn.
+/// So many batches of one socket before the others, and what waits, get their turn.
 const ROUNDS: usize = 8;
+/// So many steps of queries that wait before it is looked for what came.
+const STEPS: u32 = 16;
 
 pub(super) struct Worker<H> {
     sockets: Vec<Socket>,
-    stop: OwnedFd,
     front: Arc<Front<H>>,
-    runtime: Handle,
 }
 
 /// A socket and its own address; where that is a wildcard, each datagram says which it came to.
 struct Socket {
-    socket: Arc<UdpSocket>,
+    socket: Arc<tokio::net::UdpSocket>,
     address: SocketAddr,
     /// Only our own [`super::probe::Probe`] can send here.
     is_probed: bool,
+}
+
+/// What is received into and answered from.
+struct Room<H: Handler> {
+    batch: Batch,
+    answers: Vec<Vec<u8>>,
+    turn: Turn<H>,
+}
+
+/// What is counted, and what the handler knows, of the datagrams that came at once.
+struct Turn<H: Handler> {
+    handlers: H::Turn,
+    tally: Counters,
+}
+
+impl<H: Handler> Default for Room<H> {
+    fn default() -> Self {
+        Self {
+            batch: Batch::new(),
+            answers: (0..BATCH).map(|_| Vec::with_capacity(4096)).collect(),
+            turn: Turn {
+                handlers: H::Turn::default(),
+                tally: Counters::default(),
+            },
+        }
+    }
 }
 
 /// What becomes of one datagram.
@@ -51,110 +81,118 @@ enum Fate<N> {
     },
 }
 
+/// Starts thread `number`, which answers on `sockets` and to the probe until `shutdown`.
+///
+/// # Errors
+/// Where a socket cannot be set up, or the thread not be started.
+pub(super) fn start<H: Handler>(
+    number: usize,
+    sockets: Vec<UdpSocket>,
+    probed: UdpSocket,
+    front: Arc<Front<H>>,
+    shutdown: CancellationToken,
+) -> io::Result<thread::JoinHandle<()>> {
+    for socket in &sockets {
+        datagram::prepare(socket)?;
+    }
+    let (say, said) = std::sync::mpsc::sync_channel(1);
+    let run = move || {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .event_interval(STEPS)
+            .build();
+        let begun = runtime.and_then(|runtime| {
+            let worker = runtime.block_on(async { Worker::new(sockets, probed, front) })?;
+            Ok((runtime, worker))
+        });
+        match begun {
+            Ok((runtime, worker)) => {
+                // whoever started it waits for this word
+                let _ = say.send(Ok(()));
+                runtime.block_on(shutdown.run_until_cancelled(worker.run()));
+            }
+            Err(error) => {
+                let _ = say.send(Err(error));
+            }
+        }
+    };
+    let thread = thread::Builder::new()
+        .name(format!("dns-udp-{number}"))
+        .spawn(run)?;
+    said.recv().map_err(io::Error::other)??;
+    Ok(thread)
+}
+
 impl<H: Handler> Worker<H> {
-    /// Prepares the sockets.
-    pub(super) fn new(
-        sockets: Vec<UdpSocket>,
-        probed: Arc<UdpSocket>,
-        front: Arc<Front<H>>,
-        runtime: Handle,
-        shutdown: &CancellationToken,
-    ) -> io::Result<Self> {
-        let prepared = |socket: UdpSocket| {
-            datagram::prepare(&socket)?;
-            let address = socket.local_addr()?;
+    /// Must be called within the runtime that is to read.
+    fn new(sockets: Vec<UdpSocket>, probed: UdpSocket, front: Arc<Front<H>>) -> io::Result<Self> {
+        let watched = |socket: UdpSocket, is_probed| {
+            socket.set_nonblocking(true)?;
             Ok(Socket {
-                socket: Arc::new(socket),
-                address,
-                is_probed: false,
+                address: socket.local_addr()?,
+                socket: Arc::new(tokio::net::UdpSocket::from_std(socket)?),
+                is_probed,
             })
         };
-        let mut sockets = sockets
-            .into_iter()
-            .map(prepared)
-            .collect::<io::Result<Vec<_>>>()?;
-        sockets.push(Socket {
-            address: probed.local_addr()?,
-            socket: probed,
-            is_probed: true,
-        });
-        let stop = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        let (bell, shutdown) = (stop.try_clone()?, shutdown.clone());
-        runtime.spawn(async move {
-            shutdown.cancelled().await;
-            // a counter of eight bytes takes this
-            let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
-        });
-        Ok(Self {
-            sockets,
-            stop,
-            front,
-            runtime,
-        })
+        let all = sockets.into_iter().map(|socket| watched(socket, false));
+        let sockets = all.chain([watched(probed, true)]).collect::<io::Result<_>>()?;
+        Ok(Self { sockets, front })
     }
 
-    /// Until the stop.
-    pub(super) fn run(self) {
-        let mut batch = Batch::new();
-        let mut answers: Vec<Vec<u8>> = (0..BATCH).map(|_| Vec::with_capacity(4096)).collect();
-        let sockets = self
-            .sockets
-            .iter()
-            .map(|socket| PollFd::new(&socket.socket, PollFlags::IN));
-        let mut polled: Vec<PollFd<'_>> = sockets.chain([PollFd::new(&self.stop, PollFlags::IN)]).collect();
+    /// For ever.
+    async fn run(self) {
+        let room = RefCell::new(Room::default());
+        join_all(self.sockets.iter().map(|socket| self.follow(socket, &room))).await;
+    }
+
+    async fn follow(&self, socket: &Socket, room: &RefCell<Room<H>>) {
         loop {
-            match poll(&mut polled, None) {
-                Ok(_) | Err(rustix::io::Errno::INTR) => {}
-                Err(errno) => {
-                    error!(%errno, "poll of the DNS sockets: this thread answers no more");
-                    return;
-                }
-            }
-            if polled.last().is_some_and(|stop| !stop.revents().is_empty()) {
+            if let Err(error) = socket.socket.readable().await {
+                error!(%error, "a DNS socket cannot be waited for: nobody is answered there any more");
                 return;
             }
-            for (socket, ready) in self.sockets.iter().zip(&polled) {
-                if !ready.revents().is_empty() {
-                    self.read(socket, &mut batch, &mut answers);
-                }
+            if !self.read(socket, &mut room.borrow_mut()) {
+                tokio::task::yield_now().await;
             }
         }
     }
 
-    /// Answers what is there.
-    fn read(&self, socket: &Socket, batch: &mut Batch, answers: &mut [Vec<u8>]) {
-        let mut tally = Counters::default();
+    /// Answers what is there. False where there may be more.
+    fn read(&self, socket: &Socket, room: &mut Room<H>) -> bool {
+        let mut is_empty = false;
         for _ in 0..ROUNDS {
-            // errors of earlier sends are reported here too, and are done with by that
-            let Ok(count) = batch.receive(&socket.socket) else {
-                break;
-            };
-            self.answer(socket, batch, count, answers, &mut tally);
-            if count < BATCH {
-                break;
+            let received = || room.batch.receive(&*socket.socket);
+            match socket.socket.try_io(Interest::READABLE, received) {
+                Ok(()) => {
+                    self.answer(socket, room);
+                    self.front.handler.sent(&mut room.turn.handlers);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    is_empty = true;
+                    break;
+                }
+                // errors of earlier sends are reported here too, and are done with by that
+                Err(_) => {}
             }
         }
-        if !socket.is_probed {
-            self.front.counters.add(&mut tally);
+        if socket.is_probed {
+            room.turn.tally = Counters::default();
+        } else {
+            self.front.counters.add(&mut room.turn.tally);
         }
+        is_empty
     }
 
-    fn answer(
-        &self,
-        socket: &Socket,
-        batch: &Batch,
-        count: usize,
-        answers: &mut [Vec<u8>],
-        tally: &mut Counters,
-    ) {
-        let now = clock::now();
-        tally.udp_received += count as u64;
+    fn answer(&self, socket: &Socket, room: &mut Room<H>) {
+        let Room { batch, answers, turn } = room;
+        let (now, count) = (clock::now(), batch.count());
+        turn.tally.udp_received += count as u64;
         for (at, out) in answers.iter_mut().enumerate().take(count) {
             out.clear();
             let Some((bytes, way)) = batch.get(at) else {
                 continue;
             };
-            match self.decide(socket, bytes, way, now, out, tally) {
+            match self.decide(socket, bytes, way, now, turn, out) {
                 Fate::Answer => {}
                 Fate::Nothing => out.clear(),
                 Fate::Later {
@@ -163,7 +201,7 @@ impl<H: Handler> Worker<H> {
                     note,
                     account,
                 } => {
-                    if !self.later(socket, *way, &query, client, note, account, tally) {
+                    if !self.later(socket, *way, &query, client, note, account, &mut turn.tally) {
                         overflow(&query, &client.reply, out);
                     }
                 }
@@ -182,9 +220,9 @@ impl<H: Handler> Worker<H> {
                 way: batch.get(at)?.1,
             })
         });
-        written().for_each(|(_, message)| tally.answered(message));
-        let (sent, wanted) = (datagram::send(&socket.socket, outgoing), written().count());
-        tally.unsent += wanted.saturating_sub(sent) as u64;
+        written().for_each(|(_, message)| turn.tally.answered(message));
+        let (sent, wanted) = (datagram::send(&*socket.socket, outgoing), written().count());
+        turn.tally.unsent += wanted.saturating_sub(sent) as u64;
     }
 
     fn decide(
@@ -193,15 +231,15 @@ impl<H: Handler> Worker<H> {
         bytes: &[u8],
         way: &Way,
         now: Duration,
+        turn: &mut Turn<H>,
         out: &mut Vec<u8>,
-        tally: &mut Counters,
     ) -> Fate<H::Note> {
         let Some(peer) = way.peer() else {
             return Fate::Nothing;
         };
         if !self.front.addresses.has(peer, now) {
             // silence: its source may be anybody's, an answer would make us the echo of an attack on them
-            tally.foreign += 1;
+            turn.tally.foreign += 1;
             return Fate::Nothing;
         }
         let local = way.local().unwrap_or_else(|| socket.address.ip());
@@ -211,7 +249,7 @@ impl<H: Handler> Worker<H> {
         {
             Ok(understood) => understood,
             Err(unfit) => {
-                tally.malformed += 1;
+                turn.tally.malformed += 1;
                 unfit.write(out);
                 return Fate::Answer;
             }
@@ -223,10 +261,14 @@ impl<H: Handler> Worker<H> {
             self.front.handler.probe(&query, &client.reply, out);
             return Fate::Answer;
         }
-        match self.front.handler.quick(&query, &client, now, out) {
+        match self
+            .front
+            .handler
+            .quick(&query, &client, now, &mut turn.handlers, out)
+        {
             Quick::Answered => Fate::Answer,
             Quick::Drop => {
-                tally.dropped += 1;
+                turn.tally.dropped += 1;
                 Fate::Nothing
             }
             Quick::Later { account, note } => Fate::Later {
@@ -260,7 +302,7 @@ impl<H: Handler> Worker<H> {
         };
         tally.later += 1;
         let (front, socket, query) = (Arc::clone(&self.front), Arc::clone(&socket.socket), query.clone());
-        self.runtime.spawn(async move {
+        tokio::spawn(async move {
             let message = front.handler.slow(query, client, note).await;
             drop(place);
             let mut tally = Counters::default();
@@ -272,7 +314,7 @@ impl<H: Handler> Worker<H> {
                     message: &message,
                     way: &way,
                 };
-                tally.unsent += 1 - datagram::send(&socket, [outgoing]) as u64;
+                tally.unsent += 1 - datagram::send(&*socket, [outgoing]) as u64;
             }
             front.counters.add(&mut tally);
         });

@@ -16,6 +16,7 @@ use super::{
     Answer, Error, Query,
     bootstrap::Bootstrap,
     clock,
+    definition::Transport,
     dnssec::Validator,
     server::Server,
     settings::PoolSettings,
@@ -108,6 +109,12 @@ impl Pool {
     /// Whether there is anybody to ask.
     pub fn is_empty(&self) -> bool {
         self.inner.servers.is_empty()
+    }
+
+    /// Whether nothing is to be computed for an answer: no handshake, no signature.
+    pub fn is_plain(&self) -> bool {
+        let is_plain = |server: &Arc<Server>| server.transport() == Transport::Udp;
+        self.validator.is_none() && self.inner.servers.iter().all(is_plain)
     }
 
     /// Whether every encrypted upstream is down, and there is one: one half of what makes a captive portal suspected.

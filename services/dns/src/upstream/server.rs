@@ -305,6 +305,7 @@ impl Server {
     /// The network is another one.
     pub(crate) fn network_changed(&self) {
         self.link.reset();
+        self.udp.close_idle();
         self.health().forget_pauses(clock::now());
     }
 
@@ -333,6 +334,7 @@ impl Server {
     /// Closes what nobody uses.
     pub(crate) fn close_idle(&self) {
         self.link.close_idle();
+        self.udp.close_idle();
     }
 
     /// For `portmaster dns upstreams`.

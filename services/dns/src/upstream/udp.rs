@@ -1,12 +1,14 @@
 //! One question over UDP, in the clear.
 //!
-//! Each attempt has a socket of its own, connected to the server: the kernel chooses its port at random and drops what
-//! comes from elsewhere. An answer has to fit the id, the question, the letters of the question (0x20) and the cookie;
+//! Each attempt has a socket to itself, connected to the server: the kernel chooses its port at random and drops what
+//! comes from elsewhere. It serves questions one after the other for a second at most ([`spare`]). An answer has to fit the id, the question, the letters of the question (0x20) and the cookie;
 //! one that does not is left unread and counted, and the wait goes on. Where only the letters or the cookie are missing,
 //! the server is asked again over TCP, which nobody answers blindly.
 
+mod spare;
+
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::SocketAddr,
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +18,7 @@ use std::{
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
 use rand::RngExt;
-use tokio::{net::UdpSocket, time::sleep};
+use tokio::time::sleep;
 
 use super::{
     Query, clock,
@@ -24,6 +26,7 @@ use super::{
     message::{self, Make, Match},
     trouble::Trouble,
 };
+use spare::Spares;
 
 /// So many queries for one question at most.
 const ATTEMPTS: u32 = 3;
@@ -74,6 +77,7 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Udp {
     manners: Mutex<Manners>,
+    spares: Spares,
     pub(crate) ignored: Ignored,
 }
 
@@ -87,8 +91,14 @@ impl Udp {
     pub(crate) fn new(case: bool, cookies: bool) -> Self {
         Self {
             manners: Mutex::new(Manners::new(case, cookies, rand::rng().random())),
+            spares: Spares::default(),
             ignored: Ignored::default(),
         }
+    }
+
+    /// Closes sockets that nobody uses.
+    pub(crate) fn close_idle(&self) {
+        self.spares.close();
     }
 
     /// What is known of the server's manners.
@@ -131,12 +141,8 @@ impl Udp {
     }
 
     async fn attempt(&self, target: SocketAddr, query: &Query) -> Result<Outcome, Trouble> {
-        let any = match target.ip() {
-            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
-        };
-        let socket = UdpSocket::bind((any, 0)).await?;
-        socket.connect(target).await?;
+        let taken = self.spares.take(target, clock::now()).await?;
+        let socket = taken.socket();
         let mut sent = self.query(query);
         socket.send(&sent).await?;
         let (mut guesses, mut again) = (0, true);
@@ -146,7 +152,13 @@ impl Udp {
             socket.recv_buf(&mut answer).await?;
             match self.judge(&sent, &answer) {
                 Verdict::Done(outcome @ Outcome::AskTcp) => return Ok(outcome),
-                Verdict::Done(Outcome::Answer(_)) => return Ok(Outcome::Answer(answer)),
+                Verdict::Done(Outcome::Answer(_)) => {
+                    // whoever guesses has found its port
+                    if guesses == 0 {
+                        self.spares.give_back(taken);
+                    }
+                    return Ok(Outcome::Answer(answer));
+                }
                 Verdict::Again if again => {
                     again = false;
                     sent = self.query(query);

@@ -13,12 +13,11 @@ use tokio_util::sync::CancellationToken;
 use zbus::{Connection, MessageStream, object_server::SignalEmitter};
 
 use crate::{About, status::Status};
-use publisher::PAUSE;
-pub use publisher::Publisher;
+pub use publisher::{PAUSE, Publisher};
 use state::State;
 
 /// A bus that takes no message for so long is left, and joined anew.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PROBLEM: &str = "bus-unreachable";
@@ -147,7 +146,8 @@ impl Desktop {
     }
 }
 
-fn stuck() -> zbus::Error {
+/// The error of a bus that took nothing for [`PATIENCE`].
+pub fn stuck() -> zbus::Error {
     zbus::Error::Failure("the bus takes no messages".into())
 }
 

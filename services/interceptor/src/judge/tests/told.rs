@@ -1,13 +1,18 @@
 //! Flows whose name the DNS service told.
 
 use super::*;
-use crate::told::{App, Hearer};
+use crate::told::{App, Heard, Hearer};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn told(bench: &Bench, name: &str) {
     let app = App::of(&process("/usr/bin/app"));
-    bench.names.tell(&Hearer::App(app), &[PEER.into()], name, HOUR);
+    bench.names.hear(&Heard {
+        hearer: Hearer::App(app),
+        addresses: vec![PEER.into()],
+        name: name.into(),
+        holds: HOUR,
+    });
 }
 
 fn mark_of(bench: &mut Bench, port: u16) -> u32 {

@@ -12,7 +12,7 @@ use super::PATIENCE;
 use crate::status::Counter;
 
 /// Between two batches.
-pub(super) const PAUSE: Duration = Duration::from_millis(50);
+pub const PAUSE: Duration = Duration::from_millis(50);
 /// Events that wait; beyond it the oldest are dropped.
 const MOST_WAITING: usize = 8192;
 /// Events in one signal: well below the bus's limit for messages.

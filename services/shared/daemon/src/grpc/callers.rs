@@ -37,6 +37,11 @@ impl Callers {
     }
 }
 
+/// Root, this service's own user, or another of the mesh.
+pub fn is_of_the_mesh(uid: u32) -> bool {
+    uid == 0 || Callers { group: false }.may_call(uid, u32::MAX)
+}
+
 /// Asks for root, a token or polkit's consent before it passes on what changes something.
 const GATEWAY: &str = "portmaster-api-gateway";
 
@@ -106,6 +111,7 @@ mod tests {
         // no user has these numbers: -2, and one below the last
         assert!(!door.is_open_to(u32::MAX - 1, u32::MAX - 1));
         assert!(!door.is_open_to(u32::MAX - 1, u32::MAX - 1));
+        assert!(is_of_the_mesh(0) && !is_of_the_mesh(u32::MAX - 1));
         assert!(
             Door::new(Callers::default()).check(Request::new(())).is_err(),
             "who is not known"
