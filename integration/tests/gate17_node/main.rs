@@ -9,6 +9,8 @@
 mod carried;
 mod client;
 mod container_files;
+mod curl;
+mod discreet;
 mod image;
 mod limits;
 mod maps;

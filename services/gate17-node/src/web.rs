@@ -1,5 +1,5 @@
-//! HTTP/1.1: `CONNECT` for clients that speak nothing newer, names and pages; in the clear, pages and the way to TLS
-//! (RFC 2817).
+//! HTTP/1.1: `CONNECT` and pages of others for clients that speak nothing newer, names and own pages; in the clear, own pages
+//! and the way to TLS (RFC 2817).
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,6 +23,7 @@ use crate::{
 
 mod body;
 mod carried;
+mod forwarded;
 mod reply;
 
 use carried::wants_datagrams;
@@ -167,6 +168,9 @@ where
         if is_admitted && wants_datagrams(&asked) {
             return self.datagrams(&asked).await;
         }
+        if is_admitted && forwarded::is_asked(&asked, self.node.access.is_open()) {
+            return self.forward(&asked).await;
+        }
         if self.way == Way::Clear && wants_tls(&asked) {
             return self.secure().await;
         }
@@ -262,7 +266,10 @@ where
     fn is_for_upstream(&self, head: &Head) -> bool {
         let own = head.as_ref().is_ok_and(|(asked, _)| match self.way {
             Way::Clear => wants_tls(asked),
-            _ => self.node.access.admits(&asked.headers, &self.caller) && is_ours(asked),
+            _ => {
+                self.node.access.admits(&asked.headers, &self.caller)
+                    && (is_ours(asked) || forwarded::is_asked(asked, self.node.access.is_open()))
+            }
         });
         self.node.upstream.is_some() && self.way != Way::Mistaken && !own
     }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// Each way.
-const BUFFER: usize = 64 << 10;
+pub(super) const BUFFER: usize = 64 << 10;
 const OPEN: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 const TO_TLS: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: TLS/1.3, HTTP/1.1\r\nConnection: Upgrade\r\n\r\n";
@@ -154,7 +154,7 @@ where
 }
 
 /// What is carried has to end.
-async fn drained(node: &Node) {
+pub(super) async fn drained(node: &Node) {
     node.drain_token().cancelled().await;
     tokio::time::sleep(node.drain_time()).await;
 }
