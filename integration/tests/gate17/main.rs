@@ -8,7 +8,9 @@
 
 mod carried;
 mod circuits;
+mod datagrams;
 mod everything;
+mod families;
 mod hostile;
 mod leaks;
 mod maps;
@@ -19,3 +21,4 @@ mod rogue;
 mod second;
 mod stand_in;
 mod steady;
+mod strangers;

@@ -2,13 +2,13 @@
 
 use std::{
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::SystemTime,
 };
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use gate17_proto::map::{Envelope, MAP_TYPE, public};
-use integration::{Namespace, Running, World, binary, eventually};
+use integration::{Link, Namespace, Running, World, binary, eventually};
 use serde_json::{Value, json};
 
 /// Each in a /16 of its own.
@@ -16,6 +16,12 @@ const ADDRESSES: [Ipv4Addr; 3] = [
     Ipv4Addr::new(5, 17, 0, 1),
     Ipv4Addr::new(6, 17, 0, 1),
     Ipv4Addr::new(7, 17, 0, 1),
+];
+/// Each in a /32 of its own; for tests that want them.
+const ADDRESSES_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0x2a05, 0x17, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2a06, 0x17, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2a07, 0x17, 0, 0, 0, 0, 0, 1),
 ];
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 const REGIONS: [&str; 3] = ["de", "fr", "it"];
@@ -25,6 +31,7 @@ const TOKEN: &str = "let-me-in";
 pub(crate) struct Network {
     nodes: Vec<Option<Running>>,
     hosts: Vec<Namespace>,
+    links: Vec<Link>,
     key: Ed25519KeyPair,
     described: Vec<Value>,
     /// What its maps say besides.
@@ -41,6 +48,7 @@ impl Network {
         let mut network = Self {
             nodes: Vec::new(),
             hosts: Vec::new(),
+            links: Vec::new(),
             key,
             described: Vec::new(),
             said: Vec::new(),
@@ -55,6 +63,7 @@ impl Network {
                 .internet
                 .sh(&format!("ip route add {} via {}", ADDRESSES[place], link.b.v4));
             network.hosts.push(host);
+            network.links.push(link);
             network.described.push(json!(null));
             network.nodes.push(None);
             network.start_node(world, place);
@@ -67,6 +76,34 @@ impl Network {
     /// Its addresses.
     pub(crate) fn addresses() -> [IpAddr; 3] {
         ADDRESSES.map(IpAddr::from)
+    }
+
+    /// The same after [`Network::move_to_v6`].
+    pub(crate) fn addresses_v6() -> [IpAddr; 3] {
+        ADDRESSES_V6.map(IpAddr::from)
+    }
+
+    /// From now on nodes listen at addresses of IPv6 alone, and the next map says so.
+    pub(crate) fn move_to_v6(&mut self, world: &World) {
+        world
+            .internet
+            .sh("echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
+        for (place, address) in ADDRESSES_V6.into_iter().enumerate() {
+            let (name, via) = (NAMES[place], self.links[place].b.v6);
+            self.hosts[place].add_address(address);
+            world.internet.sh(&format!("ip -6 route add {address} via {via}"));
+            let file = world.root().join(name).join("etc/portmaster/gate17-node.toml");
+            let config = fs::read_to_string(file).unwrap();
+            let old = format!("{}:{PORT}", ADDRESSES[place]);
+            self.kill(place);
+            self.start_with(
+                world,
+                place,
+                &config.replace(&old, &format!("[{address}]:{PORT}")),
+            );
+            let at = json!([{ "address": address, "port": PORT, "carrier": "tls" }]);
+            self.say(place, "addresses", at);
+        }
     }
 
     fn trust(&self) -> Value {

@@ -37,6 +37,9 @@ const QUEUE: usize = 256;
 const MOST: usize = 8192;
 /// Datagrams read before others get their turn.
 const BATCH: usize = 64;
+/// A flow that goes both ways for so long is a stream to the kernel, and remembered longer: two seconds
+/// (`nf_conntrack_proto_udp.c`), and one for what waits on its way here.
+const STREAM: Duration = Duration::from_secs(3);
 /// A session that could not be opened is not tried again for each datagram.
 const REST: Duration = Duration::from_secs(1);
 
@@ -61,9 +64,9 @@ pub trait Opener: Clone + Send + Sync + 'static {
 /// How long the kernel remembers a flow after its last datagram.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Times {
-    /// Until both sides have said something.
+    /// Of one that is new, or goes one way.
     pub one_way: Duration,
-    /// From then on.
+    /// Of a stream.
     pub both_ways: Duration,
 }
 
@@ -183,6 +186,7 @@ impl<O: Opener> Relay<O> {
     }
 
     async fn session(&self, client: SocketAddr, mut datagrams: mpsc::Receiver<Bytes>) {
+        let begun = Instant::now();
         let Some(connection) = self.link.whose(Protocol::UDP, client, self.own).await else {
             self.counters.strangers.add(1);
             return tokio::time::sleep(REST).await;
@@ -215,7 +219,7 @@ impl<O: Opener> Relay<O> {
                 }
                 () = sleep_until(ends) => return,
             }
-            if answered {
+            if answered && begun.elapsed() > STREAM {
                 idle = self.times.both_ways;
             }
             ends = Instant::now() + idle;
