@@ -22,6 +22,12 @@ const NOBODY: &str = "65534";
 const PATH: &str = "/org/portmaster/Interceptor1";
 const PRIVATE: &str = "org.portmaster.Interceptor1";
 const PUBLIC: &str = "org.portmaster.Service1";
+/// Of each service that tells of people's doings: a signal, and a method.
+const ALL_PRIVATE: [(&str, &str, &str); 3] = [
+    (PRIVATE, "ConnectionsChanged", "ListConnections"),
+    ("org.portmaster.Gate17Entry1", "CircuitsChanged", "Circuits"),
+    ("org.portmaster.Dns1", "QueriesAnswered", "Upstreams"),
+];
 
 /// Runs `program` as a user without privileges, in the group or not.
 fn as_user(member: bool, program: &str) -> Command {
@@ -85,12 +91,12 @@ impl GroupBus {
         (Running::start_logged(name, command, &log), log)
     }
 
-    fn call(&self, member: bool, method: &str) -> Output {
+    fn call(&self, member: bool, name: &str, method: &str) -> Output {
         let mut command = as_user(member, "dbus-send");
         command.args([
             &format!("--bus={}", self.address()),
             "--print-reply",
-            &format!("--dest={PRIVATE}"),
+            &format!("--dest={name}"),
             PATH,
             method,
         ]);
@@ -115,30 +121,33 @@ fn events_are_for_root_and_the_group_and_nobody_else() {
     let (bus, runtime) = (GroupBus::start(), runtime());
     let connection = runtime.block_on(async {
         let connection = join(&bus.address()).await;
-        connection.request_name(PRIVATE).await.unwrap();
+        for (name, ..) in ALL_PRIVATE {
+            connection.request_name(name).await.unwrap();
+        }
         connection
     });
     let (_one, member) = bus.listen("member", true);
     let (_two, stranger) = bus.listen("stranger", false);
     let heard = |log: &Path, what: &str| fs::read_to_string(log).unwrap_or_default().contains(what);
-    // each time the private one first: who got the public one would have got the other before it
+    // each time the private ones first: who got the public one would have got the others before it
     eventually("both hear the public signal", || {
         runtime.block_on(async {
             let none: Option<&str> = None;
-            let private = connection.emit_signal(none, PATH, PRIVATE, "ConnectionsChanged", &0_u64);
-            private.await.unwrap();
+            for (name, signal, _) in ALL_PRIVATE {
+                let private = connection.emit_signal(none, PATH, name, signal, &0_u64);
+                private.await.unwrap();
+            }
             let public = connection.emit_signal(none, PATH, PUBLIC, "ForEveryone", &0_u64);
             public.await.unwrap();
         });
         (heard(&member, "ForEveryone") && heard(&stranger, "ForEveryone")).then_some(())
     });
-    eventually("the member hears the private signal", || {
-        heard(&member, "ConnectionsChanged").then_some(())
-    });
-    assert!(
-        !heard(&stranger, "ConnectionsChanged"),
-        "a stranger hears who talks to whom"
-    );
+    for (name, signal, _) in ALL_PRIVATE {
+        eventually("the member hears the private signals", || {
+            heard(&member, signal).then_some(())
+        });
+        assert!(!heard(&stranger, signal), "a stranger hears {signal} of {name}");
+    }
 }
 
 #[test]
@@ -146,16 +155,20 @@ fn private_methods_and_names_are_refused_to_strangers() {
     let (bus, runtime) = (GroupBus::start(), runtime());
     let _owner = runtime.block_on(async {
         let connection = join(&bus.address()).await;
-        connection.request_name(PRIVATE).await.unwrap();
+        for (name, ..) in ALL_PRIVATE {
+            connection.request_name(name).await.unwrap();
+        }
         // answers that there is no such object: what matters is that it is asked
         let _server = connection.object_server();
         connection
     });
     let refused = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("AccessDenied");
-    let list = format!("{PRIVATE}.ListConnections");
-    assert!(refused(&bus.call(false, &list)));
-    assert!(!refused(&bus.call(true, &list)));
-    assert!(!refused(&bus.call(false, "org.freedesktop.DBus.Peer.Ping")));
+    for (name, _, method) in ALL_PRIVATE {
+        let asked = format!("{name}.{method}");
+        assert!(refused(&bus.call(false, name, &asked)), "{asked}");
+        assert!(!refused(&bus.call(true, name, &asked)), "{asked}");
+        assert!(!refused(&bus.call(false, name, "org.freedesktop.DBus.Peer.Ping")));
+    }
 
     let mut own = as_user(true, "dbus-send");
     own.args([

@@ -248,6 +248,20 @@ fn a_network_in_a_box_shows_a_direct_and_a_tunnelled_path_side_by_side() {
         text.contains("gate17 map sign") && text.contains("network box, map 1"),
         "{text}"
     );
+    // where there is no distance, nobody is to take what was measured for one
+    let netem = Command::new("unshare")
+        .args([
+            "--net", "tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "5ms",
+        ])
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let said = if netem {
+        "ms each way (netem)"
+    } else {
+        "this kernel has no netem"
+    };
+    assert!(text.contains(said), "{said}: {text}");
     nothing_is_left_of(&name);
 }
 
@@ -273,6 +287,33 @@ fn a_command_goes_through_the_network_in_a_box_and_nothing_is_left_of_it_when_ki
         (!Path::new(&format!("/run/portmaster-{name}.lock")).exists()).then_some(())
     });
     nothing_is_left_of(&name);
+}
+
+/// Ctrl-C on a terminal goes to all that runs there.
+#[test]
+fn ctrl_c_ends_the_network_in_a_box_wherever_it_is_and_nothing_is_left_of_it() {
+    for (place, command, until) in [
+        ("founded", &[][..], "They are a network because of"),
+        ("told", &[], "Side by side"),
+        (
+            "run",
+            &["--", "sh", "-c", "echo running; exec sleep 600"],
+            "running",
+        ),
+    ] {
+        let (name, folder) = (name(&format!("stop-{place}")), tempfile::tempdir().unwrap());
+        let mut own = portmaster();
+        own.args(["try", "--gate17", "--name", &name]).args(command);
+        let mut running = Running::start_logged("portmaster try", own, &folder.path().join("log"));
+        eventually(until, || running.output().contains(until).then_some(()));
+        rustix::process::kill_process_group(running.pid(), Signal::INT).unwrap();
+        let status = running.wait();
+        assert!(!status.success(), "{place}: {status}");
+        eventually("all of it is gone", || {
+            (!Path::new(&format!("/run/portmaster-{name}.lock")).exists()).then_some(())
+        });
+        nothing_is_left_of(&name);
+    }
 }
 
 #[test]
