@@ -8,7 +8,7 @@ import { Dialog } from "./parts/dialog";
 import { Mark, Sign, Trouble, whoami } from "./parts/small";
 import { follow, trouble } from "./state/connections";
 import { logIn, loginOpen, me, pause, pausedUntil, refresh, refused, resume, version } from "./state/me";
-import { VIEWS, type View, current, notice, say } from "./state/page";
+import { VIEWS, type View, current, notice, say, whileSeen } from "./state/page";
 import { Connections } from "./views/connections";
 import { Dns } from "./views/dns";
 import { Gate17 } from "./views/gate17";
@@ -23,32 +23,12 @@ const PAUSES: [string, number][] = [
   ["15 minutes", 900],
   ["1 hour", 3_600],
 ];
-/** A page that nobody sees lets go of its streams after that. */
-const HIDDEN_FOR = 60_000;
 
-/** The connections' stream, while somebody looks: a browser has six connections to a host, for all its tabs. */
+/** The connections' stream, for whom may see it. */
 function useStream(access: string | undefined) {
   useEffect(() => {
     if (access === undefined || access.startsWith("ACCESS_ANYBODY")) return;
-    let stop: (() => void) | undefined = follow();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const seen = () => {
-      clearTimeout(timer);
-      if (!document.hidden) {
-        stop ??= follow();
-        return;
-      }
-      timer = setTimeout(() => {
-        stop?.();
-        stop = undefined;
-      }, HIDDEN_FOR);
-    };
-    document.addEventListener("visibilitychange", seen);
-    return () => {
-      document.removeEventListener("visibilitychange", seen);
-      clearTimeout(timer);
-      stop?.();
-    };
+    return whileSeen(follow);
   }, [access]);
 }
 

@@ -67,8 +67,11 @@ async function seen() {
   const policy = (await page.goto(HOME)).headers()["content-security-policy"] ?? "";
   holds("scripts of the gateway alone", policy.includes("default-src 'none'") && policy.includes("script-src 'self'"), policy);
   await page.getByText("Protecting").waitFor();
-  await open("connections");
+  await page.waitForTimeout(1000); // it stands, and nothing of this program is in it
   holds("the program connects", connects());
+  await page.getByRole("region", { name: "Who talks most" }).getByText(name, { exact: true }).waitFor();
+  await open("connections");
+  await page.getByRole("navigation", { name: "Programs" }).getByText(name, { exact: true }).waitFor();
   await row.waitFor();
   const text = await row.innerText();
   holds("its connection has a verdict and a reason", /Allowed/.test(text) && /default/.test(text), text.replaceAll("\n", " | "));
@@ -106,6 +109,13 @@ async function byKeyboard() {
   await page.keyboard.press("Enter");
   await page.getByLabel("Connection", { exact: true }).waitFor();
   await page.keyboard.press("Escape");
+}
+
+async function shippedRulesStay() {
+  await open("rules");
+  const rules = page.getByRole("listitem").filter({ hasText: "shipped#" });
+  await rules.first().waitFor();
+  holds("what no file holds cannot be taken out of one", (await rules.getByRole("button").count()) === 0);
 }
 
 async function everyView() {
@@ -164,6 +174,7 @@ try {
   await accessible("connections");
   await step("a rule is made of it in two clicks, and taken back", ruled);
   await step("by keyboard alone", byKeyboard);
+  await step("rules as shipped", shippedRulesStay);
   await step("every view", everyView);
   await step("ten thousand connections", thousands);
   holds("nobody but the gateway was asked", [...asked].every((origin) => `${origin}/` === HOME), [...asked].join(" "));

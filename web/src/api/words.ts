@@ -16,7 +16,7 @@ export const VERDICTS: Record<VerdictJson, { word: string; tone: Tone }> = {
   VERDICT_BLOCK: { word: "Blocked", tone: "bad" },
   VERDICT_DROP: { word: "Dropped", tone: "warn" },
   VERDICT_TUNNEL: { word: "Tunnelled", tone: "tunnel" },
-  VERDICT_REDIRECT_DNS: { word: "To own DNS", tone: "plain" },
+  VERDICT_REDIRECT_DNS: { word: "Own DNS", tone: "plain" },
 };
 
 export const WHYS: Record<WhyJson, string> = {

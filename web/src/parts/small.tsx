@@ -53,10 +53,11 @@ export function Trouble({ problem }: { problem: Failure | undefined }) {
   );
 }
 
-export function Card({ title, children, more, wide }: { title: string; children: ComponentChildren; more?: ComponentChildren; wide?: boolean }) {
+/** `wide`: as the page; `double`: as two others; `tall`: as high as two others. */
+export function Card({ title, children, more, shape }: { title: string; children: ComponentChildren; more?: ComponentChildren; shape?: "wide" | "double" | "tall" }) {
   const id = `card-${title.toLowerCase().replace(/[^a-z0-9]+/g, "-")}`;
   return (
-    <section class={`card${wide ? " wide" : ""}`} aria-labelledby={id}>
+    <section class={`card ${shape ?? ""}`} aria-labelledby={id}>
       <header>
         <h2 id={id}>{title}</h2>
         {more}
@@ -71,7 +72,7 @@ export function Facts({ facts }: { facts: [string, ComponentChildren][] }) {
   return (
     <dl class="facts">
       {facts
-        .filter(([, value]) => value !== undefined && value !== "" && value !== null)
+        .filter(([, value]) => value !== undefined && value !== "" && value !== null && value !== false)
         .map(([name, value]) => (
           <div key={name}>
             <dt>{name}</dt>

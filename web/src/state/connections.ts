@@ -71,28 +71,35 @@ const beats = new Map<number, Beat>();
 let place: string | undefined;
 let timer: ReturnType<typeof setTimeout> | undefined;
 
+// Whoever reads in what it draws is drawn again with each change: each of these looks at `changed`.
+
 /** All of them, oldest first. Not to be changed. */
 export function all(): readonly Row[] {
+  void changed.value;
   return rows;
 }
 
 export function find(id: string): Row | undefined {
+  void changed.value;
   const place = places.get(id);
   return place === undefined ? undefined : rows[place];
 }
 
 /** Those who talk most, by `measure`. */
 export function loudest(measure: "octets" | "connections"): Talker[] {
+  void changed.value;
   return [...talkers.values()].sort((a, b) => b[measure] - a[measure] || b.connections - a.connections);
 }
 
 /** The last five minutes. */
 export function pulse(now: number): Beat[] {
+  void changed.value;
   const last = Math.floor(now / BEAT);
   return Array.from({ length: BEATS }, (_, at) => beats.get(last - BEATS + 1 + at) ?? { allowed: 0, refused: 0, tunnelled: 0 });
 }
 
 export function liveCount(): number {
+  void changed.value;
   let live = 0;
   for (const talker of talkers.values()) live += talker.live;
   return live;

@@ -19,6 +19,35 @@ export function go(to: View) {
   location.hash = `#/${to}`;
 }
 
+/** A page that nobody sees lets go of its streams after that. */
+const HIDDEN_FOR = 60_000;
+
+/**
+ * Keeps a stream, while somebody looks: a browser has six connections to a host, for all its tabs. `start` gives what ends it; so
+ * does this.
+ */
+export function whileSeen(start: () => () => void): () => void {
+  let stop: (() => void) | undefined = start();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const seen = () => {
+    clearTimeout(timer);
+    if (!document.hidden) {
+      stop ??= start();
+      return;
+    }
+    timer = setTimeout(() => {
+      stop?.();
+      stop = undefined;
+    }, HIDDEN_FOR);
+  };
+  document.addEventListener("visibilitychange", seen);
+  return () => {
+    document.removeEventListener("visibilitychange", seen);
+    clearTimeout(timer);
+    stop?.();
+  };
+}
+
 /** Rows take two lines. */
 const query = matchMedia("(max-width: 760px)");
 export const narrow = signal(query.matches);

@@ -1,7 +1,7 @@
 // What has no stream: asked again and again while somebody looks.
 
 import { useCallback, useEffect, useRef, useState } from "preact/hooks";
-import { type Failure, type Input, type Method, type Output, type Service, call, failure, watch } from "../api/client";
+import { type Failure, type Input, type Method, type Output, type Service, call, failure } from "../api/client";
 
 export interface Polled<T> {
   value: T | undefined;
@@ -35,22 +35,4 @@ export function usePolled<S extends Service, M extends Method<S>>(service: S, me
     };
   }, [ask, every]);
   return { value, problem, again: ask };
-}
-
-/** The same for what comes as a stream that ends, or goes on: all its messages are given to `take`. */
-export function useWatched<S extends Service, M extends Method<S>>(
-  service: S,
-  method: M,
-  message: Input<S, M>,
-  take: (message: Output<S, M>) => void,
-): Failure | undefined {
-  const [problem, setProblem] = useState<Failure | undefined>(undefined);
-  const latest = useRef(take);
-  latest.current = take;
-  useEffect(
-    () => watch(service, method, () => message, { message: (said) => latest.current(said), state: setProblem }),
-    // the message is a constant of its view
-    [service, method],
-  );
-  return problem;
 }

@@ -6,7 +6,7 @@ import { type Failure, type Output, call, failure, watch } from "../api/client";
 import { ORIGINS, base, clock, count, duration, number, recordType, responseCode, seconds } from "../api/words";
 import { type Column, List } from "../parts/list";
 import { Card, Mark, Table, Trouble } from "../parts/small";
-import { narrow, say } from "../state/page";
+import { narrow, say, whileSeen } from "../state/page";
 import { usePolled } from "../state/poll";
 import type { DnsQueryJson } from "../generated/portmaster/api/v1/dns_pb";
 
@@ -21,14 +21,28 @@ const COLUMNS: Column[] = [
 ];
 
 const queries = signal<DnsQueryJson[]>([]);
+const missed = signal(0);
 const filter = signal("");
+/** Behind the last query that came: whoever comes back to this view goes on there. */
+let behind: string | undefined;
 
-/** Newest first. A stream that is taken up again begins with some that are here already. */
+/** Newest first. */
 function take(message: Output<"Dns", "watchQueries">) {
-  const known = new Set(queries.value.slice(0, 1_000).map((query) => query.id));
-  const fresh = (message.queries ?? []).filter((query) => !known.has(query.id)).reverse();
+  behind = message.eventId || behind;
+  missed.value += Number(message.dropped ?? 0);
+  const fresh = [...(message.queries ?? [])].reverse();
   if (fresh.length > 0) queries.value = [...fresh, ...queries.value].slice(0, KEPT);
 }
+
+const follow = () =>
+  watch("Dns", "watchQueries", () => (behind ? { resumeAfter: behind } : { includeRecent: true }), {
+    message: take,
+    state(said) {
+      problem.value = said;
+    },
+  });
+/** Why nothing comes in. */
+const problem = signal<Failure | undefined>(undefined);
 
 function asker(query: DnsQueryJson): string {
   const process = query.process;
@@ -48,8 +62,7 @@ export function Dns() {
 }
 
 function Queries() {
-  const [problem, setProblem] = useState<Failure | undefined>(undefined);
-  useEffect(() => watch("Dns", "watchQueries", () => ({ includeRecent: true }), { message: take, state: setProblem }), []);
+  useEffect(() => whileSeen(follow), []);
   const words = filter.value.toLowerCase().split(/\s+/).filter(Boolean);
   const shown = queries.value.filter((query) => {
     const text = `${query.name} ${asker(query)} ${ORIGINS[query.origin ?? "ORIGIN_UNSPECIFIED"].word} ${query.list ?? ""}`.toLowerCase();
@@ -59,15 +72,16 @@ function Queries() {
     <input type="search" aria-label="Filter queries" placeholder="Name, program…" value={filter.value} onInput={(event) => (filter.value = event.currentTarget.value)} />
   );
   return (
-    <Card title="Queries" more={search} wide>
-      <Trouble problem={problem} />
+    <Card title="Queries" more={search} shape="wide">
+      <Trouble problem={problem.value} />
+      {missed.value > 0 && <p class="quiet">At least {number(missed.value)} are missing here: they came faster than this page read them, or before the service was started anew.</p>}
       <List
         kind="queries"
         label="Queries"
         columns={COLUMNS}
         count={shown.length}
         height={narrow.value ? 62 : 34}
-        identity={(at) => shown[at]?.id ?? ""}
+        identity={(at) => `${shown[at]?.id}-${shown[at]?.time}`}
         cells={(at) => cells(shown[at])}
         empty="No name was asked for yet."
       />
@@ -81,7 +95,7 @@ function cells(query: DnsQueryJson | undefined) {
   const addresses = query.addresses ?? [];
   const said = query.list ? `list ${query.list}` : (addresses[0] ?? responseCode(query.responseCode));
   return [
-    <Mark tone={tone}>{word}</Mark>,
+    <Mark tone={tone === "good" && query.responseCode ? "plain" : tone}>{word}</Mark>,
     <>
       <span class="name">{query.name || "."}</span> <span class="port">{recordType(query.recordType)}</span>
     </>,
@@ -98,7 +112,7 @@ function cells(query: DnsQueryJson | undefined) {
 function Upstreams() {
   const { value, problem } = usePolled("Dns", "listUpstreams", 5_000);
   return (
-    <Card title="Upstreams">
+    <Card title="Upstreams" shape="double">
       <Trouble problem={problem} />
       <Table
         label="Upstreams"
@@ -169,7 +183,7 @@ function Cache() {
       .catch((error: unknown) => setProblem(failure(error)));
   };
   return (
-    <Card title="Cache" wide>
+    <Card title="Cache" shape="wide">
       <form
         class="line"
         onSubmit={(event) => {

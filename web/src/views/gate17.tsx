@@ -18,7 +18,7 @@ export function Gate17() {
     <div class="gate17">
       <h1 class="unseen">Gate17</h1>
       <Trouble problem={problem} />
-      <Card title="State">
+      <Card title="State" shape="wide">
         <Facts
           facts={[
             ["Tunnel", value ? map?.nodes ? <Mark tone="good">Ready</Mark> : <Mark tone="plain">No map</Mark> : undefined],
@@ -54,7 +54,7 @@ function Circuits({ circuits, again }: { circuits: Circuit[]; again: () => void 
       .catch((error: unknown) => setProblem(failure(error)));
   };
   return (
-    <Card title="Circuits" wide>
+    <Card title="Circuits" shape="wide">
       <Trouble problem={problem} />
       <Table
         label="Circuits"
@@ -97,7 +97,7 @@ function Nodes() {
       .catch((error: unknown) => answer(failure(error).message));
   };
   return (
-    <Card title="Nodes" wide>
+    <Card title="Nodes" shape="wide">
       <Trouble problem={problem} />
       <Table
         label="Nodes"

@@ -3,7 +3,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { HEALTHS, clock, count, number, size } from "../api/words";
 import { Card, Mark, Trouble, Verdict } from "../parts/small";
-import { type Beat, type Row, all, changed, liveCount, loudest, pulse, trouble } from "../state/connections";
+import { type Beat, type Row, all, liveCount, loudest, pulse, trouble } from "../state/connections";
 import { go } from "../state/page";
 import { usePolled } from "../state/poll";
 import { filter, program } from "./connections";
@@ -11,14 +11,13 @@ import { making } from "./rule-maker";
 
 const REFUSED_SHOWN = 8;
 
-/** Redrawn with what comes in, and every few seconds without. */
+/** Every few seconds, since what was is five minutes ago at some time. */
 function useNow(): number {
   const [now, setNow] = useState(Date.now);
   useEffect(() => {
     const timer = setInterval(() => setNow(Date.now()), 2_500);
     return () => clearInterval(timer);
   }, []);
-  void changed.value;
   return now;
 }
 
@@ -36,7 +35,7 @@ export function Overview() {
         <Figure label="Refused in 5 min" value={refused} tone={refused > 0 ? "bad" : "plain"} />
         <Figure label="Tunnelled in 5 min" value={tunnelled} tone={tunnelled > 0 ? "tunnel" : "plain"} />
       </section>
-      <Card title="Last five minutes" wide>
+      <Card title="Last five minutes" shape="wide">
         <Pulse beats={beats} label={`${count(allowed, "connection")} allowed, ${refused} refused, ${tunnelled} tunnelled in the last five minutes`} />
       </Card>
       <Talkers />
@@ -102,7 +101,7 @@ function Talkers() {
     </div>
   );
   return (
-    <Card title="Who talks most" more={choice}>
+    <Card title="Who talks most" more={choice} shape="tall">
       <ol class="bars">
         {talkers.map((talker) => (
           <li key={talker.identity}>
@@ -135,7 +134,7 @@ function Refused() {
     if (row?.refused) last.push(row);
   }
   return (
-    <Card title="Refused lately">
+    <Card title="Refused lately" shape="tall">
       <ul class="lately">
         {last.map((row) => (
           <li key={row.id}>

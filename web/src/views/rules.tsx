@@ -31,11 +31,13 @@ export function Rules() {
   const rulesOf = (id: string): RuleJson[] =>
     (id === "global" ? policy.value?.global?.rules : policy.value?.profiles?.find((profile) => profile.id === id)?.rules) ?? [];
   const shown = files.value?.profiles ?? [];
+  // what holds where the owner says nothing
+  const shipped = files.value && !shown.some((file) => file.id === "global") ? rulesOf("global") : [];
   return (
     <div class="rules">
       <h1 class="unseen">Rules</h1>
       <Trouble problem={files.problem ?? policy.problem} />
-      {files.value && shown.length === 0 && <p class="quiet">There is no rule yet. Make one from a connection.</p>}
+      {files.value && shown.length === 0 && <p class="quiet wide">There is no rule of yours yet. Make one from a connection.</p>}
       {shown.map((file) => {
         const id = file.id ?? "";
         return (
@@ -53,14 +55,7 @@ export function Rules() {
               {rulesOf(id).map((rule, at) => (
                 <li key={at}>
                   <RuleLine rule={rule} />
-                  <button
-                    type="button"
-                    class="small"
-                    aria-label={`Take away rule ${at + 1} of ${id}`}
-                    onClick={() => propose(removal(id, at + 1, file.revision ?? ""))}
-                  >
-                    Take away…
-                  </button>
+                  <TakeAway id={id} rule={rule} propose={(number) => propose(removal(id, number, file.revision ?? ""))} />
                 </li>
               ))}
             </ol>
@@ -68,6 +63,17 @@ export function Rules() {
           </Card>
         );
       })}
+      {shipped.length > 0 && (
+        <Card title="For every program, as shipped" shape="wide">
+          <ol class="rule-list">
+            {shipped.map((rule, at) => (
+              <li key={at}>
+                <RuleLine rule={rule} />
+              </li>
+            ))}
+          </ol>
+        </Card>
+      )}
       {edited !== undefined && <Editor id={edited} close={() => edit(undefined)} propose={propose} />}
       {proposal && <Proposed proposal={proposal} close={() => propose(undefined)} done={done} />}
     </div>
@@ -79,6 +85,17 @@ function removal(id: string, number: number, revision: string): Proposal {
     title: `Take away rule ${number} of ${id}?`,
     ask: (dryRun, _, force) => call("Policy", "removeRule", { id, number, expectedRevision: revision, dryRun, force }),
   };
+}
+
+/** Only what stands in the file itself can be taken out of it. */
+function TakeAway({ id, rule, propose }: { id: string; rule: RuleJson; propose: (number: number) => void }) {
+  const [source, number] = (rule.source ?? "").split("#");
+  if (source !== id || !number) return null;
+  return (
+    <button type="button" class="small" aria-label={`Take away rule ${number} of ${id}`} onClick={() => propose(Number(number))}>
+      Take away…
+    </button>
+  );
 }
 
 /** `Block · outgoing · example.org · 443/tcp` */
