@@ -31,17 +31,17 @@ pub(crate) fn instructions(file: &str) -> Vec<(String, String)> {
 
 /// What the last stage says.
 #[derive(Default)]
-struct Image {
-    /// Shell lines that make it, below `$R`, with the programs in `$PROGRAMS`.
-    make: String,
-    environment: Vec<String>,
+pub(crate) struct Image {
+    /// Shell lines that make it, below `$R`, with the programs in `$PROGRAMS` and the sources in `$REPOSITORY`.
+    pub(crate) make: String,
+    pub(crate) environment: Vec<String>,
     user: String,
-    entrypoint: Vec<String>,
-    health: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) health: Vec<String>,
 }
 
 impl Image {
-    fn read(file: &str) -> Self {
+    pub(crate) fn read(file: &str) -> Self {
         let all = instructions(file);
         let last = all.iter().rposition(|(name, _)| name == "FROM").unwrap();
         let mut image = Self::default();
@@ -49,6 +49,7 @@ impl Image {
             match name.as_str() {
                 "RUN" => image.make += &format!("chroot \"$R\" sh -ec {}\n", quoted(rest)),
                 "COPY" => image.copy(rest),
+                "ARG" => image.make += &format!("export {rest}\n"),
                 "ENV" => image.environment.extend(rest.split(' ').map(str::to_owned)),
                 "USER" => image.user.clone_from(rest),
                 "ENTRYPOINT" => image.entrypoint = serde_json::from_str(rest).unwrap(),
@@ -65,17 +66,27 @@ impl Image {
         image
     }
 
-    /// `--from=programs --chmod=755 /programs/NAME PLACE`
+    /// `--from=programs --chmod=755 /programs/NAME PLACE`; a folder's files where the source ends in `/`.
     fn copy(&mut self, rest: &str) {
-        let words: Vec<_> = rest.split(' ').collect();
-        assert_eq!((words.len(), words[0]), (4, "--from=programs"), "COPY {rest}");
-        let mode = words[1].strip_prefix("--chmod=").unwrap();
-        let name = words[2].strip_prefix("/programs/").unwrap();
-        self.make += &format!("install -D -m {mode} \"$PROGRAMS/{name}\" \"$R{}\"\n", words[3]);
+        let (options, words): (Vec<_>, Vec<_>) = rest.split(' ').partition(|word| word.starts_with("--"));
+        assert_eq!(words.len(), 2, "COPY {rest}");
+        let (source, place) = (words[0], words[1]);
+        let mode = options.iter().find_map(|option| option.strip_prefix("--chmod="));
+        let source = if options.contains(&"--from=programs") {
+            format!("\"$PROGRAMS\"/{}", source.strip_prefix("/programs/").unwrap())
+        } else {
+            format!("\"$REPOSITORY\"/{source}")
+        };
+        let mode = mode.unwrap_or("644");
+        self.make += &if source.ends_with('/') {
+            format!("install -d \"$R{place}\"\ninstall -m {mode} -t \"$R{place}\" {source}*\n")
+        } else {
+            format!("install -D -m {mode} {source} \"$R{place}\"\n")
+        };
     }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "'\\''"))
 }
 

@@ -14,6 +14,7 @@ mod discreet;
 mod image;
 mod limits;
 mod maps;
+mod mesh_image;
 mod place;
 mod quotes;
 mod seen;
