@@ -25,6 +25,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "processes",
         "settings",
         "audit",
+        "events",
     ];
     let files = parts.map(|part| format!("portmaster/api/v1/{part}.proto"));
     for folder in ["proto", "../proto/proto"] {

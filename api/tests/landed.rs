@@ -2,6 +2,11 @@
 //!
 //! `UPDATE_LANDED=1 cargo test -p api` writes down what stands there now; do that with each release, never to make this test pass.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers of tests: what fails there fails the test"
+)]
+
 use std::{collections::BTreeSet, fs, path::Path};
 
 use prost_reflect::{DescriptorPool, EnumDescriptor, Kind, MessageDescriptor, ServiceDescriptor};
@@ -29,7 +34,7 @@ fn contracts(pool: &DescriptorPool) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     pool.services()
         .filter(|service| service.package_name() == "portmaster.api.v1")
-        .for_each(|service| methods(&service, &mut lines));
+        .for_each(|service| methods(pool, &service, &mut lines));
     let ours = |name: &str| name.starts_with("portmaster.");
     pool.all_messages()
         .filter(|message| ours(message.full_name()))
@@ -40,13 +45,18 @@ fn contracts(pool: &DescriptorPool) -> BTreeSet<String> {
     lines
 }
 
-fn methods(service: &ServiceDescriptor, lines: &mut BTreeSet<String>) {
+fn methods(pool: &DescriptorPool, service: &ServiceDescriptor, lines: &mut BTreeSet<String>) {
+    let access = pool.get_extension_by_name("portmaster.api.v1.access").unwrap();
     for method in service.methods() {
         let stream = if method.is_server_streaming() {
             "stream "
         } else {
             ""
         };
+        // who may call it: nobody who may stops being able to, and nobody else begins
+        let options = method.options();
+        let access = options.get_extension(&access).as_enum_number().unwrap();
+        lines.insert(format!("access {} = {access}", method.full_name()));
         lines.insert(format!(
             "rpc {} ({}) returns ({stream}{})",
             method.full_name(),

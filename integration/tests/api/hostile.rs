@@ -8,7 +8,10 @@ use std::{
 
 use integration::{Service, World, eventually};
 
-use super::stage::{NOBODY, call, post, world};
+use super::{
+    line::Line,
+    stage::{NOBODY, call, curl, post, world},
+};
 
 const GATEWAY: &str = "127.0.0.1:817";
 
@@ -108,7 +111,73 @@ fn one_users_idle_connections_leave_the_others_theirs() {
     eventually("some find no room", || {
         (counter(&world, "connections_too_many") > 0).then_some(())
     });
+    // who is turned away hears why
+    let refused = post(&world, NOBODY, "System/GetVersion", "{}", &[]);
+    assert_eq!(refused.code, 429, "{refused:?}");
+    assert!(
+        refused.message().contains("`connections_per_user`"),
+        "{refused:?}"
+    );
     assert_eq!(call(&world, "System/GetVersion", "{}").code, 200);
+}
+
+#[test]
+fn who_calls_too_often_is_told_and_holds_up_nobody_else() {
+    let mut world = World::builder("often").without_services().start();
+    world.config_file("api-gateway.toml", "calls_per_second = 5\n");
+    world.start_service(Service::ApiGateway);
+    let mut line = Line::open(&world);
+    let path = "/portmaster.api.v1.System/GetVersion";
+    let answers: Vec<_> = (0..40).map(|_| line.call(path, "{}").unwrap()).collect();
+    // two seconds' worth may come at once
+    assert!(answers.iter().take(10).all(|answer| answer.code == 200));
+    let refused = answers.iter().find(|answer| answer.code == 429).unwrap();
+    assert!(refused.message().contains("too many calls"), "{refused:?}");
+    assert_eq!(post(&world, NOBODY, "System/GetVersion", "{}", &[]).code, 200);
+    eventually("it passes", || {
+        (line.call(path, "{}").unwrap().code == 200).then_some(())
+    });
+}
+
+#[test]
+fn a_browsers_session_is_a_cookie_that_is_worth_nothing_to_another_user() {
+    let world = world("session");
+    let made = call(
+        &world,
+        "Tokens/Create",
+        r#"{"name": "browser", "scope": "SCOPE_READ"}"#,
+    )
+    .json();
+    let secret = made["secret"].as_str().unwrap();
+    let log_in = |token: &str, kind: &str| {
+        let mut command = curl(&world, NOBODY);
+        command.args(["-i", "-d", &format!("{{\"token\": \"{token}\"}}"), "-H", kind]);
+        let output = command.arg("http://127.0.0.1:817/session").output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let json = "content-type: application/json";
+    let said = log_in(secret, json);
+    let cookie = said
+        .lines()
+        .find_map(|line| line.strip_prefix("set-cookie: "))
+        .unwrap();
+    for part in ["HttpOnly", "SameSite=Strict", "Path=/"] {
+        assert!(cookie.contains(part), "{cookie}");
+    }
+    assert!(!said.contains(secret), "{said}");
+    let shown = format!("cookie: {}", cookie.split(';').next().unwrap());
+    assert_eq!(
+        post(&world, NOBODY, "Connections/List", "{}", &[&shown]).code,
+        200
+    );
+    // whoever else gets hold of it: browsers send it to every port of this host
+    let other = post(&world, "1", "Connections/List", "{}", &[&shown]);
+    assert_eq!(other.code, 401, "{other:?}");
+    assert!(other.message().contains("another user"), "{other:?}");
+    for (token, kind) in [("pm_wrong", json), (secret, "content-type: text/plain")] {
+        let refused = log_in(token, kind);
+        assert!(!refused.contains("set-cookie"), "{refused}");
+    }
 }
 
 #[test]

@@ -89,7 +89,13 @@ async fn listed_and_watched(world: &World, app: &App) -> String {
         filter: filter(),
         ..ListConnectionsRequest::default()
     };
-    let listed = client.list(list).await.unwrap().into_inner().connections;
+    // it was decided; that is told a moment later
+    let mut listed = Vec::new();
+    let end = std::time::Instant::now() + PATIENCE;
+    while listed.is_empty() && std::time::Instant::now() < end {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        listed = client.list(list.clone()).await.unwrap().into_inner().connections;
+    }
     let [connection] = listed.as_slice() else {
         panic!("{listed:?}")
     };

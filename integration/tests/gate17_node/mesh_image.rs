@@ -43,6 +43,8 @@ fn container(image: &Image, world: &World) -> Command {
          mount -t overlay overlay -o \"lowerdir=$BASE,upperdir=$W/up,workdir=$W/work\" \"$R\"\n",
     );
     script += &image.make;
+    // where something is mounted an engine makes the place
+    script += "mkdir -p \"$R/var/lib/portmaster-up\" \"$R/etc/portmaster\"\n";
     script += "mount --bind \"$R\" \"$R\"\nmount -o remount,bind,ro \"$R\"\n";
     script += "mount -t proc proc \"$R/proc\"\nmount -t sysfs -o ro sysfs \"$R/sys\"\nmount --rbind /dev \"$R/dev\"\n";
     for volume in words(&service["volumes"]) {

@@ -210,6 +210,18 @@ impl Audit {
             .collect()
     }
 
+    /// The number of the last one.
+    pub fn last(&self) -> u64 {
+        self.lock().last
+    }
+
+    /// Those behind `id`, in order.
+    pub fn after(&self, id: u64) -> Vec<AuditEntry> {
+        let state = self.lock();
+        let behind = state.entries.iter().filter(|entry| entry.id > id);
+        behind.map(told).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -17,6 +17,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
 };
+use rustix::net::{SendFlags, Shutdown};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
@@ -27,7 +28,7 @@ use crate::{
     caller::{Owners, Peer},
     gate::Guarded,
     json,
-    limits::{Limits, Place},
+    limits::{Full, Limits, Place},
     metrics, page,
     rpc::system,
     slow::Hurried,
@@ -83,7 +84,7 @@ pub struct Counters {
     pub connections: Counter,
     /// Of another host: closed at once.
     pub strangers: Counter,
-    /// More than there is room for: closed at once.
+    /// More than there is room for: told so, and closed at once.
     pub crowded: Counter,
     /// How long requests took.
     pub requests: metrics::Requests,
@@ -115,9 +116,12 @@ impl Door {
         let Ok(peer) = self.owners.peer(&stream, address) else {
             return;
         };
-        let Some(place) = self.limits.connect(peer.uid) else {
-            self.counters.crowded.add(1);
-            return;
+        let place = match self.limits.connect(peer.uid) {
+            Ok(place) => place,
+            Err(full) => {
+                self.counters.crowded.add(1);
+                return turn_away(&stream, full);
+            }
         };
         self.counters.connections.add(1);
         let _ = stream.set_nodelay(true);
@@ -242,6 +246,22 @@ impl Door {
             Err(status) => json::error(&status),
         }
     }
+}
+
+/// Says why, as far as it can be said to whom nobody listens: one answer in HTTP/1.1, which waits for nothing.
+fn turn_away(stream: &TcpStream, full: Full) {
+    let text = serde_json::json!({ "code": "resource_exhausted", "message": full.to_string() }).to_string();
+    let answer = format!(
+        "HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{text}",
+        text.len()
+    );
+    // who does not take it is gone
+    let _ = rustix::net::send(
+        stream,
+        answer.as_bytes(),
+        SendFlags::DONTWAIT | SendFlags::NOSIGNAL,
+    );
+    let _ = rustix::net::shutdown(stream, Shutdown::Write);
 }
 
 /// gRPC, or gRPC-web; all else is JSON, or a page.

@@ -2,11 +2,13 @@
 //!
 //! Invariant: a client that reads slowly costs the others nothing: events stand in one ring for all, and each client has a place
 //! in it. Whoever falls out at its end is told how much he lost.
+//!
+//! All is kept as it goes out: an event is written once, whoever and how many watch, and takes a few hundred octets.
 
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -17,45 +19,30 @@ use daemon::{grpc, status::Status};
 use futures_util::{StreamExt as _, future::ready};
 use prost::Message as _;
 use proto::interceptor::v1::{
-    ConnectionEvents, EventKind, ListConnectionsRequest, Position, WatchEventsRequest,
+    self as interceptor, ConnectionEvents, EventKind, ListConnectionsRequest, Position, WatchEventsRequest,
     interceptor_client::InterceptorClient,
 };
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::wire;
+use crate::{fields::Fields, wire};
 
 /// Events that are kept: some seconds of a storm, hours of a desktop.
 const KEPT: usize = 16_384;
 /// At once from the ring.
 const BATCH: usize = 512;
 
-/// An event, and its number.
-pub type Numbered = (u64, Arc<Told>);
+/// A `ConnectionEvent` as it goes out, and its number.
+pub type Numbered = (u64, Bytes);
+/// In a `ConnectionEvent`, the `Connection`.
+pub const CONNECTION: u32 = 3;
 
-/// An event, as all who watch get it: written out once, by whoever is the first to send it.
-#[derive(Debug)]
-pub struct Told {
-    /// What happened.
-    pub event: ConnectionEvent,
-    octets: OnceLock<Bytes>,
-}
-
-impl Told {
-    fn new(event: ConnectionEvent) -> Self {
-        Self {
-            event,
-            octets: OnceLock::new(),
-        }
-    }
-
-    /// The message on the wire.
-    pub fn octets(&self) -> Bytes {
-        self.octets
-            .get_or_init(|| self.event.encode_to_vec().into())
-            .clone()
-    }
+/// The connection of an event; both as they go out.
+pub fn connection_of(event: &Bytes) -> Option<Bytes> {
+    let mut fields = Fields::of(event);
+    let field = fields.find(|field| field.number == CONNECTION)?;
+    Some(event.slice_ref(field.value.octets()))
 }
 
 /// A place in the stream of events.
@@ -106,7 +93,8 @@ struct Inner {
 
 #[derive(Debug, Default)]
 struct State {
-    live: BTreeMap<u64, Arc<Connection>>,
+    /// Each a `Connection` as it goes out, by id.
+    live: BTreeMap<u64, Bytes>,
     ring: VecDeque<Numbered>,
     /// Behind the last event; unset before the first.
     place: Option<Place>,
@@ -125,12 +113,12 @@ impl Default for Hub {
 
 impl Hub {
     /// Follows the interceptor until `shutdown`.
-    pub async fn follow(&self, interceptor: Channel, status: Status, shutdown: CancellationToken) {
+    pub async fn follow(&self, channel: Channel, status: Status, shutdown: CancellationToken) {
         let (events, lost) = (status.counter("events"), status.counter("events_lost"));
         let live = status.counter("connections_known_now");
         let incomplete = AtomicBool::new(false);
         let connect = || {
-            let mut client = InterceptorClient::new(interceptor.clone());
+            let mut client = InterceptorClient::new(channel.clone());
             let anew = incomplete.swap(false, Ordering::Relaxed);
             let incomplete = &incomplete;
             async move {
@@ -193,7 +181,7 @@ impl Hub {
         let mut live = BTreeMap::new();
         while let Some(message) = listed.message().await? {
             let connections = message.connections.into_iter();
-            live.extend(connections.map(|from| (from.id, Arc::new(wire::connection(from)))));
+            live.extend(connections.map(|from| (from.id, written(from))));
         }
         self.lock().live = live;
         Ok(())
@@ -231,19 +219,21 @@ impl Hub {
         self.0.news.subscribe()
     }
 
-    /// The live connections, by id, behind `after`.
-    pub fn live(&self, after: u64) -> Vec<Arc<Connection>> {
+    /// The live connections behind the one with the id `after`, by id, as they go out.
+    pub fn live(&self, after: u64) -> Vec<(u64, Bytes)> {
         let state = self.lock();
         state
             .live
             .range(after.saturating_add(1)..)
-            .map(|(_, connection)| Arc::clone(connection))
+            .map(|(id, connection)| (*id, connection.clone()))
             .collect()
     }
 
     /// One that is live.
-    pub fn get(&self, id: u64) -> Option<Arc<Connection>> {
-        self.lock().live.get(&id).cloned()
+    pub fn get(&self, id: u64) -> Option<Connection> {
+        let found = self.lock().live.get(&id).cloned()?;
+        // it was written here
+        Connection::decode(found).ok()
     }
 
     /// Behind the last event.
@@ -252,7 +242,7 @@ impl Hub {
     }
 
     /// The live connections, and the place from which on events tell of them.
-    pub fn begin(&self) -> (VecDeque<Arc<Connection>>, Option<Place>) {
+    pub fn begin(&self) -> (VecDeque<Bytes>, Option<Place>) {
         let state = self.lock();
         (state.live.values().cloned().collect(), state.place)
     }
@@ -277,8 +267,7 @@ impl State {
             // the live ones, told at the beginning of a stream: no events
             for event in message.events {
                 if let Some(connection) = event.connection {
-                    self.live
-                        .insert(connection.id, Arc::new(wire::connection(connection)));
+                    self.live.insert(connection.id, written(connection));
                 }
             }
             return;
@@ -301,20 +290,21 @@ impl State {
             let Some(connection) = event.connection else {
                 continue;
             };
-            let connection = wire::connection(connection);
-            match kind {
-                EventKind::Ended => drop(self.live.remove(&connection.id)),
-                _ => drop(self.live.insert(connection.id, Arc::new(connection.clone()))),
+            let id = connection.id;
+            let event = ConnectionEvent {
+                kind: kind_of(kind).into(),
+                time: event.time,
+                connection: Some(wire::connection(connection)),
+            };
+            let event = Bytes::from(event.encode_to_vec());
+            match (kind, connection_of(&event)) {
+                (EventKind::Ended, _) | (_, None) => drop(self.live.remove(&id)),
+                (_, Some(connection)) => drop(self.live.insert(id, connection)),
             }
             if self.ring.len() >= KEPT {
                 self.ring.pop_front();
             }
-            let event = ConnectionEvent {
-                kind: kind_of(kind).into(),
-                time: event.time,
-                connection: Some(connection),
-            };
-            self.ring.push_back((sequence, Arc::new(Told::new(event))));
+            self.ring.push_back((sequence, event));
         }
         self.place = Some(Place {
             numbering: position.numbering,
@@ -352,6 +342,11 @@ impl State {
             }),
         }
     }
+}
+
+/// As it goes out.
+fn written(from: interceptor::Connection) -> Bytes {
+    wire::connection(from).encode_to_vec().into()
 }
 
 const fn kind_of(kind: EventKind) -> Kind {

@@ -5,6 +5,7 @@
 //! gate and all: the two cannot drift apart.
 
 mod frames;
+mod texts;
 
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use tower::Service as _;
 
 use crate::{caller::Peer, gate::Guarded, methods::Method, rpc::HEARTBEAT};
 use frames::Frames;
+pub use texts::Texts;
 
 /// Octets of a request, as everywhere in gRPC.
 const LONGEST: usize = 4 << 20;
@@ -189,11 +191,15 @@ async fn unary(method: &Method, mut frames: Frames) -> Result<Response<Body>, St
 
 fn write(descriptor: &MessageDescriptor, octets: &[u8]) -> Result<String, Status> {
     let message = decode(descriptor, octets)?;
-    serde_json::to_string(&message).map_err(|error| Status::internal(error.to_string()))
+    serde_json::to_string(&message).map_err(|error| internal(&error))
 }
 
 fn decode(descriptor: &MessageDescriptor, octets: &[u8]) -> Result<DynamicMessage, Status> {
-    DynamicMessage::decode(descriptor.clone(), octets).map_err(|error| Status::internal(error.to_string()))
+    DynamicMessage::decode(descriptor.clone(), octets).map_err(|error| internal(&error))
+}
+
+fn internal(error: &impl ToString) -> Status {
+    Status::internal(error.to_string())
 }
 
 fn json(code: StatusCode, text: Bytes) -> Response<Body> {
@@ -247,7 +253,7 @@ fn events(method: Method, frames: Frames) -> Response<Body> {
             }
             Ok(next) => next?,
         };
-        let said = next.and_then(|octets| event(&method.output, &octets));
+        let said = next.and_then(|octets| event(&method, &octets));
         Some(match said {
             Ok(text) => (event_frame(text), Some((method, frames))),
             Err(status) => {
@@ -269,21 +275,18 @@ fn events(method: Method, frames: Frames) -> Response<Body> {
 
 type Events = Result<Frame<Bytes>, std::convert::Infallible>;
 
-fn event_frame(text: String) -> Events {
+fn event_frame(text: impl Into<Bytes>) -> Events {
     Ok(Frame::data(text.into()))
 }
 
-fn event(descriptor: &MessageDescriptor, octets: &[u8]) -> Result<String, Status> {
-    let message = decode(descriptor, octets)?;
-    let id = message.get_field_by_name(EVENT_ID);
-    let id = id.as_deref().and_then(Value::as_str).unwrap_or_default();
+fn event(method: &Method, octets: &[u8]) -> Result<Vec<u8>, Status> {
+    let (text, id) = method.texts.message(&method.output, octets)?;
     let head = if id.is_empty() {
         String::new()
     } else {
         format!("id: {id}\n")
     };
-    let text = serde_json::to_string(&message).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(format!("{head}data: {text}\n\n"))
+    Ok([head.as_bytes(), b"data: ", &text, b"\n\n"].concat())
 }
 
 #[cfg(test)]
@@ -320,17 +323,17 @@ mod tests {
     #[test]
     fn an_event_has_its_place() {
         let methods = Methods::new().unwrap();
-        let output = &methods
-            .get("/portmaster.api.v1.Connections/Watch")
-            .unwrap()
-            .output;
+        let watch = methods.get("/portmaster.api.v1.Connections/Watch").unwrap();
         let message = api::v1::WatchConnectionsReply {
             dropped: 3,
             event_id: "9-1".into(),
             ..Default::default()
         };
-        let text = event(output, &message.encode_to_vec()).unwrap();
-        assert_eq!(text, "id: 9-1\ndata: {\"dropped\":\"3\",\"eventId\":\"9-1\"}\n\n");
+        let text = event(watch, &message.encode_to_vec()).unwrap();
+        assert_eq!(
+            text,
+            b"id: 9-1\ndata: {\"dropped\":\"3\",\"eventId\":\"9-1\"}\n\n"
+        );
     }
 
     proptest! {

@@ -8,6 +8,7 @@ pub mod audit;
 pub mod caller;
 pub mod config;
 pub mod door;
+pub mod fields;
 pub mod gate;
 pub mod hub;
 pub mod json;

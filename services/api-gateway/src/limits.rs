@@ -16,6 +16,21 @@ const REST: Duration = Duration::from_secs(10);
 /// Users whose calls are counted; they come back to a full allowance when forgotten.
 const USERS: usize = 4096;
 
+/// Why there is no place for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Full {
+    /// All are taken.
+    #[error(
+        "all {0} connections to this gateway are taken: try again later, or raise `connections` in api-gateway.toml"
+    )]
+    Everybody(usize),
+    /// This user has his part already.
+    #[error(
+        "this user has {0} connections open already: close some, or raise `connections_per_user` in api-gateway.toml"
+    )]
+    User(usize),
+}
+
 /// Connections and calls of each user.
 #[derive(Clone, Debug)]
 pub struct Limits(Arc<Inner>);
@@ -55,21 +70,24 @@ impl Limits {
         }))
     }
 
-    /// A place for a connection, as long as it is held. None where there is none left.
-    pub fn connect(&self, user: User) -> Option<Place> {
+    /// A place for a connection, as long as it is held.
+    ///
+    /// # Errors
+    /// Where there is none left.
+    pub fn connect(&self, user: User) -> Result<Place, Full> {
         let now = Instant::now();
         let mut state = self.lock();
         if state.connections >= self.0.connections {
-            return None;
+            return Err(Full::Everybody(self.0.connections));
         }
         let burst = self.burst();
         let account = state.account(user, burst, now);
         if account.connections >= self.0.connections_per_user {
-            return None;
+            return Err(Full::User(account.connections));
         }
         account.connections += 1;
         state.connections += 1;
-        Some(Place {
+        Ok(Place {
             limits: self.clone(),
             user,
         })
@@ -167,11 +185,11 @@ mod tests {
     fn a_user_takes_only_his_part() {
         let limits = Limits::new(5, 3, 1);
         let mut held: Vec<_> = (0..3).map(|_| limits.connect(Some(1)).unwrap()).collect();
-        assert!(limits.connect(Some(1)).is_none());
+        assert_eq!(limits.connect(Some(1)).unwrap_err(), Full::User(3));
         held.extend([limits.connect(Some(2)).unwrap(), limits.connect(None).unwrap()]);
-        assert!(limits.connect(Some(2)).is_none(), "all places are taken");
+        assert_eq!(limits.connect(Some(2)).unwrap_err(), Full::Everybody(5));
         held.clear();
-        assert!(limits.connect(Some(1)).is_some());
+        limits.connect(Some(1)).unwrap();
     }
 
     #[test]

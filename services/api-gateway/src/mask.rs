@@ -1,16 +1,22 @@
-//! Field masks (`google.protobuf.FieldMask`): of a message only what a client wants.
+//! Field masks (`google.protobuf.FieldMask`): of a message only what a client wants, taken from its octets.
 
-use prost::Message as _;
-use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Value};
+use bytes::Bytes;
+use prost_reflect::MessageDescriptor;
 use prost_types::FieldMask;
 use tonic::Status;
 
-/// The wanted fields of one kind of message, as a tree.
+use crate::fields::{Fields, Value};
+
+/// The wanted fields of one kind of message.
 #[derive(Clone, Debug, Default)]
-pub struct Mask {
-    paths: Vec<Vec<String>>,
-    descriptor: Option<MessageDescriptor>,
-}
+pub struct Mask(Option<Tree>);
+
+/// Fields by their numbers, and what is wanted of them; `None`: all.
+type Tree = Vec<(u32, Option<Node>)>;
+
+/// Fields of a field.
+#[derive(Clone, Debug)]
+struct Node(Tree);
 
 impl Mask {
     /// `None` and an empty mask want all.
@@ -19,64 +25,93 @@ impl Mask {
     /// `INVALID_ARGUMENT` for a field that is not there.
     pub fn new(mask: Option<FieldMask>, of: &MessageDescriptor) -> Result<Self, Status> {
         let paths = mask.map(|mask| mask.paths).unwrap_or_default();
-        let paths: Vec<Vec<String>> = paths
-            .iter()
-            .map(|path| path.split('.').map(str::to_owned).collect())
-            .collect();
-        for path in &paths {
-            let mut at = Some(of.clone());
-            for name in path {
-                let field = at.as_ref().and_then(|message| message.get_field_by_name(name));
-                let field = field.ok_or_else(|| {
-                    let (path, of) = (path.join("."), of.name());
-                    Status::invalid_argument(format!("read_mask: {of} has no field `{path}`"))
-                })?;
-                at = field.kind().as_message().cloned();
-            }
+        if paths.is_empty() {
+            return Ok(Self(None));
         }
-        let descriptor = (!paths.is_empty()).then(|| of.clone());
-        Ok(Self { paths, descriptor })
+        let mut tree = Tree::new();
+        for path in &paths {
+            let numbers = numbers(path, of).ok_or_else(|| {
+                Status::invalid_argument(format!("read_mask: {} has no field `{path}`", of.name()))
+            })?;
+            add(&mut tree, &numbers);
+        }
+        Ok(Self(Some(tree)))
     }
 
-    /// Only what is wanted of `message`.
-    pub fn apply<M: prost::Message + Default>(&self, message: M) -> M {
-        let Some(descriptor) = &self.descriptor else {
-            return message;
+    /// The same for messages that hold such a message in field `number`, and are wanted with their fields `beside` it.
+    #[must_use]
+    pub fn inside(self, number: u32, beside: &[u32]) -> Self {
+        Self(self.0.map(|tree| {
+            let beside = beside.iter().map(|beside| (*beside, None));
+            beside.chain([(number, Some(Node(tree)))]).collect()
+        }))
+    }
+
+    /// Only what is wanted of a message that is written out.
+    pub fn apply(&self, message: &Bytes) -> Bytes {
+        let Some(tree) = &self.0 else {
+            return message.clone();
         };
-        let octets = message.encode_to_vec();
-        let Ok(mut dynamic) = DynamicMessage::decode(descriptor.clone(), octets.as_slice()) else {
-            return message;
-        };
-        let paths: Vec<&[String]> = self.paths.iter().map(Vec::as_slice).collect();
-        prune(&mut dynamic, &paths);
-        M::decode(dynamic.encode_to_vec().as_slice()).unwrap_or(message)
+        let mut wanted = Vec::with_capacity(message.len());
+        prune(message, tree, &mut wanted);
+        wanted.into()
     }
 }
 
-fn prune(message: &mut DynamicMessage, paths: &[&[String]]) {
-    for field in message.descriptor().fields().collect::<Vec<_>>() {
-        let below: Vec<&[String]> = paths
-            .iter()
-            .filter_map(|path| path.split_first())
-            .filter(|(name, _)| *name == field.name())
-            .map(|(_, rest)| rest)
-            .collect();
-        if below.is_empty() {
-            message.clear_field(&field);
-        } else if below.iter().all(|rest| !rest.is_empty())
-            && message.has_field(&field)
-            && let Value::Message(inner) = message.get_field_mut(&field)
-        {
-            prune(inner, &below);
+/// `process.pid` as the contract numbers it. None: it has no such field.
+fn numbers(path: &str, of: &MessageDescriptor) -> Option<Vec<u32>> {
+    let mut at = Some(of.clone());
+    path.split('.')
+        .map(|name| {
+            let field = at.as_ref()?.get_field_by_name(name)?;
+            at = field.kind().as_message().filter(|_| !field.is_list()).cloned();
+            Some(field.number())
+        })
+        .collect()
+}
+
+/// The whole field holds all of its parts.
+fn add(tree: &mut Tree, path: &[u32]) {
+    let Some((number, rest)) = path.split_first() else {
+        return;
+    };
+    let part = |rest: &[u32]| {
+        let mut below = Tree::new();
+        add(&mut below, rest);
+        Node(below)
+    };
+    match tree.iter_mut().find(|(known, _)| known == number) {
+        None => tree.push((*number, (!rest.is_empty()).then(|| part(rest)))),
+        Some((_, wanted)) if rest.is_empty() => *wanted = None,
+        Some((_, Some(Node(below)))) => add(below, rest),
+        Some((_, None)) => {}
+    }
+}
+
+fn prune(message: &[u8], tree: &Tree, into: &mut Vec<u8>) {
+    for field in Fields::of(message) {
+        match tree.iter().find(|(number, _)| *number == field.number) {
+            None => {}
+            Some((_, Some(Node(below)))) if matches!(field.value, Value::Octets(_)) => {
+                let mut inner = Vec::with_capacity(field.whole.len());
+                prune(field.value.octets(), below, &mut inner);
+                into.extend(field.key);
+                // a Vec takes what it is given
+                let _ = prost::encode_length_delimiter(inner.len(), into);
+                into.extend(inner);
+            }
+            Some(_) => into.extend(field.whole),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use prost::Message as _;
+
     use super::*;
     use crate::methods::Methods;
-    use api::v1::{Connection, Endpoint, Process};
+    use api::v1::{Connection, ConnectionEvent, Endpoint, Process};
 
     fn mask(paths: &[&str]) -> Result<Mask, Status> {
         let of = Methods::new()
@@ -100,13 +135,18 @@ mod tests {
                 comm: "x".into(),
                 ..Process::default()
             }),
+            hops: vec!["a".into(), "b".into()],
             ..Connection::default()
         }
     }
 
+    fn applied(paths: &[&str]) -> Connection {
+        let octets = whole().encode_to_vec().into();
+        Connection::decode(mask(paths).unwrap().apply(&octets)).unwrap()
+    }
+
     #[test]
     fn only_what_is_wanted_is_left() {
-        let masked = mask(&["id", "remote", "process.pid"]).unwrap().apply(whole());
         let expected = Connection {
             id: 7,
             remote: whole().remote,
@@ -114,17 +154,48 @@ mod tests {
                 pid: 3,
                 ..Process::default()
             }),
+            hops: whole().hops,
             ..Connection::default()
         };
-        assert_eq!(masked, expected);
-        assert_eq!(mask(&[]).unwrap().apply(whole()), whole());
+        assert_eq!(applied(&["id", "remote", "process.pid", "hops"]), expected);
+        // a field holds its parts, in whichever order they are named
+        assert_eq!(
+            applied(&["id", "remote.port", "remote", "process.pid", "hops"]),
+            expected
+        );
+        assert_eq!(
+            applied(&["remote", "remote.port", "id", "hops", "process.pid"]),
+            expected
+        );
+        assert_eq!(applied(&[]), whole());
+        // what is not there stays away
+        assert_eq!(applied(&["local.port"]), Connection::default());
+    }
+
+    #[test]
+    fn an_event_has_of_its_connection_what_is_wanted() {
+        let event = |connection| ConnectionEvent {
+            kind: 1,
+            time: Some(prost_types::Timestamp::default()),
+            connection: Some(connection),
+        };
+        let masked = mask(&["process.pid"]).unwrap().inside(3, &[1, 2]);
+        let octets = masked.apply(&event(whole()).encode_to_vec().into());
+        let expected = Connection {
+            process: Some(Process {
+                pid: 3,
+                ..Process::default()
+            }),
+            ..Connection::default()
+        };
+        assert_eq!(ConnectionEvent::decode(octets).unwrap(), event(expected));
     }
 
     #[test]
     fn a_field_that_is_not_there_is_named() {
-        for path in ["nonsense", "remote.nonsense", "id.x"] {
+        for path in ["nonsense", "remote.nonsense", "id.x", "hops.x", ""] {
             let said = mask(&[path]).unwrap_err();
-            assert!(said.message().contains(path), "{said}");
+            assert!(said.message().contains(&format!("`{path}`")), "{said}");
         }
     }
 }

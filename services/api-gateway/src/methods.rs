@@ -1,10 +1,15 @@
 //! What can be called, and what each call asks of its caller: read from the contracts themselves, so that they cannot differ.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use anyhow::Context as _;
 use api::v1::Access;
 use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
+
+use crate::json::Texts;
 
 /// One.
 #[derive(Clone, Debug)]
@@ -19,6 +24,8 @@ pub struct Method {
     pub is_stream: bool,
     /// What it does, as the contract says.
     pub about: String,
+    /// Its replies in JSON, of a stream.
+    pub texts: Arc<Texts>,
 }
 
 /// All public methods, by path (`/portmaster.api.v1.System/WhoAmI`).
@@ -31,7 +38,11 @@ pub struct Methods {
 /// In the contracts, option of a method.
 const OPTION: &str = "portmaster.api.v1.access";
 /// Packages of others, for everybody: what can be called, and whether we live.
-const OPEN: [&str; 2] = ["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/"];
+const OPEN: [&str; 3] = [
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1.ServerReflection/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+];
 
 impl Methods {
     /// Those of package `portmaster.api.v1`.
@@ -61,6 +72,7 @@ impl Methods {
                     output: method.output(),
                     is_stream: method.is_server_streaming(),
                     about: about(&method),
+                    texts: Arc::default(),
                 };
                 by_path.insert(path, method);
             }
@@ -83,6 +95,14 @@ impl Methods {
     /// All of them, by path.
     pub fn all(&self) -> impl Iterator<Item = (&str, &Method)> {
         self.by_path.iter().map(|(path, method)| (path.as_str(), method))
+    }
+
+    /// Names of the services: `portmaster.api.v1.System`.
+    pub fn services(&self) -> BTreeSet<&str> {
+        let paths = self.by_path.keys();
+        paths
+            .filter_map(|path| Some(path.trim_start_matches('/').rsplit_once('/')?.0))
+            .collect()
     }
 
     /// A message of the contracts.
@@ -121,7 +141,13 @@ mod tests {
         assert_eq!(access("/portmaster.api.v1.System/GetVersion"), Access::Anybody);
         assert_eq!(access("/portmaster.api.v1.Connections/Watch"), Access::Read);
         assert_eq!(access("/portmaster.api.v1.Tokens/Create"), Access::Admin);
-        assert_eq!(access("/grpc.health.v1.Health/Check"), Access::Anybody);
+        for open in [
+            "/grpc.health.v1.Health/Check",
+            "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ] {
+            assert_eq!(access(open), Access::Anybody);
+        }
+        assert!(methods.services().contains("portmaster.api.v1.System"));
         assert_eq!(
             methods.access("/portmaster.policy.v1.Policy/Pause"),
             None,

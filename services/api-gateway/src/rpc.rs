@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod connections;
 pub mod dns;
+pub mod events;
 pub mod filter;
 pub mod gate17;
 pub mod own;

@@ -4,15 +4,18 @@ use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::Context as _;
 use api::v1::{
-    audit_server::AuditServer, dns_server::DnsServer, gate17_server::Gate17Server,
-    policy_server::PolicyServer, processes_server::ProcessesServer, settings_server::SettingsServer,
-    system_server::SystemServer, tokens_server::TokensServer,
+    audit_server::AuditServer, dns_server::DnsServer, events_server::EventsServer,
+    gate17_server::Gate17Server, policy_server::PolicyServer, processes_server::ProcessesServer,
+    settings_server::SettingsServer, system_server::SystemServer, tokens_server::TokensServer,
 };
 use daemon::{About, Callers, Context, bus::Desktop, grpc, ready, socket_owner};
 use proto::gateway::v1::gateway_server::GatewayServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
-use tonic_health::ServingStatus;
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::{Health, HealthServer},
+};
 
 use crate::{
     audit::Audit,
@@ -76,14 +79,16 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         status: status.clone(),
         tokens: Arc::clone(&tokens),
     };
-    let (reporter, health) = tonic_health::server::health_reporter();
-    reporter.set_service_status("", ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(api::DESCRIPTORS)
-        .build_v1()
-        .context("set up reflection")?;
+    let health = health(&methods).await;
+    let (reflection, reflection_before) = (
+        reflection(&methods).build_v1().context("set up reflection")?,
+        reflection(&methods)
+            .build_v1alpha()
+            .context("set up reflection")?,
+    );
     let open_api = open_api::document(&methods, ABOUT.version).to_string().into();
     let audit = Audit::load(&paths.state);
+    let events = rpc::events::Service::new(system.clone(), audit.clone());
     let limits = Limits::new(
         config.connections,
         config.connections_per_user,
@@ -109,6 +114,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         interceptor: mesh.interceptor.clone(),
     }))
     .add_service(AuditServer::new(rpc::audit::Service { audit }))
+    .add_service(EventsServer::new(events.clone()))
     .add_service(DnsServer::new(rpc::dns::Service {
         channel: mesh.dns.clone(),
     }))
@@ -123,7 +129,9 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     .add_service(SystemServer::new(system.clone()))
     .add_service(TokensServer::new(system.clone()))
     .add_service(health)
-    .add_service(reflection);
+    .add_service(reflection)
+    // what clients from before 2023 ask, grpcio's own among them
+    .add_service(reflection_before);
     let door = Door {
         owners: Arc::new(Owners::open()?),
         limits,
@@ -154,7 +162,28 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     tokio::select! {
         served = grpc::serve(listener, own, Callers { group: false }, status.clone(), shutdown.clone()) => served,
         () = hub.follow(mesh.interceptor, status.clone(), shutdown.clone()) => Ok(()),
+        () = events.follow(shutdown.clone()) => Ok(()),
         () = desktop.serve_state() => Ok(()),
         () = ready::feed_until(&shutdown) => Ok(()),
     }
+}
+
+/// Well as long as we are there, for each public service as well.
+async fn health(methods: &Methods) -> HealthServer<impl Health> {
+    let (reporter, health) = tonic_health::server::health_reporter();
+    reporter.set_service_status("", ServingStatus::Serving).await;
+    for service in methods.services() {
+        reporter.set_service_status(service, ServingStatus::Serving).await;
+    }
+    health
+}
+
+/// Of what can be called; messages of the mesh's own contracts are described, and their services are not offered.
+fn reflection(methods: &Methods) -> tonic_reflection::server::Builder<'static> {
+    let builder = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(api::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("grpc.health.v1.Health");
+    let names = methods.services().into_iter();
+    names.fold(builder, |builder, name| builder.with_service_name(name))
 }

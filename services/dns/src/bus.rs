@@ -10,7 +10,13 @@ use dns_core::{Name, cache::Cache};
 use tokio::{sync::Mutex, time};
 use zbus::{fdo, interface, object_server::SignalEmitter};
 
-use crate::{judge::Judge, kept::Kept, log::Follower, route::Router, wire};
+use crate::{
+    judge::Judge,
+    kept::Kept,
+    log::{Follower, Start},
+    route::Router,
+    wire,
+};
 
 /// Queries in one signal: well below the bus's limit for messages.
 const MOST_IN_SIGNAL: usize = 512;
@@ -31,7 +37,7 @@ pub async fn serve<L>(desktop: &Desktop, judge: &Judge<L>, kept: &Kept, lost: &C
         connection.object_server().at(path, interface).await.map(|_| ())
     };
     let unsent = Mutex::new(Unsent {
-        queries: judge.log.follow(false),
+        queries: judge.log.follow(Start::Now),
         untold: 0,
     });
     let work = async |connection: &zbus::Connection| {

@@ -94,14 +94,45 @@ pub struct Query {
     pub tcp: bool,
 }
 
+/// Where a follower begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// With the next query.
+    Now,
+    /// With the oldest that is remembered.
+    Recent,
+    /// Behind a place that this log or one before it told.
+    Behind(Place),
+}
+
+/// A place between two queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// Of this log: another one has another.
+    pub numbering: u64,
+    /// How many queries there were by then.
+    pub sequence: u64,
+}
+
 /// Clones are the same.
 #[derive(Clone, Debug, Default)]
 pub struct Log(Arc<Inner>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Inner {
+    numbering: u64,
     last: Mutex<Last>,
     more: Notify,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            numbering: rand::random(),
+            last: Mutex::default(),
+            more: Notify::new(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -150,35 +181,49 @@ impl Log {
         Origin::ALL.into_iter().zip(self.lock().by_origin)
     }
 
-    /// Follows from now on, or from the oldest that is remembered.
-    pub fn follow(&self, include_recent: bool) -> Follower {
+    /// Follows from there on.
+    pub fn follow(&self, start: Start) -> Follower {
         let last = self.lock();
+        let (next, lost) = match start {
+            Start::Now => (last.count, 0),
+            Start::Recent => (last.begins(), 0),
+            // a place that there is
+            Start::Behind(place) if place.numbering == self.0.numbering && place.sequence <= last.count => {
+                (place.sequence, 0)
+            }
+            // of another log: how much was lost since nobody knows; it is not nothing
+            Start::Behind(_) => (last.begins(), 1),
+        };
         Follower {
             log: self.clone(),
-            next: if include_recent { last.begins() } else { last.count },
+            next,
+            lost,
         }
     }
 
     /// Messages for a subscriber over gRPC, until it goes away or `shutdown`.
-    pub fn subscribe(
-        &self,
-        include_recent: bool,
-        shutdown: CancellationToken,
-    ) -> mpsc::Receiver<QueryEvents> {
+    pub fn subscribe(&self, start: Start, shutdown: CancellationToken) -> mpsc::Receiver<QueryEvents> {
         let (sender, receiver) = mpsc::channel(WAITING);
-        let mut follower = self.follow(include_recent);
+        let mut follower = self.follow(start);
         tokio::spawn(shutdown.run_until_cancelled_owned(async move {
-            loop {
+            // where it begins: whoever hears nothing more can still go on from there
+            let mut message = QueryEvents {
+                position: Some(wire::position(follower.place())),
+                ..QueryEvents::default()
+            };
+            while sender.send(message).await.is_ok() {
+                tokio::time::sleep(TOGETHER).await;
                 let (first, queries, dropped) = follower.next(BATCH).await;
                 let queries = queries
                     .iter()
                     .zip(first..)
                     .map(|(query, id)| wire::query(id, query))
                     .collect();
-                if sender.send(QueryEvents { queries, dropped }).await.is_err() {
-                    return;
-                }
-                tokio::time::sleep(TOGETHER).await;
+                message = QueryEvents {
+                    queries,
+                    dropped,
+                    position: Some(wire::position(follower.place())),
+                };
             }
         }));
         receiver
@@ -195,9 +240,19 @@ impl Log {
 pub struct Follower {
     log: Log,
     next: u64,
+    /// Before it began.
+    lost: u64,
 }
 
 impl Follower {
+    /// Behind what was read last.
+    pub fn place(&self) -> Place {
+        Place {
+            numbering: self.log.0.numbering,
+            sequence: self.next,
+        }
+    }
+
     /// Waits for queries; gives the number of the first of them, all up to `most`, and how many were lost before it. Where this is
     /// given up, nothing is lost.
     pub async fn next(&mut self, most: usize) -> (u64, Vec<Query>, u64) {
@@ -216,7 +271,7 @@ impl Follower {
     fn read(&mut self, most: usize) -> Option<(u64, Vec<Query>, u64)> {
         let mut last = self.log.lock();
         let begins = last.begins();
-        let dropped = begins.saturating_sub(self.next);
+        let dropped = begins.saturating_sub(self.next) + self.lost;
         let first = self.next.max(begins);
         let skip = usize::try_from(first - begins).unwrap_or(usize::MAX);
         let queries: Vec<_> = last.queries.iter().skip(skip).take(most).cloned().collect();
@@ -225,6 +280,7 @@ impl Follower {
             return None;
         }
         self.next = first + u64::try_from(queries.len()).unwrap_or(0);
+        self.lost = 0;
         Some((first, queries, dropped))
     }
 }
@@ -263,7 +319,7 @@ mod tests {
     #[tokio::test]
     async fn who_reads_too_slowly_is_told_what_he_lost() {
         let log = Log::default();
-        let mut follower = log.follow(false);
+        let mut follower = log.follow(Start::Now);
         for number in 0..MOST + 5 {
             log.write([query(&format!("n{number}.test"))]);
         }
@@ -278,10 +334,33 @@ mod tests {
     async fn a_follower_waits_for_what_comes() {
         let log = Log::default();
         log.write([query("before.test")]);
-        let mut follower = log.follow(false);
+        let mut follower = log.follow(Start::Now);
         let (read, ()) = tokio::join!(follower.next(BATCH), async { log.write([query("after.test")]) });
         assert_eq!((read.0, read.1.len(), read.2), (1, 1, 0));
-        let (first, recent, _) = log.follow(true).next(BATCH).await;
+        let (first, recent, _) = log.follow(Start::Recent).next(BATCH).await;
         assert_eq!((first, recent.len()), (0, 2));
+    }
+
+    #[tokio::test]
+    async fn who_comes_back_goes_on_where_he_was() {
+        let log = Log::default();
+        log.write([query("seen.test")]);
+        let mut follower = log.follow(Start::Recent);
+        follower.next(BATCH).await;
+        let place = follower.place();
+        log.write([query("missed.test")]);
+        let (first, queries, dropped) = log.follow(Start::Behind(place)).next(BATCH).await;
+        assert_eq!((first, queries.len(), dropped), (1, 1, 0));
+        assert_eq!(queries[0].name.to_string(), "missed.test");
+        // of a service that was started anew meanwhile
+        let other = Place {
+            numbering: place.numbering ^ 1,
+            ..place
+        };
+        let mut follower = log.follow(Start::Behind(other));
+        let (first, queries, dropped) = follower.next(BATCH).await;
+        assert_eq!((first, queries.len(), dropped), (0, 2, 1));
+        log.write([query("later.test")]);
+        assert_eq!(follower.next(BATCH).await.2, 0, "it is said once");
     }
 }

@@ -17,7 +17,13 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use verdict::policy::ProfileRef;
 
-use crate::{filter, judge::Judge, kept::Kept, upstream::Standing};
+use crate::{
+    filter,
+    judge::Judge,
+    kept::Kept,
+    log::{Place, Start},
+    upstream::Standing,
+};
 
 /// Entries in one message.
 const BATCH: usize = 512;
@@ -48,8 +54,16 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
         &self,
         request: Request<WatchQueriesRequest>,
     ) -> Result<Response<Self::WatchQueriesStream>, Status> {
-        let include_recent = request.into_inner().include_recent;
-        let events = self.judge.log.subscribe(include_recent, self.shutdown.clone());
+        let request = request.into_inner();
+        let start = match (request.resume_after, request.include_recent) {
+            (Some(place), _) => Start::Behind(Place {
+                numbering: place.numbering,
+                sequence: place.sequence,
+            }),
+            (None, true) => Start::Recent,
+            (None, false) => Start::Now,
+        };
+        let events = self.judge.log.subscribe(start, self.shutdown.clone());
         Ok(Response::new(Box::pin(ReceiverStream::new(events).map(Ok))))
     }
 

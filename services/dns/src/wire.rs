@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::SystemTime};
 use proto::{convert::octets, dns::v1 as wire, flow::v1 as flow};
 
 use crate::{
-    log::{Origin, Query},
+    log::{Origin, Place, Query},
     route::Set,
     upstream::Standing,
 };
@@ -23,6 +23,14 @@ impl From<Origin> for wire::Origin {
             Origin::Special => Self::Special,
             Origin::Failed => Self::Failed,
         }
+    }
+}
+
+/// A place in the log.
+pub const fn position(place: Place) -> wire::QueryPosition {
+    wire::QueryPosition {
+        numbering: place.numbering,
+        sequence: place.sequence,
     }
 }
 

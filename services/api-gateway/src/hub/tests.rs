@@ -35,7 +35,7 @@ fn live(ids: std::ops::RangeInclusive<u64>) -> ConnectionEvents {
 fn ids(next: &Next) -> Vec<u64> {
     next.events
         .iter()
-        .map(|(_, event)| event.event.connection.as_ref().unwrap().id)
+        .map(|(_, event)| Connection::decode(connection_of(event).unwrap()).unwrap().id)
         .collect()
 }
 
@@ -103,7 +103,10 @@ fn the_table_is_what_lives_and_begins_anew_with_a_list() {
     let known = |after| {
         hub.live(after)
             .iter()
-            .map(|connection| connection.id)
+            .map(|(id, connection)| {
+                assert_eq!(Connection::decode(connection.clone()).unwrap().id, *id);
+                *id
+            })
             .collect::<Vec<_>>()
     };
     assert_eq!(known(0), [2, 3, 4]);

@@ -2,7 +2,7 @@
 
 mod watch;
 
-use std::{pin::Pin, sync::Arc};
+use std::pin::Pin;
 
 use api::v1::{
     CloseConnectionReply, CloseConnectionRequest, Connection, GetConnectionRequest, ListConnectionsReply,
@@ -59,21 +59,19 @@ impl Connections for Service {
             0 => PAGE,
             size => size.min(LONGEST_PAGE),
         };
-        let mut fitting = self
-            .hub
-            .live(after)
-            .into_iter()
-            .filter(|connection| filter.fits(connection));
-        let page: Vec<Arc<Connection>> = fitting.by_ref().take(size).collect();
+        let live = self.hub.live(after);
+        let mut fitting = live.iter().filter(|(_, connection)| filter.fits(connection));
+        let page: Vec<_> = fitting.by_ref().take(size).collect();
         let next_page_token = match (fitting.next(), page.last()) {
-            (Some(_), Some(last)) => last.id.to_string(),
+            (Some(_), Some((last, _))) => last.to_string(),
             _ => String::new(),
         };
         let connections = page
-            .iter()
-            .map(|connection| mask.apply(Connection::clone(connection)));
+            .into_iter()
+            .map(|(_, connection)| Connection::decode(mask.apply(connection)))
+            .collect::<Result<_, _>>();
         Ok(Response::new(ListConnectionsReply {
-            connections: connections.collect(),
+            connections: connections.map_err(|error| Status::internal(error.to_string()))?,
             next_page_token,
         }))
     }
@@ -82,7 +80,7 @@ impl Connections for Service {
         let id = request.get_ref().id;
         let found = self.hub.get(id);
         let found = found.ok_or_else(|| Status::not_found(format!("no live connection has the id {id}")))?;
-        Ok(Response::new(Connection::clone(&found)))
+        Ok(Response::new(found))
     }
 
     async fn close(
@@ -139,12 +137,7 @@ impl Service {
             let found = self.hub.get(asked.id);
             let found = found
                 .ok_or_else(|| Status::not_found(format!("no live connection has the id {}", asked.id)))?;
-            (
-                found.direction,
-                found.protocol,
-                found.local.clone(),
-                found.remote.clone(),
-            )
+            (found.direction, found.protocol, found.local, found.remote)
         };
         let (Some(local), Some(remote)) = (local, remote) else {
             return Err(Status::invalid_argument(

@@ -6,12 +6,12 @@ use api::v1::{
     ExplainNameReply, ExplainNameRequest, FlushCacheRequest, ListBlockListsRequest, ListCacheRequest,
     ListUpstreamsRequest, WatchDnsQueriesReply, WatchDnsQueriesRequest, dns_server::Dns,
 };
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream};
 use proto::dns::v1::{self as dns, dns_client::DnsClient};
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-use super::passed_on;
-use crate::wire;
+use super::{HEARTBEAT, passed_on};
+use crate::{hub::Place, wire};
 
 const BEHIND: &str = "dns";
 
@@ -28,6 +28,31 @@ impl Service {
     }
 }
 
+/// A client, and what it hears.
+struct Following {
+    messages: Streaming<dns::QueryEvents>,
+    /// Behind the last message.
+    event_id: String,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Result<WatchDnsQueriesReply, Status>> {
+        let message = match tokio::time::timeout(HEARTBEAT, self.messages.message()).await {
+            Err(_) => dns::QueryEvents::default(),
+            Ok(Ok(message)) => message?,
+            Ok(Err(status)) => return Some(Err(passed_on(BEHIND)(status))),
+        };
+        if let Some(dns::QueryPosition { numbering, sequence }) = message.position {
+            self.event_id = Place { numbering, sequence }.text();
+        }
+        Some(Ok(WatchDnsQueriesReply {
+            queries: message.queries.into_iter().map(wire::query).collect(),
+            dropped: message.dropped,
+            event_id: self.event_id.clone(),
+        }))
+    }
+}
+
 #[tonic::async_trait]
 impl Dns for Service {
     type WatchQueriesStream = Pin<Box<dyn Stream<Item = Result<WatchDnsQueriesReply, Status>> + Send>>;
@@ -37,20 +62,35 @@ impl Dns for Service {
         &self,
         request: Request<WatchDnsQueriesRequest>,
     ) -> Result<Response<Self::WatchQueriesStream>, Status> {
+        let asked = request.into_inner();
+        let resume_after = match asked.resume_after.as_str() {
+            "" => None,
+            text => Some(Place::parse(text).ok_or_else(|| {
+                Status::invalid_argument("resume_after: not an event_id of ours; begin without")
+            })?),
+        };
         let request = dns::WatchQueriesRequest {
-            include_recent: request.get_ref().include_recent,
+            include_recent: asked.include_recent,
+            resume_after: resume_after.map(|place| dns::QueryPosition {
+                numbering: place.numbering,
+                sequence: place.sequence,
+            }),
         };
         let messages = self
             .client()
             .watch_queries(request)
             .await
             .map_err(passed_on(BEHIND))?;
-        let messages = messages.into_inner().map(|message| {
-            let message = message.map_err(passed_on(BEHIND))?;
-            Ok(WatchDnsQueriesReply {
-                queries: message.queries.into_iter().map(wire::query).collect(),
-                dropped: message.dropped,
-            })
+        let following = Following {
+            messages: messages.into_inner(),
+            event_id: String::new(),
+        };
+        let messages = stream::unfold(Some(following), async |following| {
+            let mut following = following?;
+            let said = following.next().await?;
+            // an error is the last
+            let goes_on = said.is_ok();
+            Some((said, goes_on.then_some(following)))
         });
         Ok(Response::new(Box::pin(messages)))
     }

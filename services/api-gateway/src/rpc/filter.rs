@@ -2,13 +2,17 @@
 
 use std::net::IpAddr;
 
-use api::v1::{Connection, ConnectionFilter, Endpoint};
+use api::v1::ConnectionFilter;
 use ipnet::IpNet;
 use tonic::Status;
+
+use crate::fields::{Field, Fields};
 
 /// A filter, read once.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
+    /// Nothing is asked.
+    is_all: bool,
     wanted: ConnectionFilter,
     remote: Option<IpNet>,
     /// Lower case.
@@ -28,6 +32,7 @@ impl Filter {
             text => Some(network(text)?),
         };
         Ok(Self {
+            is_all: wanted == ConnectionFilter::default(),
             text: wanted.text.to_lowercase(),
             domain: wanted.domain.trim_end_matches('.').to_lowercase(),
             remote,
@@ -35,48 +40,104 @@ impl Filter {
         })
     }
 
-    /// Whether it is one of those.
-    pub fn fits(&self, connection: &Connection) -> bool {
-        let wanted = &self.wanted;
-        let decision = connection.decision.as_ref();
-        let process = connection.process.as_ref();
-        let remote = connection.remote.as_ref();
-        let is = |wanted: &str, of: Option<&str>| wanted.is_empty() || of == Some(wanted);
-        let number = |wanted: u32, of: Option<u32>| wanted == 0 || of == Some(wanted);
-        let verdict = decision.map_or(0, |decision| decision.verdict);
-        let executable = process.is_some_and(|process| {
-            process.executable == wanted.executable || process.script == wanted.executable
-        });
-        (wanted.verdicts.is_empty() || wanted.verdicts.contains(&verdict))
-            && (wanted.executable.is_empty() || executable)
-            && (self.domain.is_empty() || is_below(&connection.domain, &self.domain))
-            && self
-                .remote
-                .is_none_or(|network| remote.is_some_and(|remote| is_in(remote, network)))
-            && number(wanted.remote_port, remote.map(|remote| remote.port))
-            && wanted.uid.is_none_or(|uid| connection.uid == Some(uid))
-            && number(wanted.pid, process.map(|process| process.pid))
-            && (wanted.direction == 0 || wanted.direction == connection.direction)
-            && is(
-                &wanted.profile,
-                decision.map(|decision| decision.profile.as_str()),
-            )
-            && (self.text.is_empty() || self.is_in_text(connection))
+    /// Whether a connection is one of those; `octets` are a `Connection` as it goes out.
+    pub fn fits(&self, octets: &[u8]) -> bool {
+        if self.is_all {
+            return true;
+        }
+        let (seen, wanted) = (Seen::of(octets), &self.wanted);
+        let is = |wanted: &str, of: &str| wanted.is_empty() || of == wanted;
+        let number = |wanted: u32, of: u32| wanted == 0 || of == wanted;
+        let direction = u64::try_from(wanted.direction).unwrap_or(u64::MAX);
+        let executable = &wanted.executable;
+        (wanted.verdicts.is_empty() || wanted.verdicts.contains(&seen.verdict))
+            && (is(executable, seen.executable) || is(executable, seen.script))
+            && (self.domain.is_empty() || is_below(seen.domain, &self.domain))
+            && self.remote.is_none_or(|network| is_in(seen.address, network))
+            && number(wanted.remote_port, seen.port)
+            && wanted.uid.is_none_or(|uid| seen.uid == Some(uid))
+            && number(wanted.pid, seen.pid)
+            && (direction == 0 || direction == seen.direction)
+            && is(&wanted.profile, seen.profile)
+            && (self.text.is_empty() || self.is_in_text(&seen))
     }
 
-    fn is_in_text(&self, connection: &Connection) -> bool {
-        let process = connection.process.as_ref();
-        let decision = connection.decision.as_ref();
+    fn is_in_text(&self, seen: &Seen<'_>) -> bool {
         let texts = [
-            Some(connection.domain.as_str()),
-            connection.remote.as_ref().map(|remote| remote.address.as_str()),
-            process.map(|process| process.executable.as_str()),
-            process.map(|process| process.script.as_str()),
-            decision.map(|decision| decision.rule.as_str()),
-            decision.map(|decision| decision.profile.as_str()),
+            seen.domain,
+            seen.address,
+            seen.executable,
+            seen.script,
+            seen.rule,
+            seen.profile,
         ];
-        let mut texts = texts.into_iter().flatten();
-        texts.any(|text| text.to_lowercase().contains(&self.text))
+        texts.iter().any(|text| text.to_lowercase().contains(&self.text))
+    }
+}
+
+/// What filters look at, read where it stands. The numbers are those of the contract; a test below holds them to it.
+#[derive(Debug, Default)]
+struct Seen<'a> {
+    direction: u64,
+    domain: &'a str,
+    uid: Option<u32>,
+    address: &'a str,
+    port: u32,
+    pid: u32,
+    executable: &'a str,
+    script: &'a str,
+    verdict: i32,
+    rule: &'a str,
+    profile: &'a str,
+}
+
+impl<'a> Seen<'a> {
+    fn of(connection: &'a [u8]) -> Self {
+        let mut seen = Self::default();
+        for Field { number, value, .. } in Fields::of(connection) {
+            match number {
+                2 => seen.direction = value.number(),
+                5 => seen.endpoint(value.octets()),
+                7 => seen.domain = value.text(),
+                9 => seen.process(value.octets()),
+                11 => seen.uid = Some(value.number()),
+                12 => seen.decision(value.octets()),
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    fn endpoint(&mut self, endpoint: &'a [u8]) {
+        for Field { number, value, .. } in Fields::of(endpoint) {
+            match number {
+                1 => self.address = value.text(),
+                2 => self.port = value.number(),
+                _ => {}
+            }
+        }
+    }
+
+    fn process(&mut self, process: &'a [u8]) {
+        for Field { number, value, .. } in Fields::of(process) {
+            match number {
+                1 => self.pid = value.number(),
+                4 => self.executable = value.text(),
+                7 => self.script = value.text(),
+                _ => {}
+            }
+        }
+    }
+
+    fn decision(&mut self, decision: &'a [u8]) {
+        for Field { number, value, .. } in Fields::of(decision) {
+            match number {
+                1 => self.verdict = value.number(),
+                4 => self.rule = value.text(),
+                5 => self.profile = value.text(),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -89,9 +150,8 @@ fn network(text: &str) -> Result<IpNet, Status> {
     })
 }
 
-fn is_in(remote: &Endpoint, network: IpNet) -> bool {
-    remote
-        .address
+fn is_in(address: &str, network: IpNet) -> bool {
+    address
         .parse::<IpAddr>()
         .is_ok_and(|address| network.contains(&address))
 }
@@ -104,7 +164,8 @@ fn is_below(name: &str, zone: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use api::v1::{Decision, Process};
+    use api::v1::{Connection, Decision, Endpoint, Process};
+    use prost::Message as _;
 
     fn connection() -> Connection {
         Connection {
@@ -119,6 +180,7 @@ mod tests {
             process: Some(Process {
                 pid: 12,
                 executable: "/usr/bin/Curl".into(),
+                script: "/opt/script.py".into(),
                 ..Process::default()
             }),
             decision: Some(Decision {
@@ -134,7 +196,9 @@ mod tests {
     fn fits(set: impl FnOnce(&mut ConnectionFilter)) -> bool {
         let mut wanted = ConnectionFilter::default();
         set(&mut wanted);
-        Filter::new(Some(wanted)).unwrap().fits(&connection())
+        Filter::new(Some(wanted))
+            .unwrap()
+            .fits(&connection().encode_to_vec())
     }
 
     #[test]
@@ -142,6 +206,7 @@ mod tests {
         assert!(fits(|_| {}));
         assert!(fits(|f| f.verdicts = vec![1, 2]) && !fits(|f| f.verdicts = vec![1]));
         assert!(fits(|f| f.executable = "/usr/bin/Curl".into()) && !fits(|f| f.executable = "/bin/x".into()));
+        assert!(fits(|f| f.executable = "/opt/script.py".into()));
         assert!(fits(|f| f.domain = "A.example.".into()) && !fits(|f| f.domain = "w.a.example".into()));
         assert!(!fits(|f| f.domain = "xample".into()), "a label is whole");
         assert!(fits(|f| f.remote = "192.0.2.0/24".into()) && !fits(|f| f.remote = "192.0.2.8".into()));
@@ -150,6 +215,9 @@ mod tests {
         assert!(fits(|f| f.pid = 12) && !fits(|f| f.pid = 13));
         assert!(fits(|f| f.direction = 1) && !fits(|f| f.direction = 2));
         assert!(fits(|f| f.profile = "curl".into()) && !fits(|f| f.profile = "x".into()));
+        for text in ["CURL.toml", "www.A", "2.0.2.7", "BIN/curl", "script", "url"] {
+            assert!(fits(|f| f.text = text.into()), "{text}");
+        }
         assert!(fits(|f| f.text = "CURL.toml".into()) && !fits(|f| f.text = "nothing".into()));
         assert!(!fits(|f| (f.pid, f.remote_port) = (12, 80)), "all must hold");
     }

@@ -96,6 +96,15 @@ impl Service {
         join_all(SERVICES.map(|name| self.told(name))).await
     }
 
+    /// Whether all is let pass for a while.
+    ///
+    /// # Errors
+    /// `UNAVAILABLE` where policy does not answer.
+    pub async fn paused(&self) -> Result<PauseState, Status> {
+        let reply = self.policy().get_pause(policy::GetPauseRequest {}).await;
+        Ok(pause(reply.map_err(passed_on("policy"))?.into_inner().pause))
+    }
+
     fn policy(&self) -> PolicyClient<Channel> {
         PolicyClient::new(self.mesh.policy.clone())
     }
@@ -158,9 +167,7 @@ impl System for Service {
     }
 
     async fn get_pause(&self, _: Request<GetPauseRequest>) -> Result<Response<PauseState>, Status> {
-        let reply = self.policy().get_pause(policy::GetPauseRequest {}).await;
-        let reply = reply.map_err(passed_on("policy"))?.into_inner();
-        Ok(Response::new(pause(reply.pause)))
+        Ok(Response::new(self.paused().await?))
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<PauseState>, Status> {

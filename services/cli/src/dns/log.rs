@@ -36,6 +36,7 @@ async fn follow(args: &LogArgs, paint: Paint, writer: &Writer) -> Result<()> {
     let mut client = DnsClient::new(args.place.channel(Service::Dns));
     let request = WatchQueriesRequest {
         include_recent: args.recent,
+        resume_after: None,
     };
     let mut stream = args
         .place
@@ -127,7 +128,10 @@ mod tests {
         let args = Line::try_parse_from(words)
             .unwrap_or_else(|error| panic!("{error}"))
             .log;
-        let batch = QueryEvents { queries, dropped: 0 };
+        let batch = QueryEvents {
+            queries,
+            ..QueryEvents::default()
+        };
         render(&args, Paint::for_stdout(Color::Never), batch).unwrap()
     }
 

@@ -8,10 +8,12 @@ use std::{
 };
 
 use api::v1::{
-    Endpoint, ExplainConnectionRequest, GetVersionRequest, WatchConnectionsRequest, WhoAmIRequest,
-    policy_client::PolicyClient, system_client::SystemClient,
+    ConnectionFilter, Endpoint, ExplainConnectionRequest, GetVersionRequest, WatchConnectionsRequest,
+    WhoAmIRequest, policy_client::PolicyClient, system_client::SystemClient,
 };
 use bytes::Bytes;
+use prost_types::FieldMask;
+use proto::flow::v1::Verdict;
 use tonic::{
     Request,
     client::Grpc,
@@ -40,12 +42,36 @@ pub(in super::super) fn load(words: &[&str]) {
         ["calls", count] => runtime().block_on(calls(count.parse().unwrap())),
         ["watch", clients, seconds] => {
             let seconds = Duration::from_secs(seconds.parse().unwrap());
-            runtime().block_on(watch(clients.parse().unwrap(), seconds));
+            let all = WatchConnectionsRequest::default();
+            runtime().block_on(watch(clients.parse().unwrap(), seconds, &all));
         }
+        // as a widget does: the allowed ones, and of them who, where to and what became of it
+        ["watch-some", clients, seconds] => {
+            let seconds = Duration::from_secs(seconds.parse().unwrap());
+            let paths = ["id", "domain", "remote", "process.executable", "decision.verdict"];
+            let some = WatchConnectionsRequest {
+                filter: Some(ConnectionFilter {
+                    verdicts: vec![Verdict::Allow.into()],
+                    ..ConnectionFilter::default()
+                }),
+                read_mask: Some(FieldMask {
+                    paths: paths.map(str::to_owned).to_vec(),
+                }),
+                ..WatchConnectionsRequest::default()
+            };
+            runtime().block_on(watch(clients.parse().unwrap(), seconds, &some));
+        }
+        ["watch-sse", clients, seconds] => pages(
+            clients.parse().unwrap(),
+            Duration::from_secs(seconds.parse().unwrap()),
+        ),
         ["keep-watching", clients] => {
             let clients: usize = clients.parse().unwrap();
             runtime().block_on(async {
-                let tasks: Vec<_> = (0..clients).map(|_| tokio::spawn(one(Duration::MAX))).collect();
+                let all = WatchConnectionsRequest::default();
+                let tasks: Vec<_> = (0..clients)
+                    .map(|_| tokio::spawn(one(Duration::MAX, all.clone())))
+                    .collect();
                 println!("watching");
                 for task in tasks {
                     let _ended = task.await;
@@ -73,11 +99,11 @@ async fn channel() -> Channel {
 }
 
 /// What one client got: events, lost, and missing between the first place and the last.
-async fn one(time: Duration) -> (u64, u64, u64) {
+async fn one(time: Duration, request: WatchConnectionsRequest) -> (u64, u64, u64) {
     let mut grpc = Grpc::new(channel().await);
     grpc.ready().await.unwrap();
     let codec = ProstCodec::<WatchConnectionsRequest, Counted>::default();
-    let request = Request::new(WatchConnectionsRequest::default());
+    let request = Request::new(request);
     let path = PathAndQuery::from_static(WATCH);
     let mut messages = grpc
         .server_streaming(request, path, codec)
@@ -102,8 +128,10 @@ fn place(message: &Counted) -> u64 {
     message.event_id.rsplit_once('-').unwrap().1.parse().unwrap()
 }
 
-async fn watch(clients: usize, time: Duration) {
-    let tasks: Vec<_> = (0..clients).map(|_| tokio::spawn(one(time))).collect();
+async fn watch(clients: usize, time: Duration, request: &WatchConnectionsRequest) {
+    let tasks: Vec<_> = (0..clients)
+        .map(|_| tokio::spawn(one(time, request.clone())))
+        .collect();
     let (mut least, mut lost, mut missing) = (u64::MAX, 0, 0);
     for task in tasks {
         let got = task.await.unwrap();
@@ -112,6 +140,38 @@ async fn watch(clients: usize, time: Duration) {
         missing += got.2;
     }
     println!("{} {lost} {missing}", least as f64 / time.as_secs_f64());
+}
+
+/// The same by server-sent events: the least of their events a second, and what all of them lost. Each event has one `"kind"`.
+fn pages(clients: usize, time: Duration) {
+    let threads: Vec<_> = (0..clients).map(|_| thread::spawn(move || page(time))).collect();
+    let told: Vec<(usize, u64)> = threads.into_iter().map(|page| page.join().unwrap()).collect();
+    let least = told.iter().map(|(events, _)| *events).min().unwrap();
+    let lost: u64 = told.iter().map(|(_, lost)| lost).sum();
+    println!("{} {lost}", least as f64 / time.as_secs_f64());
+}
+
+fn page(time: Duration) -> (usize, u64) {
+    let mut stream = TcpStream::connect("127.0.0.1:817").unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    write!(stream, "GET {WATCH} HTTP/1.1\r\nhost: 127.0.0.1:817\r\n\r\n").unwrap();
+    let (start, mut events, mut lost, mut rest) = (Instant::now(), 0, 0, Vec::new());
+    let mut buffer = vec![0; 256 << 10];
+    while start.elapsed() < time {
+        let count = stream.read(&mut buffer).unwrap_or(0);
+        rest.extend_from_slice(&buffer[..count]);
+        let kept = rest.len().saturating_sub(24);
+        let begins = |needle: &[u8]| {
+            rest.windows(needle.len())
+                .take(kept)
+                .filter(|at| *at == needle)
+                .count()
+        };
+        events += begins(b"{\"kind\":\"");
+        lost += begins(b"\"dropped\":\"") as u64;
+        rest.drain(..kept);
+    }
+    (events, lost)
 }
 
 /// Medians in microseconds: the gateway's own answer, one about a process, one of another service, and that in JSON.

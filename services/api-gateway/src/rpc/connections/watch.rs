@@ -3,15 +3,11 @@
 use std::{
     collections::VecDeque,
     convert::Infallible,
-    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
-use api::v1::{
-    Connection, ConnectionEvent, ConnectionEventKind, WatchConnectionsRequest,
-    connections_server::ConnectionsServer,
-};
+use api::v1::{ConnectionEventKind, WatchConnectionsRequest, connections_server::ConnectionsServer};
 use bytes::Bytes;
 use futures_util::{
     Stream,
@@ -29,7 +25,8 @@ use tonic_prost::ProstCodec;
 
 use super::Service;
 use crate::{
-    hub::{Hub, Next, Place, Told},
+    fields::Fields,
+    hub::{CONNECTION, Hub, Next, Place, connection_of},
     mask::Mask,
     rpc::{HEARTBEAT, filter::Filter},
 };
@@ -53,6 +50,24 @@ pub struct Written {
     #[prost(string, tag = "3")]
     pub event_id: String,
 }
+
+/// A `ConnectionEvent` of a connection that is written out already.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct WrittenEvent {
+    #[prost(enumeration = "ConnectionEventKind", tag = "1")]
+    kind: i32,
+    /// A `Timestamp`.
+    #[prost(bytes = "bytes", optional, tag = "2")]
+    time: Option<Bytes>,
+    #[prost(bytes = "bytes", tag = "3")]
+    connection: Bytes,
+}
+
+/// In a `ConnectionEvent`, beside its connection.
+const KIND: u32 = 1;
+const TIME: u32 = 2;
+/// In a `Connection`.
+const STARTED: u32 = 8;
 
 /// The methods of `Connections`, with this one in our own form.
 #[derive(Clone, Debug)]
@@ -123,11 +138,9 @@ impl Service {
             true => self.hub.begin(),
             false => (VecDeque::new(), self.hub.place()),
         };
-        let is_whole = request.read_mask.is_none();
         let watcher = Watcher {
             filter: Filter::new(request.filter)?,
-            mask: Mask::new(request.read_mask, &self.descriptor)?,
-            is_whole,
+            mask: Mask::new(request.read_mask, &self.descriptor)?.inside(CONNECTION, &[KIND, TIME]),
             news: self.hub.news(),
             live,
             place: resume.or(now),
@@ -146,12 +159,11 @@ impl Service {
 struct Watcher {
     hub: Hub,
     filter: Filter,
+    /// Of events.
     mask: Mask,
-    /// Nothing is masked.
-    is_whole: bool,
     news: watch::Receiver<u64>,
     /// To be told before all else.
-    live: VecDeque<Arc<Connection>>,
+    live: VecDeque<Bytes>,
     place: Option<Place>,
     is_first: bool,
     /// Dropped, and not said yet.
@@ -181,11 +193,10 @@ impl Watcher {
             self.place = place;
             self.unsent += dropped;
             let is_end = events.is_empty();
-            let fitting = events.into_iter().filter(|(_, event)| {
-                let connection = event.event.connection.as_ref();
-                connection.is_some_and(|connection| self.filter.fits(connection))
+            let fitting = events.iter().filter(|(_, event)| {
+                connection_of(event).is_some_and(|connection| self.filter.fits(&connection))
             });
-            let fitting: Vec<Bytes> = fitting.map(|(_, event)| self.octets(&event)).collect();
+            let fitting: Vec<Bytes> = fitting.map(|(_, event)| self.mask.apply(event)).collect();
             if !fitting.is_empty() || self.unsent > 0 {
                 return Some(self.message(fitting));
             }
@@ -212,30 +223,19 @@ impl Watcher {
             && let Some(connection) = self.live.pop_front()
         {
             if self.filter.fits(&connection) {
-                let event = self.masked(ConnectionEvent {
+                let mut fields = Fields::of(&connection);
+                let started = fields.find(|field| field.number == STARTED);
+                let event = WrittenEvent {
                     kind: ConnectionEventKind::Live.into(),
-                    time: connection.started,
-                    connection: Some(Connection::clone(&connection)),
-                });
-                events.push(event.encode_to_vec().into());
+                    time: started.map(|started| connection.slice_ref(started.value.octets())),
+                    connection,
+                };
+                events.push(self.mask.apply(&event.encode_to_vec().into()));
             }
         }
         (!events.is_empty()).then(|| Written {
             events,
             ..Written::default()
         })
-    }
-
-    fn octets(&self, told: &Told) -> Bytes {
-        if self.is_whole {
-            return told.octets();
-        }
-        let event = self.masked(ConnectionEvent::clone(&told.event));
-        event.encode_to_vec().into()
-    }
-
-    fn masked(&self, mut event: ConnectionEvent) -> ConnectionEvent {
-        event.connection = event.connection.map(|connection| self.mask.apply(connection));
-        event
     }
 }

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 
 use api::v1::{Access, ChangeReply, ChangedConnection, Connection, ExplainConnectionRequest, LockOut};
+use bytes::Bytes;
+use prost::Message as _;
 use proto::policy::v1::{self as policy, change_request::Change};
 use tonic::{Request, Response, Status};
 use verdict::policy::file;
@@ -88,7 +90,7 @@ impl Service {
 }
 
 /// `live`: which connection each probe was made of, if any.
-fn told(reply: policy::ChangeReply, was_asked: bool, live: &[Option<Arc<Connection>>]) -> ChangeReply {
+fn told(reply: policy::ChangeReply, was_asked: bool, live: &[Option<Bytes>]) -> ChangeReply {
     let (mut explained_before, mut explained_after) = (None, None);
     let (mut connections, mut connections_changed) = (Vec::new(), 0);
     for effect in reply.effects {
@@ -102,7 +104,7 @@ fn told(reply: policy::ChangeReply, was_asked: bool, live: &[Option<Arc<Connecti
             connections_changed += 1;
             if connections.len() < NAMED {
                 connections.push(ChangedConnection {
-                    connection: Some(Connection::clone(connection)),
+                    connection: Connection::decode(connection.clone()).ok(),
                     after: effect.after.and_then(|after| after.decision).map(wire::decision),
                 });
             }

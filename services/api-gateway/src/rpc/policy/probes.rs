@@ -1,8 +1,8 @@
 //! Which connections a change is tried on before it is made: the one that was asked about, the caller's own, and all that live.
 
-use std::sync::Arc;
-
 use api::v1::{Connection, Endpoint, Process};
+use bytes::Bytes;
+use prost::Message as _;
 use proto::{
     convert::octets,
     flow::v1 as flow,
@@ -17,13 +17,13 @@ const SSH: u32 = 22;
 /// What serves an SSH session, by its file's name.
 const SSH_SERVERS: [&str; 4] = ["sshd", "sshd-session", "sshd-auth", "dropbear"];
 
-/// The probes, and which live connection each was made of. The first is the one that was asked about, where one was.
+/// The probes, and which live connection each was made of, as it goes out. The first is the one that was asked about, where one was.
 pub(super) fn of(
     asked: Option<ExplainRequest>,
     caller: Option<&flow::Process>,
     peer: &Peer,
-    live: Vec<Arc<Connection>>,
-) -> (Vec<Probe>, Vec<Option<Arc<Connection>>>) {
+    live: Vec<(u64, Bytes)>,
+) -> (Vec<Probe>, Vec<Option<Bytes>>) {
     let mut probes = Vec::with_capacity(live.len() + 2);
     let mut made_of = Vec::with_capacity(live.len() + 2);
     if let Some(question) = asked {
@@ -37,7 +37,10 @@ pub(super) fn of(
         probes.push(own(process, peer));
         made_of.push(None);
     }
-    for connection in live.into_iter().take(MOST - probes.len()) {
+    for (_, octets) in live.into_iter().take(MOST - probes.len()) {
+        let Ok(connection) = Connection::decode(octets.clone()) else {
+            continue;
+        };
         let Some(question) = again(&connection) else {
             continue;
         };
@@ -45,7 +48,7 @@ pub(super) fn of(
             question: Some(question),
             vital: session(&connection).unwrap_or_default(),
         });
-        made_of.push(Some(connection));
+        made_of.push(Some(octets));
     }
     (probes, made_of)
 }
@@ -172,8 +175,8 @@ mod tests {
         };
         let local = "127.0.0.1:817".parse().unwrap();
         let peer = Peer::new("127.0.0.1:5000".parse().unwrap(), local, Some(0));
-        let one = Arc::new(connection(flow::Direction::Incoming, 22, ""));
-        let live = std::iter::repeat_n(one, MOST + 5).collect();
+        let one = connection(flow::Direction::Incoming, 22, "").encode_to_vec();
+        let live = std::iter::repeat_n((1, one.into()), MOST + 5).collect();
         let (probes, made_of) = of(Some(asked), Some(&flow::Process::default()), &peer, live);
         assert_eq!((probes.len(), made_of.len()), (MOST, MOST));
         assert_eq!(probes[0].question.as_ref().unwrap().domain, "asked.example");

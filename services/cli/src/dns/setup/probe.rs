@@ -121,9 +121,7 @@ impl<'a> Probe<'a> {
     }
 
     async fn events(&mut self) -> Result<Streaming<QueryEvents>> {
-        let request = WatchQueriesRequest {
-            include_recent: false,
-        };
+        let request = WatchQueriesRequest::default();
         let reply = self.client.watch_queries(request).await;
         self.place.answer(Service::Dns, reply)
     }
