@@ -110,4 +110,5 @@ bench:
 	@scripts/setup libnetfilter-queue1 dnsperf libevent-2.1-7 libwrap0
 	$(MAKE) --no-print-directory target/opensnitch target/peers/debian target/peers/bin/ssserver target/peers/bin/hickory-dns
 	cargo build --release --locked $(PROGRAMS) -p gate17-node -p integration --bins
+	cargo build --release --locked -p dns --example serve
 	$(SUDO) target/release/bench

@@ -1,4 +1,4 @@
-//! `bench dns`: answers of ours, with attribution and policy on and off, beside unbound, dnsmasq and hickory-dns; each on one
+//! `bench dns [SERVER…]`: answers of ours, with attribution and policy on and off, beside unbound, dnsmasq and hickory-dns; each on one
 //! thread of the first processor, the load and the upstream (nsd) on the other, by turns, on one set of namespaces.
 
 mod names;
@@ -86,8 +86,8 @@ impl Figure {
 
 type Figures = BTreeMap<Figure, f64>;
 
-/// Everything, and the tables.
-pub(super) fn run(rounds: usize) {
+/// Everything, or the servers that are named by their first letters, and the tables.
+pub(super) fn run(rounds: usize, named: &[&str]) {
     let lists = tempfile::Builder::new()
         .prefix("pm-lists-")
         .tempdir()
@@ -101,6 +101,9 @@ pub(super) fn run(rounds: usize) {
         let [direct, ..] = ask(&world, &upstream, Kind::Unique { run: 0 });
         upstreams.push(direct);
         for (run, server) in Server::ALL.into_iter().enumerate() {
+            if !server.is_named(named) {
+                continue;
+            }
             if !server.is_there() {
                 eprintln!("{} is left out: `make bench` brings it", server.name());
                 continue;

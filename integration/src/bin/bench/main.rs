@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `bench [--rounds N] [api | dns | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
+/// `bench [--rounds N] [api | dns [SERVER…] | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
 fn bench(words: &[&str]) -> ExitCode {
     let (rounds, named) = match words {
         ["--rounds", rounds, named @ ..] => (rounds.parse(), named),
@@ -57,7 +57,7 @@ fn bench(words: &[&str]) -> ExitCode {
     let Ok(rounds) = rounds else { return usage() };
     match named {
         ["api"] => api::run(rounds),
-        ["dns"] => dns::run(rounds),
+        ["dns", servers @ ..] => dns::run(rounds, servers),
         ["gate17"] => gate17::run(rounds),
         named => {
             let is_named = |subject: &Subject| {
@@ -70,7 +70,7 @@ fn bench(words: &[&str]) -> ExitCode {
             }
             report::print(&rounds::run(rounds, &subjects));
             if named.is_empty() {
-                dns::run(rounds);
+                dns::run(rounds, &[]);
                 gate17::run(rounds);
                 api::run(rounds);
             }
@@ -81,7 +81,7 @@ fn bench(words: &[&str]) -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: bench [--rounds N] [api | dns | gate17 | [no | bare | portmaster | exporting | sampled | opensnitch]…]"
+        "usage: bench [--rounds N] [api | dns [SERVER…] | gate17 | [no | bare | portmaster | exporting | sampled | opensnitch]…]"
     );
     ExitCode::from(64)
 }

@@ -23,8 +23,8 @@ pub(super) enum Server {
     Unbound,
     Dnsmasq,
     Hickory,
-    /// Nobody says who asks, and what he may: `portmaster-dns` alone.
-    Alone,
+    /// Nobody is asked who asks, and what he may: the front of ours, with its cache and lists, in a program of its own.
+    Front,
     /// With the firewall: who asks is found out, and policy decides.
     Whole,
 }
@@ -34,7 +34,7 @@ impl Server {
         Self::Unbound,
         Self::Dnsmasq,
         Self::Hickory,
-        Self::Alone,
+        Self::Front,
         Self::Whole,
     ];
 
@@ -44,9 +44,15 @@ impl Server {
             Self::Unbound => "unbound",
             Self::Dnsmasq => "dnsmasq",
             Self::Hickory => "hickory-dns",
-            Self::Alone => "Portmaster, DNS alone",
+            Self::Front => "Portmaster's front, no attribution",
             Self::Whole => "Portmaster",
         }
+    }
+
+    /// Whether one of these words begins its name; also where there is none.
+    pub(super) fn is_named(self, words: &[&str]) -> bool {
+        let name = self.name().to_lowercase();
+        words.is_empty() || words.iter().any(|word| name.starts_with(&word.to_lowercase()))
     }
 
     /// Where it listens, on the host's 127.0.0.1.
@@ -55,7 +61,8 @@ impl Server {
             Self::Unbound => 5301,
             Self::Dnsmasq => 5302,
             Self::Hickory => 5303,
-            Self::Alone | Self::Whole => 53,
+            Self::Front => 5304,
+            Self::Whole => 53,
         }
     }
 
@@ -70,11 +77,17 @@ impl Server {
         target.join("peers/bin/hickory-dns")
     }
 
+    fn front() -> PathBuf {
+        let own = crate::arena::own();
+        own.with_file_name("examples").join("serve")
+    }
+
     /// Whether it can be measured here.
     pub(super) fn is_there(self) -> bool {
         match self {
             Self::Unbound => Path::new("/usr/sbin/unbound").exists(),
             Self::Hickory => Self::hickory().exists(),
+            Self::Front => Self::front().exists(),
             _ => true,
         }
     }
@@ -104,11 +117,12 @@ impl Server {
             ready: Duration::ZERO,
         };
         match self {
-            Self::Alone | Self::Whole => started.pids = ours(world, self, list),
+            Self::Whole => started.pids = ours(world, list),
             _ => {
                 let command = match self {
                     Self::Unbound => unbound(world, list),
                     Self::Dnsmasq => dnsmasq(world, list),
+                    Self::Front => front(world, list),
                     _ => hickory(world, list),
                 };
                 let log = world.root().join(format!("{self:?}.log"));
@@ -173,7 +187,6 @@ impl Started {
     pub(super) fn stop(self, world: &mut World) {
         match self.running {
             Some(running) => running.kill(),
-            None if self.server == Server::Alone => world.kill(Service::Dns),
             None => {
                 for service in [
                     Service::Dns,
@@ -189,7 +202,7 @@ impl Started {
 }
 
 /// Process ids of ours, the server first.
-fn ours(world: &mut World, server: Server, list: Option<&Path>) -> Vec<i32> {
+fn ours(world: &mut World, list: Option<&Path>) -> Vec<i32> {
     let lists = list.map_or_else(String::new, |list| {
         format!(
             "[[list]]\nname = \"million\"\ncategories = [\"ads\"]\nfile = \"{}\"\n",
@@ -200,12 +213,8 @@ fn ours(world: &mut World, server: Server, list: Option<&Path>) -> Vec<i32> {
     world.config_file("dns.toml", &text);
     // nothing is kept from the run before
     let _none = fs::remove_dir_all(world.state_dir(Service::Dns));
-    let before: &[Service] = match server {
-        Server::Whole => &Service::ALL,
-        _ => &[],
-    };
     let mut pids = Vec::new();
-    for service in before.iter().chain([&Service::Dns]) {
+    for service in Service::ALL.iter().chain([&Service::Dns]) {
         let mut command = world.service_command(*service);
         command.env("PORTMASTER_LOG", "info");
         world.start_as(*service, command);
@@ -213,6 +222,17 @@ fn ours(world: &mut World, server: Server, list: Option<&Path>) -> Vec<i32> {
     }
     pids.reverse();
     pids
+}
+
+/// Its list is its fourth word.
+fn front(world: &World, list: Option<&Path>) -> Command {
+    let mut command = world.host.command(Server::front());
+    command
+        .arg(Server::Front.address())
+        .arg(format!("{INTERNET_V4}:{UPSTREAM}"))
+        .arg("1")
+        .args(list);
+    command
 }
 
 fn unbound(world: &World, list: Option<&Path>) -> Command {
