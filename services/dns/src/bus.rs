@@ -22,7 +22,7 @@ use crate::{
 const MOST_IN_SIGNAL: usize = 512;
 /// Queries that are made ready in one go, and what is left to others between two goes: this must not hold up those who are answered
 /// meanwhile on the same processor.
-const PIECE: usize = 32;
+const PIECE: usize = 8;
 const BREATH: time::Duration = time::Duration::from_millis(1);
 
 /// Publishes what is answered, until the service stops. `lost` counts what nobody got. Nothing is made of a query that is not sent.

@@ -5,16 +5,23 @@
 
 use std::{
     cell::RefCell,
+    convert::Infallible,
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     thread,
     time::Duration,
 };
 
 use dns_core::wire::{Query, Reply, Unfit, code, minimal_any, refuse};
 use futures_util::future::join_all;
-use tokio::{io::Interest, runtime};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, trace};
 
@@ -29,15 +36,19 @@ const OTHER: u16 = 0;
 const ROUNDS: usize = 8;
 /// So many steps of queries that wait before it is looked for what came.
 const STEPS: u32 = 16;
+/// Nearer than any timer of a query that waits for an upstream.
+const LINGERS: Duration = Duration::from_millis(50);
 
 pub(super) struct Worker<H> {
     sockets: Vec<Socket>,
     front: Arc<Front<H>>,
+    /// Queries that had to wait lately; 0: nobody looks any more.
+    waited: Arc<AtomicU64>,
 }
 
 /// A socket and its own address; where that is a wildcard, each datagram says which it came to.
 struct Socket {
-    socket: Arc<tokio::net::UdpSocket>,
+    socket: Arc<UdpSocket>,
     address: SocketAddr,
     /// Only our own [`super::probe::Probe`] can send here.
     is_probed: bool,
@@ -130,13 +141,17 @@ impl<H: Handler> Worker<H> {
             socket.set_nonblocking(true)?;
             Ok(Socket {
                 address: socket.local_addr()?,
-                socket: Arc::new(tokio::net::UdpSocket::from_std(socket)?),
+                socket: Arc::new(socket),
                 is_probed,
             })
         };
         let all = sockets.into_iter().map(|socket| watched(socket, false));
         let sockets = all.chain([watched(probed, true)]).collect::<io::Result<_>>()?;
-        Ok(Self { sockets, front })
+        Ok(Self {
+            sockets,
+            front,
+            waited: Arc::default(),
+        })
     }
 
     /// For ever.
@@ -146,23 +161,28 @@ impl<H: Handler> Worker<H> {
     }
 
     async fn follow(&self, socket: &Socket, room: &RefCell<Room<H>>) {
-        loop {
-            if let Err(error) = socket.socket.readable().await {
-                error!(%error, "a DNS socket cannot be waited for: nobody is answered there any more");
-                return;
+        let followed = async {
+            let readable = readable(Arc::clone(&socket.socket))?;
+            loop {
+                let mut ready = readable.readable().await?;
+                if self.read(socket, &mut room.borrow_mut()) {
+                    ready.clear_ready();
+                } else {
+                    drop(ready);
+                    tokio::task::yield_now().await;
+                }
             }
-            if !self.read(socket, &mut room.borrow_mut()) {
-                tokio::task::yield_now().await;
-            }
-        }
+        };
+        let ended: io::Result<Infallible> = followed.await;
+        let Err(error) = ended;
+        error!(%error, "a DNS socket cannot be waited for: nobody is answered there any more");
     }
 
     /// Answers what is there. False where there may be more.
     fn read(&self, socket: &Socket, room: &mut Room<H>) -> bool {
         let mut is_empty = false;
         for _ in 0..ROUNDS {
-            let received = || room.batch.receive(&*socket.socket);
-            match socket.socket.try_io(Interest::READABLE, received) {
+            match room.batch.receive(&*socket.socket) {
                 Ok(()) => {
                     self.answer(socket, room);
                     self.front.handler.sent(&mut room.turn.handlers);
@@ -280,6 +300,24 @@ impl<H: Handler> Worker<H> {
         }
     }
 
+    /// Keeps a timer near for as long as queries come that have to wait. Each of them sets timers; tokio wakes itself by a system
+    /// call for one that is nearer than all others, on its own thread as well.
+    fn linger(&self) {
+        if self.waited.fetch_add(1, Relaxed) > 0 {
+            return;
+        }
+        let waited = Arc::clone(&self.waited);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LINGERS).await;
+                if waited.swap(1, Relaxed) == 1 {
+                    waited.store(0, Relaxed);
+                    return;
+                }
+            }
+        });
+    }
+
     /// Whether there was a place to wait.
     #[expect(
         clippy::too_many_arguments,
@@ -301,6 +339,7 @@ impl<H: Handler> Worker<H> {
             return false;
         };
         tally.later += 1;
+        self.linger();
         let (front, socket, query) = (Arc::clone(&self.front), Arc::clone(&socket.socket), query.clone());
         tokio::spawn(async move {
             let message = front.handler.slow(query, client, note).await;
@@ -320,6 +359,13 @@ impl<H: Handler> Worker<H> {
         });
         true
     }
+}
+
+/// Without interest in room for answers: each answer that is sent would wake its thread once more.
+#[expect(unsafe_code, reason = "tokio asks for a promise about the descriptor")]
+fn readable(socket: Arc<UdpSocket>) -> io::Result<AsyncFd<Arc<UdpSocket>>> {
+    // SAFETY: the socket owns its descriptor, always gives the same one, and closes it when the last owner drops it.
+    Ok(unsafe { AsyncFd::register_with_interest(socket, Interest::READABLE) }?)
 }
 
 impl<H: Handler> Front<H> {
