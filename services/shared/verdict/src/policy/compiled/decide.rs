@@ -61,9 +61,13 @@ impl CompiledPolicy {
     }
 
     /// Whether a name could change the decision of a flow that none is known for: a rule that matches by name comes before
-    /// whatever decides without one, or the flow would be refused for having none.
+    /// whatever decides without one, or the flow would be refused for having none. A query that goes to the local DNS server
+    /// says no name of whom it was meant for: waiting for one would let it go there.
     pub fn wants_name(&self, profile: ProfileRef, facts: &Facts<'_>) -> bool {
-        if facts.flow.direction == Direction::Incoming || !facts.domains.is_empty() {
+        if facts.flow.direction == Direction::Incoming
+            || !facts.domains.is_empty()
+            || self.is_stray_query(facts)
+        {
             return false;
         }
         let profile = self.compiled(profile);

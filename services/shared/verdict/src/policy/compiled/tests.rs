@@ -477,6 +477,13 @@ fn a_name_is_wanted_only_where_it_could_change_something() {
         out(WEB, 443)
     ));
     assert!(!wants(by_name, incoming(WEB)));
+    let by_name = "[[rule]]\naction = \"allow\"\nremote = \"example.org\"\n";
+    assert!(wants(by_name, out(WEB, 80)));
+    assert!(
+        !wants(by_name, out(WEB, 53)),
+        "a query goes to the local server, and says no name of whom it was meant for"
+    );
+    assert!(wants(by_name, out(WEB, 853)));
     let encrypted = "[settings]\nblock_encrypted_dns = true\n";
     assert!(wants(encrypted, out(WEB, 443)), "it may be a resolver's");
     assert!(!wants(encrypted, out(WEB, 80)) && !wants("", out(WEB, 443)));
@@ -864,9 +871,13 @@ proptest! {
         let policy = CompiledPolicy::new(snapshot).unwrap();
         let profile = policy.profile_named("app").unwrap();
         let nameless = facts(flow, &[]);
-        if flow.direction == Direction::Outgoing && !policy.wants_name(profile, &nameless) {
+        let decision = policy.decide(profile, &nameless);
+        if decision.verdict != Verdict::RedirectDns
+            && flow.direction == Direction::Outgoing
+            && !policy.wants_name(profile, &nameless)
+        {
             let named = facts(flow, &["a.org"]);
-            prop_assert_eq!(policy.decide(profile, &nameless), policy.decide(profile, &named));
+            prop_assert_eq!(decision, policy.decide(profile, &named));
         }
     }
 
