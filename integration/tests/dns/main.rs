@@ -7,16 +7,21 @@
 
 mod authority;
 mod browser;
+mod cached;
 mod clock;
 mod doq;
 mod encrypted;
 mod filtered;
 mod flood;
+mod judged;
+mod million;
 mod names;
+mod network;
 mod published;
 mod served;
 mod server;
 mod signed;
 mod special;
 mod stage;
+mod told;
 mod upstreams;

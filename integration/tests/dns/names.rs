@@ -112,9 +112,11 @@ fn names_outlive_a_restart_of_either_service() {
     let script = format!(
         "{RESOLV}\na = ask('fine.example')\nprint(a, flush=True)\ninput()\nsocket.create_connection((a, 7), 5).close()\n"
     );
-    for (app, service) in [
-        ("dns-is-restarted", Service::Dns),
-        ("interceptor-is-restarted", Service::Interceptor),
+    for (app, service, is_killed) in [
+        ("dns-is-restarted", Service::Dns, false),
+        ("interceptor-is-restarted", Service::Interceptor, false),
+        ("dns-is-killed", Service::Dns, true),
+        ("interceptor-is-killed", Service::Interceptor, true),
     ] {
         let mut command = stage.python(app, &script);
         command
@@ -125,7 +127,11 @@ fn names_outlive_a_restart_of_either_service() {
         let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut out, &mut line).unwrap();
         assert_eq!(line.trim(), INTERNET_V4.to_string());
-        stage.world.stop(service);
+        if is_killed {
+            stage.world.kill(service);
+        } else {
+            stage.world.stop(service);
+        }
         stage.world.start_service(service);
         if service == Service::Interceptor {
             stage.wait_until_linked();
@@ -135,5 +141,94 @@ fn names_outlive_a_restart_of_either_service() {
         events.wait_for("the name is known still", |event| {
             told(event, app, "fine.example")
         });
+    }
+}
+
+fn line(out: &mut impl std::io::BufRead) -> String {
+    let mut line = String::new();
+    out.read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+/// Many names stand behind one address (shared hosting): all that a program was told count for rules, the newest is shown.
+#[test]
+fn all_names_of_an_address_count_and_the_newest_is_shown_also_after_a_restart() {
+    let mut stage = Stage::new("dns-candidates", &[], "");
+    let _server = server(&stage);
+    let script = format!(
+        "{RESOLV}
+for name in sys.argv[1].split(','):
+    address = ask(name)
+print(address, flush=True)
+for line in sys.stdin:
+    try:
+        s = socket.create_connection((address, 7), 3)
+        print(s.getsockname()[1], flush=True)
+        s.close()
+    except OSError:
+        print('refused', flush=True)
+"
+    );
+    let begin = |stage: &Stage, app: &str, names: &str| {
+        let mut command = stage.python(app, &script);
+        let mut child = command
+            .arg(names)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+        assert_eq!(line(&mut out), INTERNET_V4.to_string());
+        (child, out)
+    };
+    let path = path_of(&stage.world, "ruled");
+    let rule = "[[rule]]\naction = \"allow\"\nremote = [\"fine.example\", \"127.0.0.0/8\"]\n\
+                [[rule]]\naction = \"allow\"\nremote = \"*.example\"\nremote_port = 9\n";
+    stage.world.profile("ruled", &profile(&path, "block", rule));
+    integration::eventually("the profile is in force", || {
+        let mut command = stage.world.command(integration::binary("portmaster"));
+        let command = command
+            .args(["dns", "explain", "fine.invalid.net", "--app"])
+            .arg(&path);
+        command
+            .output()
+            .unwrap()
+            .stdout
+            .starts_with(b"block")
+            .then_some(())
+    });
+    let names = "second.example,fine.example,other.example,www.fine.example";
+    let mut programs = [begin(&stage, "free", names), begin(&stage, "ruled", names)];
+    let mut go = |stage: &Stage, what: &str| {
+        let events = stage.world.events();
+        for ((child, out), app) in programs.iter_mut().zip(["free", "ruled"]) {
+            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+            let port = line(out).parse();
+            let port: u32 = port.unwrap_or_else(|_| panic!("{app}, {what}: one of its names is permitted"));
+            events.wait_for(&format!("{app}, {what}: its newest name"), |event| {
+                let flow = event
+                    .connection
+                    .as_ref()
+                    .and_then(|connection| connection.flow.as_ref());
+                flow.is_some_and(|flow| flow.local_port == port) && told(event, app, "www.fine.example")
+            });
+        }
+    };
+    go(&stage, "at first");
+    for service in [Service::Interceptor, Service::Dns, Service::Interceptor] {
+        stage.world.stop(service);
+        stage.world.start_service(service);
+        if service == Service::Interceptor {
+            stage.wait_until_linked();
+        }
+        go(&stage, service.name());
+    }
+    stage.world.kill(Service::Interceptor);
+    stage.world.start_service(Service::Interceptor);
+    stage.wait_until_linked();
+    go(&stage, "killed");
+    for (child, _) in &mut programs {
+        drop(child.stdin.take());
+        child.wait().unwrap();
     }
 }

@@ -12,18 +12,25 @@ use super::stage::Stage;
 
 /// Serves a folder; where a file in it says so, each path is spoilt in its own way.
 const WEB_SERVER: &str = r#"
-import http.server, pathlib, socket, struct, sys
+import hashlib, http.server, pathlib, socket, struct, sys
 folder = pathlib.Path(sys.argv[1])
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     def do_GET(self):
-        with open(folder / "asked", "a") as asked:
-            asked.write(self.path + "\n")
         body = (folder / self.path[1:]).read_bytes()
+        etag = '"%s"' % hashlib.sha256(body).hexdigest()[:8]
+        known = self.headers.get("If-None-Match") == etag
+        with open(folder / "asked", "a") as asked:
+            asked.write(self.path + (" known" if known else "") + "\n")
         spoilt = (folder / "spoilt").exists() and self.path != "/sums"
         half = self.path == "/half.txt"
+        if known and not spoilt:
+            self.send_response(304)
+            self.end_headers()
+            return
         self.send_response(200)
+        self.send_header("ETag", etag)
         if spoilt and self.path in ("/reset.txt", "/endless.txt"):
             self.send_header("Transfer-Encoding", "chunked")
             self.end_headers()
@@ -154,9 +161,13 @@ impl Desk {
         self.told(list)["problem"].as_str().unwrap_or_default().to_owned()
     }
 
+    /// All that the web server was asked, line by line.
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("asked")).unwrap_or_default()
+    }
+
     fn asked(&self) -> usize {
-        let asked = fs::read_to_string(self.folder.join("asked")).unwrap_or_default();
-        asked.lines().count()
+        self.log().lines().count()
     }
 }
 
@@ -235,5 +246,21 @@ fn whatever_is_published_or_written_what_was_good_stays_in_force() {
         eventually(&format!("{list} is the new one"), || {
             (desk.refused("new", list) && desk.problem(list).is_empty()).then_some(())
         });
+    }
+
+    // a day later they are the same: nothing is sent again, and they stay in force
+    let before = desk.log().len();
+    desk.restart(2 * DAY);
+    for list in PUBLISHED {
+        eventually(&format!("{list} is looked for"), || {
+            let log = desk.log();
+            log[before..]
+                .contains(&format!("/{list}.txt known\n"))
+                .then_some(())
+        });
+        assert!(
+            desk.refused("new", list) && desk.problem(list).is_empty(),
+            "{list}"
+        );
     }
 }

@@ -129,10 +129,24 @@ fn where_another_server_has_the_port_the_own_address_serves() {
             .success()
     );
     host.systemctl("start portmaster-dns.service");
-    assert_eq!(
-        ask(&host, "fine.example", "127.0.0.17"),
-        format!("code 0 {}", INTERNET.0)
+    let answer = format!("code 0 {}", INTERNET.0);
+    assert_eq!(ask(&host, "fine.example", "127.0.0.17"), answer);
+    // what is redirected would go to that other one: that is told, with what helps, and it helps
+    let said = host.run("portmaster status || true");
+    assert!(
+        said.contains("port-taken") && said.contains("127.0.0.1:53"),
+        "{said}"
     );
+    let (line, place) = ("dns_v4 = \"127.0.0.17:53\"", "`[firewall]`");
+    assert!(said.contains(line) && said.contains(place), "{said}");
+    host.file(
+        "/etc/portmaster/interceptor.toml",
+        &format!("[firewall]\n{line}\n"),
+    );
+    host.systemctl("restart portmaster-interceptor.service");
+    eventually("a query to another server comes to ours", || {
+        (ask(&host, "other.example", "203.0.113.53") == answer).then_some(())
+    });
 }
 
 /// Stops one thread of a process, by its name, and no other (`ptrace(2)`: SEIZE, INTERRUPT); holds it until it is gone.

@@ -6,10 +6,10 @@ mod query;
 pub(crate) mod setup;
 mod show;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 
 use crate::{
     filter::{DomainPattern, VerdictArg},
@@ -32,6 +32,11 @@ pub enum DnsCommand {
     Lists(PlainArgs),
     /// Say what would happen to a query, and why
     Explain(ExplainArgs),
+    /// Ask for all names at the network's own servers for a time, to get past a captive portal; as root
+    ///
+    /// These names go in the clear, to whoever runs the network; nothing that is answered meanwhile is kept. `portmaster status`
+    /// tells while it lasts.
+    Open(OpenArgs),
     /// Have this host ask Portmaster for names: systemd-resolved, NetworkManager, /etc/resolv.conf
     ///
     /// Without it queries are answered all the same, since the firewall redirects them. What is changed is recorded before,
@@ -48,6 +53,9 @@ pub struct LogArgs {
     /// Begin with the last queries that are remembered
     #[arg(long)]
     pub recent: bool,
+    /// End after what is remembered, instead of waiting for more
+    #[arg(long)]
+    pub once: bool,
     /// One JSON object per line, instead of text for people
     #[arg(long)]
     pub json: bool,
@@ -60,9 +68,46 @@ pub struct LogArgs {
     /// Verdicts
     #[arg(long, value_enum, value_name = "VERDICT", value_delimiter = ',')]
     pub verdict: Vec<VerdictArg>,
+    /// Record types: A, AAAA, HTTPS, … or a number
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',', value_parser = kind::parse)]
+    pub kind: Vec<u32>,
+    /// Where answers come from
+    #[arg(long, value_enum, value_name = "ORIGIN", value_delimiter = ',')]
+    pub origin: Vec<OriginArg>,
     /// Where the services are
     #[command(flatten)]
     pub place: PlaceArgs,
+}
+
+/// Where an answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OriginArg {
+    /// What is kept
+    Cache,
+    /// What is kept, past its time, since no server answered
+    Stale,
+    /// A server that was asked
+    Upstream,
+    /// A registry, or the owner's settings
+    Special,
+    /// Nowhere: policy, a list, or what the answer held refuse it
+    Refused,
+    /// Nowhere: no server answered
+    Failed,
+}
+
+impl OriginArg {
+    /// As in the log.
+    pub(crate) const fn text(self) -> &'static str {
+        match self {
+            Self::Cache => "cache",
+            Self::Stale => "stale",
+            Self::Upstream => "upstream",
+            Self::Special => "special",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// `portmaster dns cache`
@@ -85,6 +130,17 @@ pub struct FlushArgs {
     /// And all names below it
     #[arg(long, requires = "name")]
     pub zone: bool,
+    /// What is common
+    #[command(flatten)]
+    pub plain: PlainArgs,
+}
+
+/// `portmaster dns open`
+#[derive(Debug, Args)]
+pub struct OpenArgs {
+    /// For how long, at most an hour: 90s, 5m, 1h; 0s: not any longer
+    #[arg(value_name = "TIME", value_parser = show::opening)]
+    pub time: Duration,
     /// What is common
     #[command(flatten)]
     pub plain: PlainArgs,
@@ -129,6 +185,7 @@ pub(crate) async fn run(command: DnsCommand, paint: Paint) -> Result<ExitCode> {
         DnsCommand::Upstreams(args) => show::upstreams(args, paint).await,
         DnsCommand::Lists(args) => show::lists(args, paint).await,
         DnsCommand::Explain(args) => show::explain(args, paint).await,
+        DnsCommand::Open(args) => show::open(args).await,
         DnsCommand::Enable(args) => setup::enable(args).await,
         DnsCommand::Disable(args) => setup::disable(args).await,
     }

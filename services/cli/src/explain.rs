@@ -1,8 +1,10 @@
 //! `portmaster explain`: what would happen to a connection, and by which rule.
 //!
-//! The policy service answers by the snapshot in force; with `--config` the same engine answers from files, here.
+//! The policy service answers by the snapshot in force; with `--config` the same engine answers from files, here. A name that
+//! the DNS service would not resolve for the program never becomes a connection: its word comes first.
 
 mod answer;
+mod name;
 mod subject;
 mod target;
 
@@ -33,9 +35,19 @@ use target::Target;
 /// Explains every address of the target.
 pub(crate) async fn run(args: ExplainArgs, paint: Paint) -> Result<ExitCode> {
     let process = subject::process(&args.subject, &args.place).await?;
+    let mut text = String::new();
+    if let Some(refused) = name::refused(&args, process.as_ref()).await? {
+        text += &if args.json {
+            json_line(&refused)?
+        } else {
+            refused.text(paint)
+        };
+        if target::needs_addresses(&args) {
+            return print(&text);
+        }
+    }
     let Target { flows, domain } = target::target(&args).await?;
     let judge = Judge::new(&args)?;
-    let mut text = String::new();
     for flow in flows {
         let question = Question {
             process: process.clone(),
@@ -58,7 +70,10 @@ pub(crate) async fn profile_of(program: PathBuf, place: &PlaceArgs) -> Result<St
         program: Some(program),
         ..SubjectArgs::default()
     };
-    let process = subject::process(&subject, place).await?;
+    profile_of_process(subject::process(&subject, place).await?, place).await
+}
+
+async fn profile_of_process(process: Option<wire_flow::Process>, place: &PlaceArgs) -> Result<String> {
     // any flow: a profile depends on the program alone
     let flow = Flow {
         direction: Direction::Outgoing,

@@ -245,6 +245,7 @@ fn there_is_a_man_page_for_every_command() {
         "dns-flush",
         "dns-lists",
         "dns-log",
+        "dns-open",
         "dns-upstreams",
         "dns",
         "explain",

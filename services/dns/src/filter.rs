@@ -3,7 +3,10 @@
 //! Pure: no IO, no clock. The question is judged before it goes anywhere; every name and address of the answer is judged
 //! again, since a permitted name may be another one's mask (CNAME cloaking) or point into this network (rebinding).
 
-use std::{net::IpAddr, sync::Arc};
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use dns_core::Name;
 use verdict::{
@@ -97,9 +100,7 @@ pub fn answer(
     held.addresses.iter().find_map(|address| {
         let refused = who.policy.decide_address(who.profile, &facts, *address);
         let rebound = || {
-            let inside =
-                matches!(Scope::of(*address), Scope::Localhost | Scope::Lan) || address.is_unspecified();
-            (inside && !is_local && !may_be_private && !question.by_rule)
+            (is_inside(*address) && !is_local && !may_be_private && !question.by_rule)
                 .then(|| verdict_of(who, Verdict::Block, Why::DnsRebinding, "dns#rebinding".into()))
         };
         let decision = refused.or_else(rebound)?;
@@ -109,6 +110,22 @@ pub fn answer(
             by_rule: false,
         })
     })
+}
+
+/// This host, or its network; also by way of a translator (NAT64), whose well-known prefix is for public addresses alone
+/// (RFC 6052 §3.1).
+fn is_inside(address: IpAddr) -> bool {
+    let is_near = |address| matches!(Scope::of(address), Scope::Localhost | Scope::Lan);
+    let translated = match address {
+        IpAddr::V6(v6) => match v6.segments() {
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
+                Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)))
+            }
+            _ => None,
+        },
+        IpAddr::V4(_) => None,
+    };
+    is_near(address) || translated.is_some_and(|v4| is_near(v4.into()))
 }
 
 /// An alias need not be permitted, but it must not be refused.
@@ -330,11 +347,20 @@ mod tests {
             "::1",
             "fe80::1",
             "fd00::1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::192.168.1.1",
         ] {
             assert_eq!(
                 answered(&shipped, "evil.test", &[], &["203.0.113.1", inside]),
                 "block dns-rebinding dns#rebinding -",
                 "{inside}"
+            );
+        }
+        for outside in ["203.0.113.1", "2001:db8::1", "64:ff9b::203.0.113.1"] {
+            assert_eq!(
+                answered(&shipped, "fine.test", &[], &[outside]),
+                "told",
+                "{outside}"
             );
         }
         let own = policy("[[rule]]\naction = \"allow\"\nremote = \"nas.test\"\n");

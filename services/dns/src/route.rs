@@ -37,6 +37,8 @@ pub use system::{Domain, Link, Source, System, is_ours};
 pub use table::{Decision, Table, Way, Why};
 pub(crate) use ways::{Comparison, Reach};
 
+/// What a server answers that does not want to (RFC 1035 §4.1.1).
+const REFUSED: u16 = 5;
 /// How often it is looked whether a captive portal is to be suspected.
 const LOOK: Duration = Duration::from_secs(2);
 
@@ -117,40 +119,55 @@ impl Router {
 
     /// Who would be asked, and why; asks nobody.
     pub fn decide(&self, question: &Question) -> Decision {
-        let opening = self.portal().opening();
+        let opening = self.opening().0;
         self.current().table.decide(question, opening)
     }
 
     /// Whether asking for this is a matter of a datagram there and one back.
     pub fn is_plain(&self, question: &Question) -> bool {
         let current = self.current();
-        let opening = self.portal().opening();
-        let pool = match current.table.decide(question, opening).way {
+        let way = current.table.decide(question, self.opening().0).way;
+        self.pool(&current, &way).is_none_or(Pool::is_plain)
+    }
+
+    /// The servers that would be asked, as they are called, and why those.
+    pub fn responsible(&self, question: &Question) -> (Vec<Arc<str>>, Why) {
+        let current = self.current();
+        let Decision { way, why } = current.table.decide(question, self.opening().0);
+        let states = self.pool(&current, &way).map(Pool::states).unwrap_or_default();
+        (states.into_iter().map(|state| state.label).collect(), why)
+    }
+
+    fn pool<'a>(&'a self, current: &'a Current, way: &Way) -> Option<&'a Pool> {
+        match way {
             Way::Upstreams => Some(&self.shared.main),
-            Way::Zone(at) => self.shared.zones.get(at),
-            Way::System(servers) => current.pools.get(&servers),
+            Way::Zone(at) => self.shared.zones.get(*at),
+            Way::System(servers) => current.pools.get(servers),
             Way::NotFound | Way::Nobody => None,
-        };
-        pool.is_none_or(Pool::is_plain)
+        }
     }
 
     /// Asks whoever is responsible.
     ///
     /// # Errors
-    /// As [`Pool::exchange`]; [`Error::NotFound`] where the name belongs to a network that has no servers.
+    /// As [`Pool::exchange`]; [`Error::NotFound`] where the name belongs to a network that has no servers, or whose servers
+    /// want nothing of it.
     pub async fn exchange(&self, query: &Query) -> Result<Routed, Error> {
         let current = self.current();
-        let opening = self.portal().opening();
+        let opening = self.opening().0;
         let Decision { way, why } = current.table.decide(&query.question, opening);
-        let pool = match &way {
-            Way::Upstreams => Some(&self.shared.main),
-            Way::Zone(at) => self.shared.zones.get(*at),
-            Way::System(servers) => current.pools.get(servers),
-            Way::NotFound => return Err(Error::NotFound { why: why.text() }),
-            Way::Nobody => None,
-        };
-        let answer = Box::pin(pool.ok_or(Error::NoUpstream)?.exchange(query)).await?;
-        Ok(Routed { answer, why })
+        if way == Way::NotFound {
+            return Err(Error::NotFound { why: why.text() });
+        }
+        let pool = self.pool(&current, &way);
+        match Box::pin(pool.ok_or(Error::NoUpstream)?.exchange(query)).await {
+            Ok(answer) => Ok(Routed { answer, why }),
+            // its servers are the only ones who could know such a name, and say that it is none of theirs
+            Err(Error::Refused { code: REFUSED, .. }) if why == Why::Local => {
+                Err(Error::NotFound { why: why.text() })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// The system's servers and domains are others now.
@@ -202,10 +219,18 @@ impl Router {
         }
     }
 
-    /// The owner lets every name be asked at the network's own servers for a while, to get past a captive portal.
+    /// The owner lets every name be asked at the network's own servers for a while, to get past a captive portal. No time:
+    /// not any longer.
     pub fn open_for(&self, time: Duration) {
-        let until = self.shared.started.elapsed() + time;
-        self.portal().open_by_owner(until);
+        let now = self.shared.started.elapsed();
+        self.portal().open_by_owner(now, now + time);
+    }
+
+    /// What the network's own servers are asked, and for how long still where the owner said so.
+    pub fn opening(&self) -> (Opening, Option<Duration>) {
+        let now = self.shared.started.elapsed();
+        let portal = self.portal();
+        (portal.opening(now), portal.left(now))
     }
 
     /// Follows the system's servers and the state of the network until `sources` end.

@@ -1,15 +1,17 @@
 //! The gRPC service: translates, no more.
 
-use std::{pin::Pin, sync::Arc};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
-use daemon::status::Status as ServiceStatus;
+use daemon::{grpc, status::Status as ServiceStatus};
 use dns_core::Name;
+use futures_util::FutureExt as _;
 use proto::{
     common::v1::{GetStateRequest, ServiceState},
     dns::v1::{
         CacheEntry, ExplainReply, ExplainRequest, FlushReply, FlushRequest, ListCacheReply, ListCacheRequest,
-        ListListsReply, ListListsRequest, ListUpstreamsReply, ListUpstreamsRequest, QueryEvents, Upstream,
-        WatchQueriesRequest, dns_server::Dns,
+        ListListsReply, ListListsRequest, ListUpstreamsReply, ListUpstreamsRequest, OpenNetworkReply,
+        OpenNetworkRequest, Opening as WireOpening, QueryEvents, Upstream, WatchQueriesRequest,
+        dns_server::Dns,
     },
 };
 use tokio_stream::{Stream, StreamExt as _, wrappers::ReceiverStream};
@@ -21,14 +23,18 @@ use crate::{
     filter,
     judge::Judge,
     kept::Kept,
-    log::{Place, Start},
+    log::{Follower, Place, Start},
+    route::Opening,
     upstream::Standing,
+    wire,
 };
 
 /// Entries in one message.
 const BATCH: usize = 512;
 /// A (RFC 1035).
 const ADDRESS: u16 = 1;
+/// Nobody needs longer to log in at a portal.
+const LONGEST_OPENING: Duration = Duration::from_secs(3600);
 
 /// Serves what the judge knows.
 #[derive(Debug)]
@@ -63,6 +69,10 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
             (None, true) => Start::Recent,
             (None, false) => Start::Now,
         };
+        if request.until_now {
+            let known = known(self.judge.log.follow(start));
+            return Ok(Response::new(Box::pin(tokio_stream::iter(known).map(Ok))));
+        }
         let events = self.judge.log.subscribe(start, self.shutdown.clone());
         Ok(Response::new(Box::pin(ReceiverStream::new(events).map(Ok))))
     }
@@ -142,7 +152,8 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
         &self,
         _: Request<ListUpstreamsRequest>,
     ) -> Result<Response<ListUpstreamsReply>, Status> {
-        let sets = self.judge.lookup.router().states();
+        let router = self.judge.lookup.router();
+        let (sets, (opening, left)) = (router.states(), router.opening());
         let upstreams = sets.into_iter().flat_map(|set| {
             set.upstreams.into_iter().map(move |state| Upstream {
                 name: state.label.to_string(),
@@ -154,9 +165,33 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
                 smoothed: state.rtt.and_then(|time| time.try_into().ok()),
             })
         });
+        let opening = match opening {
+            Opening::Closed => WireOpening::Closed,
+            Opening::Checks => WireOpening::Checks,
+            Opening::Everything => WireOpening::Everything,
+        };
         Ok(Response::new(ListUpstreamsReply {
             upstreams: upstreams.collect(),
+            opening: opening.into(),
+            opening_left: left.and_then(|left| left.try_into().ok()),
         }))
+    }
+
+    async fn open_network(
+        &self,
+        request: Request<OpenNetworkRequest>,
+    ) -> Result<Response<OpenNetworkReply>, Status> {
+        grpc::root_or_gateway(
+            &request,
+            "only root may have all names asked in the clear, at the network's own servers",
+        )?;
+        let time = request.into_inner().time.unwrap_or_default();
+        let time = Duration::try_from(time)
+            .ok()
+            .filter(|time| *time <= LONGEST_OPENING);
+        let time = time.ok_or_else(|| Status::invalid_argument("give a time from 0 to 1 hour"))?;
+        self.judge.lookup.router().open_for(time);
+        Ok(Response::new(OpenNetworkReply {}))
     }
 
     async fn list_lists(&self, _: Request<ListListsRequest>) -> Result<Response<ListListsReply>, Status> {
@@ -168,6 +203,21 @@ impl<L: filter::Lists + Told + Send + Sync + std::fmt::Debug + 'static> Dns for 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
         Ok(Response::new(self.status.snapshot()))
     }
+}
+
+/// What there is to read without waiting.
+fn known(mut follower: Follower) -> Vec<QueryEvents> {
+    let mut all = Vec::new();
+    while let Some((first, queries, dropped)) = follower.next(BATCH).now_or_never() {
+        let numbered = queries.iter().zip(first..);
+        let queries = numbered.map(|(query, id)| wire::query(id, query)).collect();
+        all.push(QueryEvents {
+            queries,
+            dropped,
+            position: Some(wire::position(follower.place())),
+        });
+    }
+    all
 }
 
 /// Lists that can be told of.

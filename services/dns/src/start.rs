@@ -34,7 +34,7 @@ use crate::{
     log::Log,
     lookup::Lookup,
     names::Names,
-    route::{Files, Router, Sources},
+    route::{Files, Opening, Router, Sources},
     rpc,
     server::{self, Limits, OwnAddresses, Server},
     tunnel::Tunnel,
@@ -53,6 +53,8 @@ pub use socket_owner::Args;
 const TIDY: Duration = Duration::from_secs(300);
 /// Between two attempts to reach the system's bus, for the servers that it knows.
 const BUS_LATER: Duration = Duration::from_secs(5);
+/// Of the service's health.
+const PORTAL: &str = "captive-portal";
 /// Between two looks at what is counted.
 const COUNT: Duration = Duration::from_secs(1);
 
@@ -152,6 +154,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             ),
             follow_system(&router, &shutdown),
             follow_ways(&router, &cache, &shutdown),
+            tell_portal(&router, &status, &shutdown),
             keep(&judge, &kept, &shutdown),
             count(&server, &judge, &status, &shutdown),
             feed(&server, &shutdown),
@@ -202,6 +205,29 @@ async fn follow_system(router: &Router, shutdown: &CancellationToken) {
 async fn follow_ways(router: &Router, cache: &Cache, shutdown: &CancellationToken) {
     let follow = router.follow_ways(|| cache.forget_failures());
     let _stopped = shutdown.run_until_cancelled(Box::pin(follow)).await;
+}
+
+/// Whoever looks at the service's health learns why names fail, and what helps.
+async fn tell_portal(router: &Router, status: &Status, shutdown: &CancellationToken) {
+    while shutdown
+        .run_until_cancelled(tokio::time::sleep(COUNT))
+        .await
+        .is_some()
+    {
+        match router.opening().0 {
+            Opening::Checks => status.raise(
+                PORTAL,
+                "a captive portal is suspected: no encrypted upstream answers. Log in with a browser; where its page does not open, \
+                 `portmaster dns open 5m` has names asked at the network's own servers meanwhile",
+            ),
+            Opening::Everything => status.raise(
+                PORTAL,
+                "all names are asked in the clear at the network's own servers, as the owner wants it for a time; \
+                 `portmaster dns open 0s` ends it",
+            ),
+            Opening::Closed => status.clear(PORTAL),
+        }
+    }
 }
 
 async fn keep<L>(judge: &Judge<L>, kept: &Kept, shutdown: &CancellationToken) {

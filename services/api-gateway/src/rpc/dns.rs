@@ -75,6 +75,7 @@ impl Dns for Service {
                 numbering: place.numbering,
                 sequence: place.sequence,
             }),
+            until_now: false,
         };
         let messages = self
             .client()

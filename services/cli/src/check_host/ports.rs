@@ -61,8 +61,9 @@ impl Port {
     const fn remedy(self) -> &'static str {
         match self {
             Self::Dns => {
-                "nothing to do today: it clashes once Portmaster's DNS service is installed. Then have this one listen elsewhere (dnsmasq: \
-                 listen-address and bind-interfaces; unbound: interface), or stop it"
+                "it clashes where Portmaster's DNS service is installed. Then have this one listen elsewhere (dnsmasq: listen-address and \
+                 bind-interfaces; unbound: interface), or stop it; or keep it, and have queries redirected to Portmaster's own address: \
+                 `dns_v4 = \"127.0.0.17:53\"` below `[firewall]` in interceptor.toml"
             }
             Self::Gate17 => {
                 "stop it, or have it listen elsewhere: connections that a rule tunnels are led to this address, and it would get them"

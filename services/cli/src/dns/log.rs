@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use proto::dns::v1::{QueryEvents, WatchQueriesRequest, dns_client::DnsClient};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{LogArgs, query::QueryJson};
+use super::{LogArgs, kind, query::QueryJson};
 use crate::{
     filter,
     output::{Output, Writer},
@@ -35,8 +35,9 @@ pub(super) async fn run(args: LogArgs, paint: Paint) -> Result<ExitCode> {
 async fn follow(args: &LogArgs, paint: Paint, writer: &Writer) -> Result<()> {
     let mut client = DnsClient::new(args.place.channel(Service::Dns));
     let request = WatchQueriesRequest {
-        include_recent: args.recent,
+        include_recent: args.recent || args.once,
         resume_after: None,
+        until_now: args.once,
     };
     let mut stream = args
         .place
@@ -44,7 +45,10 @@ async fn follow(args: &LogArgs, paint: Paint, writer: &Writer) -> Result<()> {
     loop {
         let message = stream.message().await;
         let message = message.map_err(|status| args.place.unreachable(Service::Dns, &status))?;
-        let batch = message.context("the dns service stopped: `portmaster status` tells more")?;
+        let batch = match message {
+            None if args.once => return Ok(()),
+            batch => batch.context("the dns service stopped: `portmaster status` tells more")?,
+        };
         let text = render(args, paint, batch)?;
         if !text.is_empty() && !writer.send(text).await {
             return Ok(());
@@ -83,6 +87,8 @@ fn wants(args: &LogArgs, query: &QueryJson) -> bool {
     filter::any(&args.app, is_app)
         && filter::any(&args.domain, |pattern| pattern.matches(&query.name))
         && filter::any(&args.verdict, |verdict| verdict.text() == query.verdict)
+        && filter::any(&args.kind, |kind| kind::text(*kind) == query.kind)
+        && filter::any(&args.origin, |origin| origin.text() == query.origin)
 }
 
 #[cfg(test)]
@@ -111,9 +117,14 @@ mod tests {
                 ..Process::default()
             }),
             name: name.to_owned(),
-            kind: 28,
+            kind: if app == "curl" { 28 } else { 1 },
             addresses: vec![vec![192, 0, 2, 7]],
-            origin: Origin::Cache.into(),
+            origin: if app == "curl" {
+                Origin::Cache
+            } else {
+                Origin::Refused
+            }
+            .into(),
             decision: Some(Decision {
                 verdict: verdict.into(),
                 ..Decision::default()
@@ -142,12 +153,19 @@ mod tests {
             ["--app", "CURL"],
             ["--domain", "*.example.com"],
             ["--verdict", "allow"],
+            ["--type", "aaaa,https"],
+            ["--origin", "cache,stale"],
         ] {
             let text = shown(&words);
             assert_eq!(text.lines().count(), 1, "{words:?}");
             assert!(text.contains("curl[7]") && text.contains("192.0.2.7"), "{text}");
         }
         assert_eq!(shown(&["--domain", "example.com"]), "");
+        assert_eq!(
+            shown(&["--type", "AAAA", "--origin", "refused"]),
+            "",
+            "they narrow each other"
+        );
     }
 
     #[test]

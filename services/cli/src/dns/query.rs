@@ -22,10 +22,10 @@ pub(super) struct QueryJson {
     uid: Option<u32>,
     pub(super) name: String,
     #[serde(rename = "type")]
-    kind: String,
+    pub(super) kind: String,
     code: String,
     addresses: Vec<String>,
-    origin: &'static str,
+    pub(super) origin: &'static str,
     upstream: String,
     pub(super) verdict: &'static str,
     why: &'static str,

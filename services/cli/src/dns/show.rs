@@ -5,12 +5,12 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Context, Result};
 use proto::dns::v1::{
     ExplainRequest, FlushRequest, ListCacheRequest, ListListsRequest, ListUpstreamsRequest,
-    dns_client::DnsClient,
+    OpenNetworkRequest, Opening, dns_client::DnsClient,
 };
 use serde_json::json;
 use tonic::transport::Channel;
 
-use super::{CacheArgs, ExplainArgs, FlushArgs, PlainArgs, kind};
+use super::{CacheArgs, ExplainArgs, FlushArgs, OpenArgs, PlainArgs, kind};
 use crate::{
     clock, explain as policy,
     output::print,
@@ -88,7 +88,8 @@ pub(super) async fn flush(args: FlushArgs) -> Result<ExitCode> {
 pub(super) async fn upstreams(args: PlainArgs, paint: Paint) -> Result<ExitCode> {
     let place = &args.place;
     let reply = client(place).list_upstreams(ListUpstreamsRequest {}).await;
-    let upstreams = place.answer(Service::Dns, reply)?.upstreams;
+    let reply = place.answer(Service::Dns, reply)?;
+    let (opening, left, upstreams) = (reply.opening(), reply.opening_left, reply.upstreams);
     let smoothed = |time: Option<&prost_types::Duration>| time.map(clock::microseconds);
     if args.json {
         let lines = upstreams.iter().map(|upstream| {
@@ -121,7 +122,61 @@ pub(super) async fn upstreams(args: PlainArgs, paint: Paint) -> Result<ExitCode>
         })
         .collect();
     let head = ["STATE", "SERVER", "FROM", "ASKED", "FAILED", "TIME", "ZONES"];
-    print(&table(head, &rows, paint))
+    print(&format!(
+        "{}{}",
+        opened(opening, left.as_ref(), paint),
+        table(head, &rows, paint)
+    ))
+}
+
+/// Where names go otherwise than the table says, a line above it.
+fn opened(opening: Opening, left: Option<&prost_types::Duration>, paint: Paint) -> String {
+    let text = match opening {
+        Opening::Unspecified | Opening::Closed => return String::new(),
+        Opening::Checks => {
+            "a captive portal is suspected: the names by which systems look for one are asked at the network's own servers"
+                .to_owned()
+        }
+        Opening::Everything => {
+            let left = left.map(|left| clock::span(Duration::from_micros(clock::microseconds(left))));
+            format!(
+                "all names are asked at the network's own servers, for {} still",
+                left.unwrap_or_default()
+            )
+        }
+    };
+    format!("{}\n", paint.text(Tone::Warning, text, 0))
+}
+
+/// A span of at most an hour; none ends it.
+pub(super) fn opening(text: &str) -> Result<Duration, String> {
+    const LONGEST: Duration = Duration::from_secs(3600);
+    if text == "0" || text == "0s" {
+        return Ok(Duration::ZERO);
+    }
+    crate::pause::length(text)
+        .ok()
+        .filter(|time| *time <= LONGEST)
+        .ok_or_else(|| "give a time of at most an hour: 90s, 5m or 1h; 0s ends it".to_owned())
+}
+
+pub(super) async fn open(args: OpenArgs) -> Result<ExitCode> {
+    let place = &args.plain.place;
+    let request = OpenNetworkRequest {
+        time: args.time.try_into().ok(),
+    };
+    place.answer(Service::Dns, client(place).open_network(request).await)?;
+    if args.plain.json {
+        return print(&json_line(&json!({ "open_s": args.time.as_secs() }))?);
+    }
+    print(&if args.time.is_zero() {
+        "names are asked as configured\n".to_owned()
+    } else {
+        format!(
+            "all names are asked at the network's own servers, in the clear, for {}; `portmaster dns open 0s` ends it\n",
+            clock::span(args.time)
+        )
+    })
 }
 
 pub(super) async fn lists(args: PlainArgs, paint: Paint) -> Result<ExitCode> {
@@ -188,4 +243,32 @@ pub(super) async fn explain(args: ExplainArgs, paint: Paint) -> Result<ExitCode>
         text += &format!("  {}\n", printable(step));
     }
     print(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Color;
+
+    #[test]
+    fn an_opening_is_short_or_none() {
+        assert_eq!(opening("0s"), Ok(Duration::ZERO));
+        assert_eq!(opening("1h"), Ok(Duration::from_secs(3600)));
+        for wrong in ["61m", "24h", "", "5", "-1s", "ever"] {
+            assert!(opening(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_goes_otherwise_is_said() {
+        let paint = Paint::for_stdout(Color::Never);
+        assert_eq!(opened(Opening::Closed, None, paint), "");
+        assert!(opened(Opening::Checks, None, paint).contains("captive portal"));
+        let left = prost_types::Duration {
+            seconds: 90,
+            nanos: 0,
+        };
+        let said = opened(Opening::Everything, Some(&left), paint);
+        assert!(said.contains("for 1 min 30 s still"), "{said}");
+    }
 }

@@ -54,6 +54,21 @@ pub(super) async fn target(args: &ExplainArgs) -> Result<Target> {
     })
 }
 
+/// The name that the program would have to ask for first; none for an address alone, and for who comes in.
+pub(super) fn asked_name(args: &ExplainArgs) -> Option<String> {
+    let host = match split(&args.to) {
+        Ok((Host::Name(name), _)) => Some(name),
+        _ => None,
+    };
+    let name = args.domain.as_deref().or(host).filter(|_| !args.incoming)?;
+    Some(name.trim_end_matches('.').to_lowercase())
+}
+
+/// The target is a name, and nobody said where it is.
+pub(super) fn needs_addresses(args: &ExplainArgs) -> bool {
+    args.address.is_empty() && matches!(split(&args.to), Ok((Host::Name(_), _)))
+}
+
 #[derive(Debug, PartialEq, Eq)]
 enum Host<'a> {
     Address(IpAddr),

@@ -21,12 +21,13 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             steps.push(format!("a special name: {}", answered.why));
             return (special_decision(&who), steps);
         }
-        let way = self.lookup.router().decide(&dns_core::Question {
+        let question = dns_core::Question {
             name: name.clone(),
             kind,
             class: 1,
-        });
-        let is_local = is_local(way.why);
+        };
+        let (servers, route) = self.lookup.router().responsible(&question);
+        let is_local = is_local(route);
         let judged = filter::question(&who, name, is_local, &**self.lists.load());
         let source = &judged.decision.source;
         let by = match &judged.list {
@@ -35,7 +36,11 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         };
         steps.push(format!("{}: {by}", judged.decision.verdict.text()));
         if judged.passes() {
-            steps.push(format!("it would be asked of {}", way.why.text()));
+            let servers = match servers.as_slice() {
+                [] => "nobody".to_owned(),
+                servers => servers.join(", "),
+            };
+            steps.push(format!("{servers} would be asked: {}", route.text()));
         }
         (judged, steps)
     }

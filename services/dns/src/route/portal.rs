@@ -39,6 +39,8 @@ pub struct Portal {
     enabled: bool,
     suspected: bool,
     by_owner: Option<Duration>,
+    /// As told last.
+    told: Opening,
 }
 
 impl Portal {
@@ -48,36 +50,42 @@ impl Portal {
             enabled,
             suspected: false,
             by_owner: None,
+            told: Opening::Closed,
         }
     }
 
-    /// What is open now.
-    pub fn opening(&self) -> Opening {
-        match (self.by_owner, self.suspected) {
+    /// What is open at that time.
+    pub fn opening(&self, now: Duration) -> Opening {
+        match (self.left(now), self.suspected) {
             (Some(_), _) => Opening::Everything,
             (None, true) => Opening::Checks,
             (None, false) => Opening::Closed,
         }
     }
 
-    /// Takes a look; gives back what is open if that changed.
+    /// For how long still everything is, where the owner said so.
+    pub fn left(&self, now: Duration) -> Option<Duration> {
+        let left = self.by_owner?.checked_sub(now)?;
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Takes a look; gives back what is open if that changed since the last one.
     pub fn update(
         &mut self,
         now: Duration,
         encrypted_down: bool,
         connectivity: Connectivity,
     ) -> Option<Opening> {
-        let before = self.opening();
         let reachable = !matches!(connectivity, Connectivity::Full | Connectivity::None);
         self.suspected = self.enabled && encrypted_down && reachable;
-        self.by_owner = self.by_owner.filter(|until| now < *until);
-        let after = self.opening();
+        let after = self.opening(now);
+        let before = std::mem::replace(&mut self.told, after);
         (after != before).then_some(after)
     }
 
-    /// The owner lets everything be asked at the network's own servers, until then.
-    pub fn open_by_owner(&mut self, until: Duration) {
-        self.by_owner = Some(until);
+    /// The owner lets everything be asked at the network's own servers, until then; not at all where that is over.
+    pub fn open_by_owner(&mut self, now: Duration, until: Duration) {
+        self.by_owner = Some(until).filter(|until| now < *until);
     }
 }
 
@@ -112,18 +120,32 @@ mod tests {
     fn who_wants_none_of_it_gets_none() {
         let mut portal = Portal::new(false);
         assert_eq!(portal.update(NOW, true, Connectivity::Portal), None);
-        assert_eq!(portal.opening(), Opening::Closed);
+        assert_eq!(portal.opening(NOW), Opening::Closed);
     }
 
     #[test]
-    fn what_the_owner_opens_closes_by_itself() {
+    fn what_the_owner_opens_closes_by_itself_and_by_his_word() {
         let mut portal = Portal::new(true);
-        portal.open_by_owner(NOW + Duration::from_secs(300));
-        assert_eq!(portal.opening(), Opening::Everything);
-        assert_eq!(portal.update(NOW, true, Connectivity::Portal), None);
+        let (then, soon) = (NOW + Duration::from_secs(300), NOW + Duration::from_secs(299));
+        portal.open_by_owner(NOW, then);
+        assert_eq!(portal.opening(NOW), Opening::Everything);
+        assert_eq!(portal.left(soon), Some(Duration::from_secs(1)));
         assert_eq!(
-            portal.update(NOW + Duration::from_secs(300), false, Connectivity::Full),
+            portal.update(NOW, true, Connectivity::Portal),
+            Some(Opening::Everything)
+        );
+        assert_eq!(portal.update(soon, true, Connectivity::Portal), None);
+        assert_eq!(
+            portal.opening(then),
+            Opening::Checks,
+            "at that very moment, and without a look"
+        );
+        assert_eq!(
+            portal.update(then, false, Connectivity::Full),
             Some(Opening::Closed)
         );
+        portal.open_by_owner(NOW, then);
+        portal.open_by_owner(NOW, NOW);
+        assert_eq!((portal.opening(NOW), portal.left(NOW)), (Opening::Closed, None));
     }
 }

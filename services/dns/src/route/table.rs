@@ -55,13 +55,13 @@ impl Why {
     /// For `portmaster dns explain`, logs and events.
     pub fn text(self) -> &'static str {
         match self {
-            Self::Zone => "a configured zone",
-            Self::SystemDomain => "a domain that the system routes",
-            Self::Local => "a name of the local network",
-            Self::PortalCheck => "the check of a suspected captive portal",
+            Self::Zone => "its zone is configured",
+            Self::SystemDomain => "the system routes its domain",
+            Self::Local => "it is a name of the local network",
+            Self::PortalCheck => "it is the check of a suspected captive portal",
             Self::Opened => "the owner opened the network's own servers",
-            Self::Configured => "the configured upstreams",
-            Self::SystemDefault => "no upstreams are configured: the system's own",
+            Self::Configured => "no route but the configured upstreams is for it",
+            Self::SystemDefault => "no upstreams are configured, and no route is for it",
         }
     }
 }

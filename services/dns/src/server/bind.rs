@@ -66,10 +66,7 @@ impl fmt::Display for BindError {
                 address.port()
             )?,
         }
-        write!(
-            f,
-            ". the other addresses are served all the same, and queries that the firewall redirects"
-        )
+        write!(f, ". the other addresses are served all the same")
     }
 }
 

@@ -17,6 +17,8 @@ use crate::Name;
 struct Entry {
     addresses: Box<[IpAddr]>,
     until: Duration,
+    /// When it was told last, among all.
+    told: u64,
 }
 
 /// See the module's head. `K` says who was told. Times are the caller's, and only grow.
@@ -26,6 +28,8 @@ pub struct Told<K> {
     /// As first told, oldest first; what is over may stand here still.
     order: VecDeque<(K, Arc<Name>)>,
     most: usize,
+    /// How often anybody was told anything.
+    times: u64,
 }
 
 impl<K: Clone + Eq + Hash> Told<K> {
@@ -35,6 +39,7 @@ impl<K: Clone + Eq + Hash> Told<K> {
             known: HashMap::new(),
             order: VecDeque::new(),
             most,
+            times: 0,
         }
     }
 
@@ -65,6 +70,7 @@ impl<K: Clone + Eq + Hash> Told<K> {
         until: Duration,
     ) {
         let pair = (hearer, name);
+        self.times += 1;
         if let Some(entry) = self.known.get_mut(&pair) {
             let holds = entry.until > now;
             let before = entry.addresses.iter().filter(|_| holds);
@@ -74,6 +80,7 @@ impl<K: Clone + Eq + Hash> Told<K> {
             let all: Box<[IpAddr]> = before.chain(new).copied().collect();
             entry.until = entry.until.max(until);
             entry.addresses = all;
+            entry.told = self.times;
             return;
         }
         while self.known.len() >= self.most
@@ -85,15 +92,18 @@ impl<K: Clone + Eq + Hash> Told<K> {
         let entry = Entry {
             addresses: addresses.into(),
             until,
+            told: self.times,
         };
         self.known.insert(pair, entry);
     }
 
-    /// All that holds still: who, name, addresses, and how long.
+    /// All that holds still: who, name, addresses, and how long. In the order in which it was told, what was told last at the
+    /// end: whoever learns it in that order knows which of several names of an address is the newest.
     pub fn valid(&self, now: Duration) -> impl Iterator<Item = (&K, &Name, &[IpAddr], Duration)> {
-        self.known
-            .iter()
-            .filter(move |(_, entry)| entry.until > now)
+        let holds = self.known.iter().filter(|(_, entry)| entry.until > now);
+        let mut all: Vec<_> = holds.collect();
+        all.sort_unstable_by_key(|(_, entry)| entry.told);
+        all.into_iter()
             .map(move |((hearer, name), entry)| (hearer, &**name, &*entry.addresses, entry.until - now))
     }
 
@@ -158,6 +168,23 @@ mod tests {
         assert_eq!(all(&told, at(15)), []);
         told.learn(1, www, &[B], at(20), at(30));
         assert_eq!(all(&told, at(21)), [(vec![B], at(9))]);
+    }
+
+    #[test]
+    fn what_was_told_last_stands_at_the_end() {
+        let mut told = Told::new(64);
+        let texts: Vec<String> = (0..32).map(|number| format!("n{number}.test")).collect();
+        for text in &texts {
+            told.learn(1, name(text), &[A], at(0), at(100));
+        }
+        // told again: it is the newest now
+        told.learn(1, name(&texts[3]), &[A], at(1), at(101));
+        let order: Vec<String> = told
+            .valid(at(2))
+            .map(|(_, name, _, _)| name.to_string())
+            .collect();
+        let expected = texts.iter().filter(|text| **text != texts[3]).chain([&texts[3]]);
+        assert!(order.iter().eq(expected), "{order:?}");
     }
 
     #[test]

@@ -36,10 +36,10 @@ fn ports_clash_by_address() {
     for address in ["127.0.0.1", "::1", "0.0.0.0", "::"] {
         let facts = taken(false, address, 53, "dnsmasq");
         assert_eq!(level(&facts), Some((Level::Later, "port-taken")), "{address}");
+        let remedy = one(&facts).remedy;
         assert!(
-            one(&facts)
-                .remedy
-                .contains("once Portmaster's DNS service is installed")
+            remedy.contains("where Portmaster's DNS service is installed") && remedy.contains("dns_v4"),
+            "{remedy}"
         );
     }
     for address in ["127.0.0.53", "192.168.122.1"] {
