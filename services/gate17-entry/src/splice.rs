@@ -3,15 +3,22 @@
 
 use std::{io, time::Duration};
 
+use bytes::{BufMut as _, BytesMut};
 use daemon::status::Counter;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
-    net::TcpStream,
+    io::AsyncWriteExt as _,
+    net::{
+        TcpStream,
+        tcp::{ReadHalf, WriteHalf},
+    },
 };
 
-/// What is read at once; grows to the greater one while it is filled, so that idle streams cost little.
+use crate::tunnel::{Incoming, Outgoing, PIECE, Tunnel};
+
+/// What is read at once; grows to [`PIECE`] while it is filled. While nothing comes, no memory is held.
 const SMALL: usize = 16 << 10;
-const GREAT: usize = 256 << 10;
+/// Less room than that is not read into.
+const LEAST: usize = 4 << 10;
 /// Octets of a stream that was cut off are not waited for when the program's connection is reset.
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -25,16 +32,12 @@ pub struct Carried {
 }
 
 /// Until both sides have ended, or one broke. The program learns of a break: its connection is reset.
-pub async fn splice<S>(program: TcpStream, stream: S, carried: &Carried)
-where
-    S: AsyncRead + AsyncWrite + Send,
-{
-    let mut program = program;
+pub async fn splice(mut program: TcpStream, mut stream: Tunnel, carried: &Carried) {
     let broken = {
-        let (mut from_program, mut to_program) = program.split();
-        let (mut from_stream, mut to_stream) = tokio::io::split(stream);
-        let out = copy(&mut from_program, &mut to_stream, &carried.sent);
-        let back = copy(&mut from_stream, &mut to_program, &carried.received);
+        let (from_program, to_program) = program.split();
+        let (from_stream, to_stream) = stream.split();
+        let out = outwards(&from_program, to_stream, &carried.sent);
+        let back = backwards(from_stream, to_program, &carried.received);
         tokio::try_join!(out, back).is_err()
     };
     if broken {
@@ -49,22 +52,42 @@ pub fn reset(program: TcpStream) {
     drop(program);
 }
 
-async fn copy<R, W>(reader: &mut R, writer: &mut W, counter: &Counter) -> io::Result<()>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    let mut buffer = vec![0; SMALL];
+async fn outwards(from: &ReadHalf<'_>, mut to: Outgoing<'_>, counter: &Counter) -> io::Result<()> {
+    let (mut buffer, mut most) = (BytesMut::new(), SMALL);
     loop {
-        let length = reader.read(&mut buffer).await?;
-        if length == 0 {
-            return writer.shutdown().await;
+        from.readable().await?;
+        let room = to.room(most).await?;
+        // what was sent and has not left yet keeps its memory: it is used up before there is more
+        if buffer.capacity() < LEAST {
+            buffer.reserve(most);
         }
-        writer.write_all(buffer.get(..length).unwrap_or_default()).await?;
-        writer.flush().await?;
-        counter.add(length.try_into().unwrap_or(u64::MAX));
-        if length == buffer.len() && length < GREAT {
-            buffer.resize(GREAT, 0);
+        match from.try_read_buf(&mut (&mut buffer).limit(room)) {
+            Ok(0) => return to.finish(),
+            Ok(length) => {
+                to.send(buffer.split().freeze())?;
+                counter.add(length.try_into().unwrap_or(u64::MAX));
+                if length == most {
+                    most = PIECE;
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                to.give_back();
+                (buffer, most) = (BytesMut::new(), SMALL);
+            }
+            Err(error) => return Err(error),
         }
     }
 }
+
+async fn backwards(mut from: Incoming<'_>, mut to: WriteHalf<'_>, counter: &Counter) -> io::Result<()> {
+    while let Some(mut octets) = from.next().await? {
+        let length = octets.len();
+        to.write_all_buf(&mut octets).await?;
+        from.taken(length)?;
+        counter.add(length.try_into().unwrap_or(u64::MAX));
+    }
+    to.shutdown().await
+}
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,6 @@ use std::{
 use daemon::status::Counter;
 use proto::gate17::v1::Tunnelled;
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
@@ -20,6 +19,7 @@ use crate::{
     link::Link,
     redirected::{destination, plain},
     splice::{Carried, reset, splice},
+    tunnel::Tunnel,
     wire,
 };
 
@@ -40,10 +40,10 @@ pub struct Counters {
 }
 
 /// Takes connections in, on every listening socket.
-#[derive(Debug)]
-pub struct Doorman<S> {
+#[derive(Clone, Debug)]
+pub struct Doorman {
     /// Streams that wait for them.
-    pub announced: Announced<S>,
+    pub announced: Announced<Tunnel>,
     /// Whose is it?
     pub link: Link,
     /// What is counted.
@@ -52,18 +52,7 @@ pub struct Doorman<S> {
     pub places: Arc<Semaphore>,
 }
 
-impl<S> Clone for Doorman<S> {
-    fn clone(&self) -> Self {
-        Self {
-            announced: self.announced.clone(),
-            link: self.link.clone(),
-            counters: self.counters.clone(),
-            places: Arc::clone(&self.places),
-        }
-    }
-}
-
-impl<S: AsyncRead + AsyncWrite + Send + 'static> Doorman<S> {
+impl Doorman {
     /// Until `shutdown`.
     pub async fn accept(self, listener: TcpListener, shutdown: CancellationToken) {
         loop {
@@ -107,7 +96,7 @@ impl<S: AsyncRead + AsyncWrite + Send + 'static> Doorman<S> {
     }
 
     /// The stream that was opened for this connection.
-    async fn stream_of(&self, program: &TcpStream) -> Option<S> {
+    async fn stream_of(&self, program: &TcpStream) -> Option<Tunnel> {
         let ends = Ends {
             client: plain(program.peer_addr().ok()?),
             destination: destination(program)?,

@@ -3,7 +3,8 @@
 //! A window is opened again only when its octets were taken: who reads slowly slows the far end, and nothing piles up here.
 
 use std::{
-    io,
+    future::poll_fn,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{
         Arc,
@@ -12,7 +13,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Buf as _, Bytes, BytesMut};
 use h2::{RecvStream, SendStream, client::ResponseFuture};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -22,9 +23,12 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Octets handed over at once.
+/// Octets of a frame that is made of what a program said: with its head, it fills whole records of TLS.
+pub const PIECE: usize = 8 * 16_384 - 9;
+/// Octets of one that carries the next hop's records: all that TLS hands over at once.
 const MOST: usize = 256 << 10;
 
+#[derive(Debug)]
 enum Answer {
     /// Its 200 is still to come; what is written meanwhile is on its way already. The flag says when it came.
     Expected(ResponseFuture, Arc<AtomicBool>),
@@ -76,19 +80,101 @@ impl Tunnel {
         }
     }
 
-    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<&mut RecvStream>> {
-        if let Answer::Expected(answer, opened) = &mut self.answer {
-            let answer = ready!(Pin::new(answer).poll(context)).map_err(broken)?;
-            if answer.status() != StatusCode::OK {
-                let refusal = Refusal::of_answer(&self.node, answer.status(), answer.headers());
-                return Poll::Ready(Err(io::Error::other(refusal)));
-            }
-            opened.store(true, Ordering::Relaxed);
-            self.answer = Answer::Came(answer.into_body());
+    /// Both directions, each by itself.
+    pub fn split(&mut self) -> (Incoming<'_>, Outgoing<'_>) {
+        let place = self.place.as_ref();
+        let incoming = Incoming {
+            answer: &mut self.answer,
+            node: &self.node,
+            place,
+        };
+        let outgoing = Outgoing {
+            to: &mut self.to,
+            ended: &mut self.ended,
+            place,
+        };
+        (incoming, outgoing)
+    }
+}
+
+/// What comes by a [`Tunnel`], a frame at a time.
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    answer: &'a mut Answer,
+    node: &'a str,
+    place: Option<&'a Place>,
+}
+
+impl Incoming<'_> {
+    /// The next octets; None at the end.
+    ///
+    /// # Errors
+    /// Where the stream broke, or was never opened.
+    pub async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let octets = poll_fn(|context| poll_next(self.answer, self.node, context)).await?;
+        if let (Some(place), Some(octets)) = (self.place, &octets) {
+            place
+                .circuit()
+                .carried
+                .received
+                .fetch_add(octets.len() as u64, Ordering::Relaxed);
         }
-        match &mut self.answer {
-            Answer::Came(from) => Poll::Ready(Ok(from)),
-            Answer::Expected(..) => Poll::Pending,
+        Ok(octets)
+    }
+
+    /// So many of them are gone: as many more may come.
+    ///
+    /// # Errors
+    /// Where the stream broke.
+    pub fn taken(&mut self, octets: usize) -> io::Result<()> {
+        self.answer.give_back(octets)
+    }
+}
+
+/// What goes by a [`Tunnel`].
+#[derive(Debug)]
+pub struct Outgoing<'a> {
+    to: &'a mut SendStream<Bytes>,
+    ended: &'a mut bool,
+    place: Option<&'a Place>,
+}
+
+impl Outgoing<'_> {
+    /// Waits until some octets may go; how many, of those that are `wanted`.
+    ///
+    /// # Errors
+    /// Where the stream broke.
+    pub async fn room(&mut self, wanted: usize) -> io::Result<usize> {
+        poll_fn(|context| poll_room(self.to, wanted, context)).await
+    }
+
+    /// Nothing goes for now: the circuit's other streams may have the room.
+    pub fn give_back(&mut self) {
+        self.to.reserve_capacity(0);
+    }
+
+    /// Hands over octets that there is room for.
+    ///
+    /// # Errors
+    /// Where the stream broke.
+    pub fn send(&mut self, octets: Bytes) -> io::Result<()> {
+        send(self.to, self.place, octets)
+    }
+
+    /// No more goes.
+    ///
+    /// # Errors
+    /// Where the stream broke.
+    pub fn finish(&mut self) -> io::Result<()> {
+        finish(self.to, self.ended)
+    }
+}
+
+impl Answer {
+    fn give_back(&mut self, octets: usize) -> io::Result<()> {
+        match self {
+            Self::Came(from) => from.flow_control().release_capacity(octets).map_err(broken),
+            Self::Expected(..) => Ok(()),
         }
     }
 }
@@ -109,15 +195,9 @@ impl AsyncRead for Tunnel {
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         while this.unread.is_empty() {
-            let from = ready!(this.poll_answer(context))?;
-            match ready!(from.poll_data(context)) {
-                Some(data) => this.unread = data.map_err(broken)?,
-                // a reset may look like an end: trailers tell
-                None => {
-                    return from
-                        .poll_trailers(context)
-                        .map(|end| end.map(drop).map_err(broken));
-                }
+            match ready!(poll_next(&mut this.answer, &this.node, context))? {
+                Some(data) => this.unread = data,
+                None => return Poll::Ready(Ok(())),
             }
         }
         let count = this.unread.len().min(buffer.remaining());
@@ -132,11 +212,8 @@ impl AsyncRead for Tunnel {
         }
         this.owed += count;
         // TLS takes 4 KiB at once: a frame's window is given back in one
-        if this.unread.is_empty()
-            && let Answer::Came(from) = &mut this.answer
-        {
-            let owed = std::mem::take(&mut this.owed);
-            from.flow_control().release_capacity(owed).map_err(broken)?;
+        if this.unread.is_empty() {
+            this.answer.give_back(std::mem::take(&mut this.owed))?;
         }
         Poll::Ready(Ok(()))
     }
@@ -144,31 +221,32 @@ impl AsyncRead for Tunnel {
 
 impl AsyncWrite for Tunnel {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(context, &[IoSlice::new(octets)])
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        if octets.is_empty() {
+        // the next hop's records are one frame: a frame for each would make two records of the hop before of it, and so on
+        let wanted = parts.iter().map(|part| part.len()).sum::<usize>().min(MOST);
+        if wanted == 0 {
             return Poll::Ready(Ok(0));
         }
-        let wanted = octets.len().min(MOST);
-        this.to.reserve_capacity(wanted);
-        while this.to.capacity() == 0 {
-            match ready!(this.to.poll_capacity(context)) {
-                Some(given) => {
-                    given.map_err(broken)?;
-                }
-                None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
-            }
+        let count = ready!(poll_room(&mut this.to, wanted, context))?;
+        let mut data = BytesMut::with_capacity(count);
+        for part in parts {
+            let left = count - data.len();
+            data.extend_from_slice(part.get(..left.min(part.len())).unwrap_or_default());
         }
-        let count = wanted.min(this.to.capacity());
-        let data = Bytes::copy_from_slice(octets.get(..count).unwrap_or_default());
-        this.to.send_data(data, false).map_err(broken)?;
-        if let Some(place) = &this.place {
-            place
-                .circuit()
-                .carried
-                .sent
-                .fetch_add(count as u64, Ordering::Relaxed);
-        }
+        send(&mut this.to, this.place.as_ref(), data.freeze())?;
         Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -178,11 +256,65 @@ impl AsyncWrite for Tunnel {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !std::mem::replace(&mut this.ended, true) {
-            this.to.send_data(Bytes::new(), true).map_err(broken)?;
-        }
-        Poll::Ready(Ok(()))
+        Poll::Ready(finish(&mut this.to, &mut this.ended))
     }
+}
+
+/// The next frame's octets; None at the end.
+fn poll_next(answer: &mut Answer, node: &str, context: &mut Context<'_>) -> Poll<io::Result<Option<Bytes>>> {
+    if let Answer::Expected(expected, opened) = answer {
+        let came = ready!(Pin::new(expected).poll(context)).map_err(broken)?;
+        if came.status() != StatusCode::OK {
+            let refusal = Refusal::of_answer(node, came.status(), came.headers());
+            return Poll::Ready(Err(io::Error::other(refusal)));
+        }
+        opened.store(true, Ordering::Relaxed);
+        *answer = Answer::Came(came.into_body());
+    }
+    let Answer::Came(from) = answer else {
+        return Poll::Pending;
+    };
+    match ready!(from.poll_data(context)) {
+        Some(data) => Poll::Ready(data.map(Some).map_err(broken)),
+        // a reset may look like an end: trailers tell
+        None => from
+            .poll_trailers(context)
+            .map(|end| end.map(|_| None).map_err(broken)),
+    }
+}
+
+/// How many of the `wanted` octets the window lets go now; at least one.
+fn poll_room(
+    to: &mut SendStream<Bytes>,
+    wanted: usize,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<usize>> {
+    to.reserve_capacity(wanted);
+    while to.capacity() == 0 {
+        match ready!(to.poll_capacity(context)) {
+            Some(given) => {
+                given.map_err(broken)?;
+            }
+            None => return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into())),
+        }
+    }
+    Poll::Ready(Ok(wanted.min(to.capacity())))
+}
+
+fn send(to: &mut SendStream<Bytes>, place: Option<&Place>, octets: Bytes) -> io::Result<()> {
+    let count = octets.len() as u64;
+    to.send_data(octets, false).map_err(broken)?;
+    if let Some(place) = place {
+        place.circuit().carried.sent.fetch_add(count, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+fn finish(to: &mut SendStream<Bytes>, ended: &mut bool) -> io::Result<()> {
+    if !std::mem::replace(ended, true) {
+        to.send_data(Bytes::new(), true).map_err(broken)?;
+    }
+    Ok(())
 }
 
 fn broken(error: h2::Error) -> io::Error {
@@ -194,3 +326,6 @@ fn broken(error: h2::Error) -> io::Error {
         io::Error::new(io::ErrorKind::ConnectionReset, error)
     }
 }
+
+#[cfg(test)]
+mod tests;

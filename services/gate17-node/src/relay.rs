@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut as _, Bytes, BytesMut};
 use h2::{Reason, RecvStream, SendStream};
 use rustix::net::sockopt::set_socket_linger;
 use tokio::{
@@ -59,8 +59,8 @@ impl Buf for Segment {
     }
 }
 
-/// Octets read at once.
-const CHUNK: usize = 128 << 10;
+/// Octets read at once: as a frame of HTTP/2, with its head, they fill whole records of TLS.
+pub const CHUNK: usize = 8 * 16_384 - 9;
 /// A destination that does not read is looked at so often.
 const LOOK: Duration = Duration::from_millis(100);
 /// It gets nowhere.
@@ -190,7 +190,7 @@ async fn downwards(from: &OwnedReadHalf, to: &mut SendStream<Segment>, client: &
             return Ended::Broken;
         };
         buffer.reserve(CHUNK);
-        match from.try_read_buf(&mut buffer) {
+        match from.try_read_buf(&mut (&mut buffer).limit(CHUNK)) {
             Ok(0) => {
                 return match to.send_data(Segment::default(), true) {
                     Ok(()) => Ended::Finished,

@@ -14,9 +14,10 @@ mod traffic;
 
 use std::{collections::BTreeMap, time::Duration};
 
+pub(super) use self::stage::Path;
 use self::{
     delay::Delay,
-    stage::{Carried, Path, Stage},
+    stage::{Carried, Stage},
 };
 use crate::tables::{self, Aim, median};
 
@@ -37,21 +38,35 @@ pub(super) fn load(words: &[&str]) {
     }
 }
 
-/// Everything, and the tables.
-pub(super) fn run(rounds: usize) {
-    let stage = Stage::new();
+/// The paths that begin with these words, all without any; None where a word means none.
+pub(super) fn named(words: &[&str]) -> Option<Vec<Path>> {
+    if words.is_empty() {
+        return Some(Path::ALL.to_vec());
+    }
+    let named = |word: &&str| Path::ALL.into_iter().find(|path| path.word().starts_with(word));
+    words.iter().map(named).collect()
+}
+
+/// These paths, and the tables; what is not about throughput only where all are asked for.
+pub(super) fn run(rounds: usize, paths: &[Path]) {
+    let stage = Stage::new(paths);
     let mut results: BTreeMap<Path, Results> = BTreeMap::new();
     for round in 1..=rounds {
         for path in Path::ALL.into_iter().filter(|path| stage.has(*path)) {
             eprintln!("round {round} of {rounds}: {} …", path.name());
             let results = results.entry(path).or_default();
-            results.one.push(stage.carry(path, 1));
-            results.twenty.push(stage.carry(path, 20));
+            results.one.extend(stage.carry(path, 1));
+            results.twenty.extend(stage.carry(path, 20));
             results.opened.extend(stage.open(path, OPENED));
             let gigabits = |all: &[Carried]| all.last().map_or(0.0, |it| it.gigabits);
             let (one, twenty) = (gigabits(&results.one), gigabits(&results.twenty));
             eprintln!("  {one:.2} Gbit/s, on 20 streams {twenty:.2}");
         }
+    }
+    println!("{}\n", tables::machine());
+    print(&results);
+    if paths != Path::ALL {
+        return;
     }
     eprintln!("opening over a distance …");
     let far = far(&stage);
@@ -59,7 +74,8 @@ pub(super) fn run(rounds: usize) {
     let (held, took) = stage.many(Path::Three, MANY);
     eprintln!("idle circuits …");
     let memory = idle::measure(&stage.world);
-    print(&results, &far, (held, took), memory);
+    print_rest(&far, (held, took), memory);
+    tables::aims(&aims(&results, &far, held, memory.1));
 }
 
 #[derive(Default)]
@@ -112,8 +128,7 @@ fn far(stage: &Stage) -> Far {
     }
 }
 
-fn print(results: &BTreeMap<Path, Results>, far: &Far, (held, took): (f64, f64), memory: (f64, f64)) {
-    println!("{}\n", tables::machine());
+fn print(results: &BTreeMap<Path, Results>) {
     let row = |text, of: &dyn Fn(&Results) -> Option<f64>| {
         let cells = Path::ALL.map(|path| of(results.get(&path)?));
         (text, cells.to_vec())
@@ -135,6 +150,9 @@ fn print(results: &BTreeMap<Path, Results>, far: &Far, (held, took): (f64, f64),
         row("  99th percentile", &|it| it.opened(|it| it[1] - it[2])),
     ];
     tables::figures(&Path::ALL.map(Path::name), &rows);
+}
+
+fn print_rest(far: &Far, (held, took): (f64, f64), memory: (f64, f64)) {
     println!(
         "\nThree hops with {} ms of distance each way ({:.1} ms there and back): a stream opens in one round trip and {:.2} ms, a circuit \
          is built in {} round trips. {MANY} streams: {held} open at once, after {took:.1} s. A node: {:.1} MiB, with 1,000 idle \
@@ -147,7 +165,6 @@ fn print(results: &BTreeMap<Path, Results>, far: &Far, (held, took): (f64, f64),
         memory.0,
         memory.1,
     );
-    tables::aims(&aims(results, far, held, memory.1));
 }
 
 fn aims(results: &BTreeMap<Path, Results>, far: &Far, held: f64, memory: f64) -> Vec<Aim> {

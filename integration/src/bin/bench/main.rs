@@ -48,7 +48,8 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// `bench [--rounds N] [api | dns [SERVER…] | gate17 | SUBJECT…]`: everything, unless a part is named, or firewalls by their first letters.
+/// `bench [--rounds N] [api | dns [SERVER…] | gate17 [PATH…] | SUBJECT…]`: everything, unless a part is named, or firewalls and paths by
+/// their first letters.
 fn bench(words: &[&str]) -> ExitCode {
     let (rounds, named) = match words {
         ["--rounds", rounds, named @ ..] => (rounds.parse(), named),
@@ -58,7 +59,12 @@ fn bench(words: &[&str]) -> ExitCode {
     match named {
         ["api"] => api::run(rounds),
         ["dns", servers @ ..] => dns::run(rounds, servers),
-        ["gate17"] => gate17::run(rounds),
+        ["gate17", paths @ ..] => {
+            let Some(paths) = gate17::named(paths) else {
+                return usage();
+            };
+            gate17::run(rounds, &paths);
+        }
         named => {
             let is_named = |subject: &Subject| {
                 let name = subject.name().to_lowercase();
@@ -71,7 +77,7 @@ fn bench(words: &[&str]) -> ExitCode {
             report::print(&rounds::run(rounds, &subjects));
             if named.is_empty() {
                 dns::run(rounds, &[]);
-                gate17::run(rounds);
+                gate17::run(rounds, &gate17::Path::ALL);
                 api::run(rounds);
             }
         }
@@ -81,7 +87,8 @@ fn bench(words: &[&str]) -> ExitCode {
 
 fn usage() -> ExitCode {
     eprintln!(
-        "usage: bench [--rounds N] [api | dns [SERVER…] | gate17 | [no | bare | portmaster | exporting | sampled | opensnitch]…]"
+        "usage: bench [--rounds N] [api | dns [SERVER…] | gate17 [direct | one | three | tor | shadowsocks | tls-one | tls-three]… | \
+         [no | bare | portmaster | exporting | sampled | opensnitch]…]"
     );
     ExitCode::from(64)
 }

@@ -14,6 +14,8 @@ use crate::pinned;
 
 /// Octets of an answer to an upgrade.
 const HEAD: usize = 4096;
+/// Octets that TLS encrypts at once: a whole frame of HTTP/2, so that no record is cut short.
+const RECORDS: usize = 256 << 10;
 
 /// What TLS goes over: a connection, or a stream through other nodes.
 pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}
@@ -62,5 +64,7 @@ pub(super) async fn tls(stream: Box<dyn Octets>, node: &Node) -> io::Result<Secu
     };
     let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
     let config = pinned::config(node.keys.clone(), !node.name.is_empty()).map_err(io::Error::other)?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await
+    let mut stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await?;
+    stream.get_mut().1.set_buffer_limit(Some(RECORDS));
+    Ok(stream)
 }

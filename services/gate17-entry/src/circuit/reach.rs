@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use gate17_maps::padded::{Padded, Wanted};
+use bytes::BytesMut;
+use gate17_maps::{
+    begun::Begun,
+    padded::{Padded, Wanted},
+};
 use gate17_proto::{
     map::{Carrier, Node, NodeAddress},
     padding::Frames,
@@ -18,7 +22,6 @@ use gate17_proto::{
 use h2::client::Builder;
 use http::{HeaderValue, Method, Request, header::PROXY_AUTHORIZATION};
 use proto::gate17::v1::Cause;
-use tokio::io::BufReader;
 
 use super::{
     Means,
@@ -31,14 +34,14 @@ use crate::{
     health::Nodes,
     race::race,
     refusal::Refusal,
-    tunnel::Tunnel,
+    tunnel::{PIECE, Tunnel},
 };
 
 const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 256 << 10;
-/// Octets read at once from a node's connection: TLS by itself reads 4 KiB, a fourth of a record.
-const AHEAD: usize = 128 << 10;
+/// Octets of a stream that wait for the connection to take them: whole frames.
+const SEND_BUFFER: usize = 4 * PIECE;
 /// Before the next address is tried as well (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
 /// The same for nodes behind others, where the way is longer.
@@ -88,7 +91,7 @@ impl Reach<'_> {
             .max_frame_size(FRAME)
             .max_header_list_size(16 << 10)
             .enable_push(false)
-            .max_send_buffer_size(1 << 20)
+            .max_send_buffer_size(SEND_BUFFER)
             .handshake(Padded::new(
                 Heard::new(stream, Arc::clone(&talk)),
                 Frames::of_client(),
@@ -119,7 +122,7 @@ impl Reach<'_> {
         let stream: Box<dyn Octets> = match self.before {
             None => {
                 let stream = dial(to).await.map_err(|error| self.unreached(&error))?;
-                Box::new(BufReader::with_capacity(AHEAD, stream))
+                Box::new(Begun::new(BytesMut::new(), stream))
             }
             Some(before) => Box::new(self.extend(before, to).await?),
         };

@@ -1,7 +1,8 @@
 //! The map of a Gate17 network as its holders keep it, the entry and the nodes: [`Maps`] reads it from files and takes what
-//! is offered, verifies it, and keeps it over restarts; [`Web`] fetches it from web servers, when [`due`] says so. [`padded`] is
-//! what both have their connections go through.
+//! is offered, verifies it, and keeps it over restarts; [`Web`] fetches it from web servers, when [`due`] says so. [`begun`] and
+//! [`padded`] are what both have their connections go through.
 
+pub mod begun;
 pub mod due;
 mod keeper;
 pub mod padded;

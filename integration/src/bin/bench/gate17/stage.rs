@@ -27,7 +27,7 @@ use crate::{
 
 /// A way from the host to the internet's servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Path {
+pub(crate) enum Path {
     Direct,
     One,
     Three,
@@ -38,7 +38,7 @@ pub(super) enum Path {
 }
 
 impl Path {
-    pub(super) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Direct,
         Self::One,
         Self::Three,
@@ -61,6 +61,24 @@ impl Path {
         }
     }
 
+    /// For command lines.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::One => "one",
+            Self::Three => "three",
+            Self::Tor => "tor",
+            Self::Shadowsocks => "shadowsocks",
+            Self::TlsOne => "tls-one",
+            Self::TlsThree => "tls-three",
+        }
+    }
+
+    /// Whether it is ours to make.
+    const fn is_own(self) -> bool {
+        matches!(self, Self::Direct | Self::One | Self::Three)
+    }
+
     fn way(self, port: u16) -> Way {
         let end = std::net::SocketAddrV4::new(INTERNET_V4, port);
         let local = |ports: [u16; 2]| {
@@ -81,6 +99,7 @@ impl Path {
 pub(super) struct Stage {
     pub(super) world: World,
     pub(super) entry: Entry,
+    paths: Vec<Path>,
     _network: Network,
     sunk: Arc<AtomicU64>,
     tor: Option<Peer>,
@@ -102,9 +121,14 @@ pub(super) struct Carried {
 /// Octets that are on their way while the sender has begun, and the sender's end.
 const RAMP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(4);
+/// For what a slow path has taken in to come out.
+const SETTLES: Duration = Duration::from_secs(60);
+/// For Tor to carry, when its client says that it does.
+const OPENS: Duration = Duration::from_secs(60);
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    /// With what these paths need.
+    pub(super) fn new(paths: &[Path]) -> Self {
         let mut world = World::builder("bench-g17")
             .without_services()
             .config_file(ENTRY.0, ENTRY.1)
@@ -126,10 +150,15 @@ impl Stage {
         let sunk = traffic::serve(&world.internet);
         let hosts = peers::hosts(&world);
         let entry = Entry::new(&world);
-        let stage = Self {
-            shadowsocks: peers::shadowsocks(&world, &hosts),
-            tls: peers::tls(&world, &hosts),
-            tor: tor::start(&world, &hosts),
+        let are_asked = |some: &[Path]| some.iter().any(|path| paths.contains(path));
+        let peer = |some: &[Path], start: fn(&World, &[Namespace]) -> Option<Peer>| {
+            are_asked(some).then(|| start(&world, &hosts)).flatten()
+        };
+        let mut stage = Self {
+            shadowsocks: peer(&[Path::Shadowsocks], peers::shadowsocks),
+            tls: peer(&[Path::TlsOne, Path::TlsThree], peers::tls),
+            tor: peer(&[Path::Tor], tor::start),
+            paths: paths.to_vec(),
             world,
             entry,
             _network: network,
@@ -137,6 +166,10 @@ impl Stage {
             _hosts: hosts,
             tunnelled,
         };
+        if stage.tor.is_some() && !stage.opens(Path::Tor, OPENS) {
+            eprintln!("Tor carries nothing");
+            stage.tor = None;
+        }
         for (path, hops) in [(Path::One, 1), (Path::Three, 3)] {
             eventually("a tunnelled program is tunnelled", || {
                 stage.open(path, 1)?;
@@ -149,8 +182,24 @@ impl Stage {
         stage
     }
 
-    /// Whether there is such a path here.
-    pub(super) const fn has(&self, path: Path) -> bool {
+    /// Whether a stream by it opens in time.
+    fn opens(&self, path: Path, patience: Duration) -> bool {
+        let begun = Instant::now();
+        while begun.elapsed() < patience {
+            if self.open(path, 1).is_some() {
+                return true;
+            }
+            thread::sleep(Duration::from_secs(1));
+        }
+        false
+    }
+
+    /// Whether there is such a path here, and it is asked for.
+    pub(super) fn has(&self, path: Path) -> bool {
+        self.paths.contains(&path) && self.is_there(path)
+    }
+
+    const fn is_there(&self, path: Path) -> bool {
         match path {
             Path::Direct | Path::One | Path::Three => true,
             Path::Tor => self.tor.is_some(),
@@ -190,8 +239,8 @@ impl Stage {
             .unwrap_or_default()
     }
 
-    /// As fast as it goes, on so many streams.
-    pub(super) fn carry(&self, path: Path, streams: usize) -> Carried {
+    /// As fast as it goes, on so many streams; None where another's path breaks.
+    pub(super) fn carry(&self, path: Path, streams: usize) -> Option<Carried> {
         let (client, relays) = self.pids(path);
         let seconds = (RAMP + MEASURED).as_secs() + 1;
         let mut command = self.load(path, "carry", SINK, &[&streams.to_string(), &seconds.to_string()]);
@@ -208,17 +257,32 @@ impl Stage {
         let begin = now();
         thread::sleep(MEASURED);
         let end = now();
-        assert!(
-            sender.wait().expect("wait for a load").success(),
-            "{path:?} broke"
-        );
-        // what is still on its way is not the next one's
-        thread::sleep(RAMP);
+        let is_whole = sender.wait().expect("wait for a load").success();
+        self.settle();
+        if !is_whole {
+            assert!(!path.is_own(), "{path:?} broke");
+            eprintln!("{} broke", path.name());
+            return None;
+        }
         let octets = (end.1 - begin.1) as f64;
-        Carried {
+        Some(Carried {
             gigabits: octets * 8.0 / 1e9 / (end.0 - begin.0).as_secs_f64(),
             client: (end.2 - begin.2) / octets * 1e9,
             relays: (end.3 - begin.3) / octets * 1e9,
+        })
+    }
+
+    /// What is still on its way is not the next one's.
+    fn settle(&self) {
+        let begun = Instant::now();
+        let mut before = self.sunk.load(Ordering::Relaxed);
+        while begun.elapsed() < SETTLES {
+            thread::sleep(RAMP);
+            let now = self.sunk.load(Ordering::Relaxed);
+            if now == before {
+                return;
+            }
+            before = now;
         }
     }
 

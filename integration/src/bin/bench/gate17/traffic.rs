@@ -148,6 +148,9 @@ fn carry(way: Way, streams: usize, seconds: u64) {
                     .expect("set a timeout");
                 let block = vec![0x17; 1 << 18];
                 while Instant::now() < until && stream.write_all(&block).is_ok() {}
+                // a slow path has taken much in by now: a reset has it dropped
+                rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO))
+                    .expect("have it end with a reset");
             });
         }
     });
