@@ -57,6 +57,13 @@ fn names_are_answered_at_every_address_strays_are_caught_and_the_networks_own_st
         1,
         "the upstream is asked by the service alone, and once"
     );
+    // what is told lies beside the interceptor's stream, past all that the units deny either of them
+    assert_eq!(ask(&host, "other.example", "127.0.0.1"), answer);
+    eventually("a name is told without a wait", || {
+        let status = integration::booted::text(&host.attempt("portmaster status --json"));
+        let told = status.split("\"names_told_aside\":").nth(1)?;
+        (!told.starts_with('0')).then_some(())
+    });
     of_the_network(&host, &server, folder.path());
     let said = host.journal("portmaster-dns.service");
     assert!(
