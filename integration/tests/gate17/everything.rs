@@ -1,188 +1,22 @@
 //! A program that talks all the time in every way it can, while one part of the tunnel after another is taken away: names,
 //! IPv6, sockets bound to a device, streams that were open. Everything on the host's link is captured, from the beginning to the end.
 
-use std::{
-    fs,
-    net::{IpAddr, Ipv4Addr},
-    path::PathBuf,
-    process::Command,
-    thread,
-    time::Duration,
-};
+use std::{fs, thread, time::Duration};
 
-use integration::{
-    Capture, NameServer, Running, Service, World,
-    capture::Captured,
-    eventually,
-    world::{INTERNET_V4, INTERNET_V6},
-};
+use integration::{Service, eventually, world::INTERNET_V4};
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::{
-    carried::ECHO,
-    circuits::{NODES, PORT, Place, output, place_of},
-    network::{ENTRY, ENTRY_TOKEN, Holds, Network},
+    chatter::Everything,
+    circuits::{NODES, PORT, output, place_of},
+    network::Holds,
 };
 
-const CHATTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate17/chatter.py");
-const UDP: u16 = 7002;
-/// Whom the DNS service asks for everybody else.
-const UPSTREAM: Ipv4Addr = Ipv4Addr::new(198, 18, 17, 53);
 /// Of a map that is still believed, since clocks may be off by a day; and no longer in so many seconds.
 const SOON: i64 = 5;
-
-struct Everything {
-    place: Place,
-    _names: NameServer,
-    wire: Capture,
-    chatter: Running,
-    program: PathBuf,
-    _echoes: Vec<Running>,
-}
-
-fn world() -> (World, NameServer) {
-    let upstream = format!("[resolve.upstreams]\nservers = [\"udp://{UPSTREAM}\"]\n");
-    let world = World::builder("g17-all")
-        .config_file(ENTRY.0, ENTRY.1)
-        .config_file(ENTRY_TOKEN.0, ENTRY_TOKEN.1)
-        .config_file("dns.toml", &upstream)
-        .with(Service::Dns)
-        .start();
-    world.internet.add_address(UPSTREAM);
-    for address in world.internet_addresses() {
-        world.internet.echo(address, PORT);
-    }
-    let records = ["address=/secret.example/192.0.2.17".to_owned()];
-    let names = NameServer::start(
-        &world.internet,
-        &[INTERNET_V4.into(), UPSTREAM.into()],
-        &records,
-        world.root(),
-    );
-    (world, names)
-}
-
-impl Drop for Everything {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let said = self.chatter.output();
-            eprintln!(
-                "{}",
-                said.get(said.len().saturating_sub(1000)..).unwrap_or_default()
-            );
-        }
-    }
-}
-
-impl Everything {
-    fn start() -> Self {
-        let (mut world, names) = world();
-        let network = Network::start(&world);
-        world.start_service(Service::Gate17Entry);
-        let echoes = world.internet_addresses().map(|address| {
-            let mut command = world.internet.command("python3");
-            command.args(["-c", ECHO, &address.to_string()]);
-            Running::start_logged("echo", command, &world.root().join("echo.log"))
-        });
-        let place = Place { network, world };
-        let program = place.world.root().join("apps/chatter");
-        fs::create_dir_all(program.parent().unwrap()).unwrap();
-        fs::copy(fs::canonicalize("/usr/bin/python3").unwrap(), &program).unwrap();
-        let profile = integration::profile(&program, "tunnel", "[tunnel]\nhops = 2\n");
-        place.world.profile("chatter", &profile);
-        // as soon as its profile is in force
-        let once = format!("import socket; socket.create_connection(('{INTERNET_V4}', {PORT}), 2)");
-        eventually("the program is tunnelled", || {
-            let _said = python(&place, &program, &["-c", &once]).output().unwrap();
-            place
-                .told("circuits")
-                .iter()
-                .any(|circuit| circuit["for"] == json!(program))
-                .then_some(())
-        });
-        let wire = place.world.internet.capture();
-        let route = place.world.host.sh(&format!("ip route get {INTERNET_V4}"));
-        let device = route
-            .split_once("dev ")
-            .unwrap()
-            .1
-            .split(' ')
-            .next()
-            .unwrap()
-            .to_owned();
-        let (port, udp) = (PORT.to_string(), UDP.to_string());
-        let (v4, v6) = (INTERNET_V4.to_string(), INTERNET_V6.to_string());
-        let command = python(&place, &program, &[CHATTER, &v4, &v6, &port, &udp, &device]);
-        let chatter = Running::start_logged("chatter", command, &place.world.root().join("chatter.log"));
-        Self {
-            place,
-            _names: names,
-            wire,
-            chatter,
-            program,
-            _echoes: echoes.into(),
-        }
-    }
-
-    /// What it says from now on.
-    fn mark(&self) -> usize {
-        self.chatter.output().len()
-    }
-
-    /// All of these went well since `mark`, and none of those.
-    fn fares(&self, what: &str, mark: usize, well: &[&str]) {
-        eventually(what, || {
-            let said = self.chatter.output();
-            let since = said.get(mark..)?;
-            let is = |kind: &&str| since.contains(&format!("\n{kind} ok\n"));
-            well.iter().all(is).then_some(())
-        });
-    }
-
-    /// A whole round in which nothing was answered, but on what was open before and lies in the tunnel.
-    fn is_silent(&self, what: &str) {
-        eventually(what, || {
-            let said = self.chatter.output();
-            let mut rounds = said.rsplit("\nround ");
-            rounds.next();
-            let last = rounds.next()?;
-            let mut lines = last.lines().filter(|line| !line.starts_with("long "));
-            (!lines.any(|line| line.ends_with(" ok"))).then_some(())
-        });
-    }
-
-    /// Packets between the host and whom the program talks to, or with what it says.
-    fn leaked(&self) -> Vec<String> {
-        let link = &self.place.world.link.a;
-        let host: [IpAddr; 2] = [link.v4.into(), link.v6.into()];
-        let servers = self.place.world.internet_addresses();
-        let seen = self.wire.seen(|packet| {
-            let ends = [packet.from, packet.to];
-            let own = ends.iter().any(|end| {
-                host.contains(end) || matches!(end, IpAddr::V6(end) if end.is_unicast_link_local())
-            });
-            let holds = |text: &[u8]| {
-                packet
-                    .bytes
-                    .windows(text.len())
-                    .any(|octets| octets.eq_ignore_ascii_case(text))
-            };
-            own && (ends.iter().any(|end| servers.contains(end)) || holds(b"SECRET"))
-        });
-        let shown =
-            |packet: &Captured| format!("{} to {}, protocol {}", packet.from, packet.to, packet.protocol);
-        seen.iter().map(shown).collect()
-    }
-}
-
-fn python(place: &Place, program: &std::path::Path, arguments: &[&str]) -> Command {
-    let mut command = place.world.host.command(program);
-    command.env("PYTHONHOME", "/usr").args(arguments);
-    command
-}
-
-const ALL: [&str; 8] = [
+/// What is carried.
+const ALL: [&str; 14] = [
     "long",
     "tcp4",
     "tcp6",
@@ -190,9 +24,44 @@ const ALL: [&str; 8] = [
     "udp6",
     "name",
     "name-elsewhere",
+    "name-elsewhere6",
     "name-by-tcp",
+    "name-aaaa",
+    "name-https",
+    "sourced-tcp",
+    "sourced-udp",
+    "early",
 ];
-const ALL_V4: [&str; 6] = ["long", "tcp4", "udp4", "name", "name-elsewhere", "name-by-tcp"];
+const ALL_V4: [&str; 8] = [
+    "long",
+    "tcp4",
+    "udp4",
+    "name",
+    "name-elsewhere",
+    "name-by-tcp",
+    "name-aaaa",
+    "early",
+];
+const NAMES: [&str; 6] = [
+    "name",
+    "name-elsewhere",
+    "name-elsewhere6",
+    "name-by-tcp",
+    "name-aaaa",
+    "name-https",
+];
+/// What is refused: sockets bound to a device, pings, other protocols.
+const NEVER: [&str; 9] = [
+    "bound-tcp",
+    "bound-udp",
+    "bound-tcp6",
+    "bound-udp6",
+    "ping",
+    "ping6",
+    "udp-lite",
+    "sctp",
+    "raw",
+];
 
 #[test]
 fn nothing_of_a_program_leaves_in_the_clear_whatever_becomes_of_the_tunnel() {
@@ -215,6 +84,22 @@ fn nothing_of_a_program_leaves_in_the_clear_whatever_becomes_of_the_tunnel() {
         None,
         "by an exit"
     );
+
+    all.place.world.kill(Service::Dns);
+    let mark = all.mark();
+    all.fares(
+        "without a DNS service, the rest is carried",
+        mark,
+        &["long", "tcp4", "udp6"],
+    );
+    all.has_round("and no name is known", |round| {
+        NAMES
+            .iter()
+            .all(|name| !round.contains(&format!("\n{name} ok\n")))
+    });
+    all.place.world.start_service(Service::Dns);
+    let mark = all.mark();
+    all.fares("with the next one, names are known", mark, &ALL);
 
     all.place.world.kill(Service::Gate17Entry);
     all.is_silent("without an entry, nothing is answered");
@@ -258,6 +143,11 @@ fn nothing_of_a_program_leaves_in_the_clear_whatever_becomes_of_the_tunnel() {
     });
     all.is_silent("without a map, nothing is answered");
     assert_eq!(all.leaked(), [""; 0], "not one packet");
+    let said = all.chatter.output();
+    for kind in NEVER {
+        assert!(said.contains(&format!("\n{kind} ")), "{kind} was tried");
+        assert!(!said.contains(&format!("\n{kind} ok\n")), "{kind} is not carried");
+    }
 
     // and what is not tunnelled is seen: this can fail
     all.chatter.signal(Signal::KILL);

@@ -7,6 +7,7 @@
 )]
 
 mod carried;
+mod chatter;
 mod circuits;
 mod datagrams;
 mod everything;
@@ -14,6 +15,7 @@ mod families;
 mod hostile;
 mod leaks;
 mod maps;
+mod names;
 mod network;
 mod owner;
 mod padded;

@@ -32,6 +32,8 @@ pub struct Owner {
     pub process: Option<Arc<Process>>,
     /// The socket's.
     pub uid: Option<u32>,
+    /// The resolver said so; else nobody knows.
+    pub is_said: bool,
 }
 
 /// Asks; clones share one stream.
@@ -141,7 +143,11 @@ impl Attribution {
             .or_else(|| process.as_ref().map(|process| process.uid));
         if let Some(waiting) = state.waiting.remove(&reply.request_id) {
             // whoever asked may have given up
-            let _ = waiting.send(Owner { process, uid });
+            let _ = waiting.send(Owner {
+                process,
+                uid,
+                is_said: true,
+            });
         }
         makes_sense
     }

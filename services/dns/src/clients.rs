@@ -50,6 +50,8 @@ pub struct Asker {
     pub uid: Option<u32>,
     /// It asked another server, and was sent to us.
     pub redirected: bool,
+    /// Who it is could not be found out this time: its socket is closed already, or somebody who knows did not say.
+    pub is_unsure: bool,
     /// In the policy of this version.
     profile: Mutex<Option<(u64, ProfileRef)>>,
 }
@@ -61,6 +63,7 @@ impl Asker {
             process,
             uid,
             redirected,
+            is_unsure: false,
             profile: Mutex::default(),
         }
     }
@@ -217,7 +220,11 @@ impl Clients {
             .owner(flow(client, server), hash, traceparent.to_owned())
             .await;
         let uid = owner.uid.or(before.map(|socket| socket.uid));
-        let asker = Arc::new(Asker::new(owner.process, uid, redirected));
+        let is_unsure = owner.process.is_none() && (!owner.is_said || before.is_none());
+        let asker = Arc::new(Asker {
+            is_unsure,
+            ..Asker::new(owner.process, uid, redirected)
+        });
         // remembered only where the socket stayed the same meanwhile, and its holder was found
         let after =
             socket(client, server).filter(|after| Some(after.inode) == before.map(|before| before.inode));

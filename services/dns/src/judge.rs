@@ -134,6 +134,11 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
                 let profile = &judged.decision.profile;
                 self.tunnel.answer(arrived.query, &asker, profile).await
             }
+            Some(Plan::Resolve { is_local: false, .. })
+                if asker.is_unsure && self.policy.load().may_tunnel() =>
+            {
+                self.tunnel.unknown(arrived.query)
+            }
             None | Some(Plan::Resolve { .. }) => {
                 let _asking = trace.part("lookup");
                 self.lookup.answer(arrived.query, asker.account()).await

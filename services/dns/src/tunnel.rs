@@ -78,22 +78,31 @@ impl Tunnel {
                     upstream: Some(UPSTREAM.into()),
                 }
             }
-            Err(problem) => {
-                let text = format!("through the tunnel: {problem}");
-                let failure = Answer::failure(
-                    key,
-                    code::SERVFAIL,
-                    extended::NOT_READY,
-                    &text,
-                    self.bounds.failure,
-                );
-                Looked {
-                    answer: Arc::new(failure),
-                    age: Age::Fresh(0),
-                    origin: Origin::Failed,
-                    upstream: None,
-                }
-            }
+            Err(problem) => self.failed(key, &format!("through the tunnel: {problem}")),
+        }
+    }
+
+    /// The answer to whoever may be a program that is tunnelled: not to be asked for in the clear.
+    pub fn unknown(&self, query: &Query) -> Looked {
+        self.failed(
+            query.key(),
+            "who asks is not known at present, and some programs are tunnelled",
+        )
+    }
+
+    fn failed(&self, key: &Key, text: &str) -> Looked {
+        let failure = Answer::failure(
+            key,
+            code::SERVFAIL,
+            extended::NOT_READY,
+            text,
+            self.bounds.failure,
+        );
+        Looked {
+            answer: Arc::new(failure),
+            age: Age::Fresh(0),
+            origin: Origin::Failed,
+            upstream: None,
         }
     }
 

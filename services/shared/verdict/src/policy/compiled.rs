@@ -16,7 +16,7 @@ use std::time::SystemTime;
 pub use self::names::{NameDecision, NameFacts};
 use self::{index::Index, settings::Effective};
 use super::{
-    model::{Clocks, Global, Pause, Profile, Rule, Snapshot},
+    model::{Action, Clocks, Global, Pause, Profile, Rule, Snapshot},
     resolvers::Resolvers,
     tunnel::TunnelOptions,
 };
@@ -100,6 +100,7 @@ pub struct CompiledPolicy {
     resolvers: Resolvers,
     pause: Option<Pause>,
     index: Index,
+    may_tunnel: bool,
 }
 
 #[derive(Debug)]
@@ -135,14 +136,21 @@ impl CompiledPolicy {
             id,
             rules,
         };
+        let nobody = Compiled {
+            id: "".into(),
+            rules: Vec::new(),
+            settings: inherited.clone(),
+        };
+        let profiles: Vec<_> = profiles.into_iter().map(compile).collect();
+        let all = || profiles.iter().chain([&nobody]);
+        let by_setting = all().any(|compiled| compiled.settings.may_tunnel());
+        let mut rules = all().flat_map(|compiled| &compiled.rules).chain(&global.rules);
+        let may_tunnel = by_setting || rules.any(|rule| rule.action == Action::Tunnel);
         Ok(Self {
             version,
-            profiles: profiles.into_iter().map(compile).collect(),
-            nobody: Compiled {
-                id: "".into(),
-                rules: Vec::new(),
-                settings: inherited,
-            },
+            profiles,
+            nobody,
+            may_tunnel,
             redirect_dns: "global#redirect_dns".into(),
             resolvers: Resolvers::new(&global.encrypted_dns_resolvers),
             global,
@@ -169,6 +177,11 @@ impl CompiledPolicy {
     /// A profile asks for executables' SHA-256: without it such profiles never match.
     pub const fn needs_hash(&self) -> bool {
         self.index.needs_hash()
+    }
+
+    /// Somebody's connections may be tunnelled.
+    pub const fn may_tunnel(&self) -> bool {
+        self.may_tunnel
     }
 
     /// The profile of a process; `None`: the process could not be found.

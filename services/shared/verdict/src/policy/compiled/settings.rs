@@ -37,6 +37,13 @@ impl Effective {
         Self::shipped().overridden("global", settings)
     }
 
+    /// Of connections that no rule decides, or nobody answers for.
+    pub(super) fn may_tunnel(&self) -> bool {
+        [&self.default_action, &self.ask_timeout_action]
+            .iter()
+            .any(|set| set.value == Action::Tunnel)
+    }
+
     /// What `file` sets replaces what is here.
     pub(super) fn overridden(&self, file: &str, settings: &Settings) -> Self {
         Self {

@@ -89,6 +89,21 @@ const WEB: &str = "93.184.216.34";
 const PRINTER: &str = "192.168.1.9";
 
 #[test]
+fn it_is_known_whether_anybody_is_tunnelled() {
+    let rule = "[[rule]]\naction = \"tunnel\"\nremote = \"internet\"\n";
+    let setting = |key: &str| format!("[settings]\n{key} = \"tunnel\"\n");
+    assert!(!policy("", &[]).may_tunnel() && !app("").may_tunnel());
+    for text in [
+        rule.to_owned(),
+        setting("default_action"),
+        setting("ask_timeout_action"),
+    ] {
+        assert!(app(&text).may_tunnel(), "{text}");
+        assert!(policy(&text, &[]).may_tunnel(), "{text}");
+    }
+}
+
+#[test]
 fn without_any_file_the_shipped_defaults_hold() {
     let policy = CompiledPolicy::new(crate::policy::shipped().unwrap()).unwrap();
     let with = |flow| decided(&policy, flow, &[]);
