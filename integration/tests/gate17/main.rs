@@ -24,3 +24,4 @@ mod second;
 mod stand_in;
 mod steady;
 mod strangers;
+mod v4_only;

@@ -11,6 +11,7 @@ mod command;
 mod config;
 mod legacy;
 mod notice;
+mod route;
 mod watch;
 
 pub use apply::{Applied, Finding, Problem};
@@ -108,6 +109,7 @@ fn list(deviations: &[Deviation]) -> String {
 #[derive(Clone, Debug)]
 pub struct Firewall {
     rules: RuleSet,
+    ipv6_route: bool,
     backend: Backend,
     lock: Option<PathBuf>,
 }
@@ -119,6 +121,7 @@ impl Firewall {
         let backend = backend::choose(config.backend).await?;
         Ok(Self {
             rules,
+            ipv6_route: config.ipv6_route,
             backend,
             lock: None,
         })

@@ -92,6 +92,7 @@ struct Firewall {
     dns_v6: Option<std::net::SocketAddrV6>,
     gate17_v4: Option<std::net::SocketAddrV4>,
     gate17_v6: Option<std::net::SocketAddrV6>,
+    ipv6_route: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -123,6 +124,7 @@ fn options(path: &Path) -> Result<Options, String> {
             v4: firewall.gate17_v4.unwrap_or(default.gate17.v4),
             v6: firewall.gate17_v6.unwrap_or(default.gate17.v6),
         },
+        ipv6_route: firewall.ipv6_route,
         ..default
     })
 }

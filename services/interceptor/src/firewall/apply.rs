@@ -52,7 +52,10 @@ impl Firewall {
         };
         if has_ipv6() {
             match self.apply_family(Family::V6).await {
-                Ok(()) => applied.families.push(Family::V6),
+                Ok(()) => {
+                    applied.families.push(Family::V6);
+                    applied.problems.extend(self.set_route());
+                }
                 Err(error) => applied.problems.push(Problem::unprotected(&error)),
             }
         }

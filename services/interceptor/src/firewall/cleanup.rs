@@ -8,7 +8,7 @@ use verdict::ruleset::{ChainName, Family, Options, RuleSet, Saved, Table, TableN
 use super::{
     Backend, Error,
     apply::{has_ipv6, told},
-    command,
+    command, route,
 };
 
 /// What [`cleanup`] found and removed.
@@ -39,6 +39,8 @@ pub async fn cleanup(lock_directory: &Path) -> Result<Removed, Unremoved> {
     let lock = command::own_lock(lock_directory);
     let mut removed = Removed::default();
     let mut errors = Vec::new();
+    // before the rules that refuse whoever took it
+    errors.extend(route::remove().err());
     for backend in Backend::ALL {
         for family in Family::ALL {
             match remove(backend, family, lock.as_deref()).await {

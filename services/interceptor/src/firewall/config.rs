@@ -29,6 +29,8 @@ pub struct Config {
     pub gate17_v4: SocketAddrV4,
     /// The same for IPv6.
     pub gate17_v6: SocketAddrV6,
+    /// A host without IPv6 has a route of the last resort for it, to itself: so that what is tunnelled reaches IPv6 all the same.
+    pub ipv6_route: bool,
 }
 
 /// Setting `backend`.
@@ -62,6 +64,7 @@ impl Default for Config {
             keep_foreign_marks,
             dns,
             gate17,
+            ipv6_route,
             ..
         } = Options::default();
         Self {
@@ -72,6 +75,7 @@ impl Default for Config {
             dns_v6: dns.v6,
             gate17_v4: gate17.v4,
             gate17_v6: gate17.v6,
+            ipv6_route,
         }
     }
 }
@@ -128,6 +132,7 @@ impl Config {
                 v4: self.gate17_v4,
                 v6: self.gate17_v6,
             },
+            ipv6_route: self.ipv6_route,
         })
     }
 }

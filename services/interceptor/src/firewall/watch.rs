@@ -137,6 +137,7 @@ impl Watcher {
     /// Families to compare without a notice: those that failed, and now and then all.
     fn regular(&mut self) -> Vec<Family> {
         self.turns = self.turns.wrapping_add(1);
+        self.firewall.keep_route();
         let all = self.turns.is_multiple_of(FULL);
         let due = self.seen.iter().filter(|(_, state)| all || state.failing);
         due.map(|(family, _)| *family).collect()

@@ -5,6 +5,7 @@
 
 mod attribute;
 pub mod diag;
+pub mod last_resort;
 mod message;
 pub mod queues;
 pub mod route;

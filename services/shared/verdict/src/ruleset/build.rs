@@ -21,6 +21,8 @@ pub struct Options {
     pub dns: Local,
     /// Where connections for Gate17 go.
     pub gate17: Local,
+    /// IPv6 that has no way out has a route to this host itself: what is tunnelled comes in, all else is refused.
+    pub ipv6_route: bool,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
                 v4: SocketAddrV4::new(Ipv4Addr::new(127, 0, 0, 17), 717),
                 v6: SocketAddrV6::new(Ipv6Addr::LOCALHOST, 717, 0, 0),
             },
+            ipv6_route: false,
         }
     }
 }
@@ -110,6 +113,8 @@ const WHY_DNS: &str = "else any program could leave by this mark, whatever its p
 const WHY_REST: &str = "a mark that has no rule is no permission";
 const WHY_GUARD: &str = "a socket bound to a device ignores the redirect's route, and protocols without one have none: \
     such a packet must not leave in the clear";
+const WHY_NO_ROUTE: &str = "the route of the last resort is for what was redirected into the tunnel; everybody else is to hear at once that there is \
+    none";
 
 struct Builder<'a> {
     options: &'a Options,
@@ -201,7 +206,8 @@ impl Builder<'_> {
         let on = |mark, target| Rule::new(vec![self.marked(mark)], target);
         let whole = self.options.scheme.is_whole();
         let foreign = self.options.keep_foreign_marks.then(|| self.accept_foreign());
-        let mut rules = self.unasked();
+        let mut rules = self.no_route();
+        rules.extend(self.unasked());
         rules.extend(foreign.clone().filter(|_| !whole));
         rules.push(on(Mark::NONE, Target::Drop));
         rules.push(on(Mark::ACCEPT_ONCE, Target::Accept));
@@ -216,6 +222,27 @@ impl Builder<'_> {
         rules.push(on(Mark::DNS, Target::Accept).because(WHY_DNS));
         rules.push(Rule::new(vec![], Target::Drop).because(WHY_REST));
         rules
+    }
+
+    /// Of what is for another host and goes to this one, since there is no other route. Packets that are to go without a word
+    /// do so: among them the second SYN of a connection whose first one waits for the tunnel.
+    fn no_route(&self) -> Vec<Rule> {
+        if !self.options.ipv6_route || self.family != Family::V6 {
+            return Vec::new();
+        }
+        let stray = |transport: Option<Transport>, with| {
+            let mut matches: Vec<_> = transport.map(Match::Protocol).into_iter().collect();
+            matches.extend([Match::OutLoopback, Match::NotLocal]);
+            let told = [Mark::NONE, Mark::DROP_ONCE, Mark::DROP]
+                .map(|mark| Match::PacketMark(MarkTest::is_not(mark, self.options.scheme)));
+            matches.extend(told);
+            Rule::new(matches, Target::Reject(with)).because(WHY_NO_ROUTE)
+        };
+        vec![
+            stray(Some(Transport::Tcp), RejectWith::TcpReset),
+            // that there is no route would be told to no datagram socket: it is an error that may pass
+            stray(None, RejectWith::AdminProhibited),
+        ]
     }
 
     /// What passes without being asked for, in all three chains.

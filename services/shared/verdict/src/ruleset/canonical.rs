@@ -14,7 +14,16 @@ struct Clause {
 }
 
 /// Modules that say nothing beyond the options which need them. Any other module is a test of its own.
-const SILENT_MODULES: [&str; 7] = ["tcp", "udp", "icmp6", "mark", "connmark", "conntrack", "hl"];
+const SILENT_MODULES: [&str; 8] = [
+    "tcp",
+    "udp",
+    "icmp6",
+    "mark",
+    "connmark",
+    "conntrack",
+    "hl",
+    "addrtype",
+];
 
 impl Canonical {
     /// Of the text behind `-A CHAIN `. Total: what is not understood is kept as it is.

@@ -122,6 +122,8 @@ impl fmt::Display for Match {
             Self::PacketMark(test) => write!(f, "-m mark {test}"),
             Self::ConnectionMark(test) => write!(f, "-m connmark {test}"),
             Self::NotOutLoopback => f.write_str("! -o lo"),
+            Self::OutLoopback => f.write_str("-o lo"),
+            Self::NotLocal => f.write_str("-m addrtype ! --dst-type LOCAL"),
         }
     }
 }

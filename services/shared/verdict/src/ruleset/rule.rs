@@ -187,6 +187,10 @@ pub enum Match {
     ConnectionMark(MarkTest),
     /// Leaves by another device than loopback.
     NotOutLoopback,
+    /// Leaves by loopback.
+    OutLoopback,
+    /// Its destination is no address of this host.
+    NotLocal,
 }
 
 /// What happens to a packet.

@@ -11,6 +11,13 @@ fn masked() -> Options {
     }
 }
 
+fn with_route() -> Options {
+    Options {
+        ipv6_route: true,
+        ..Options::default()
+    }
+}
+
 fn plain() -> Options {
     Options {
         reject_tcp_with: RejectTcpWith::Icmp,
@@ -88,7 +95,7 @@ fn the_texts_are_as_reviewed() {
 
 #[test]
 fn what_was_loaded_verifies_in_every_spelling() {
-    for options in [Options::default(), masked(), plain()] {
+    for options in [Options::default(), masked(), plain(), with_route()] {
         for family in Family::ALL {
             let rules = RuleSet::new(&options);
             let saved = Saved::parse(&as_saved(&options, family));
@@ -109,6 +116,25 @@ fn what_was_loaded_verifies_in_every_spelling() {
         ),
         []
     );
+}
+
+#[test]
+fn what_has_no_route_but_that_of_the_last_resort_is_refused_before_anything_is_accepted() {
+    let with = RuleSet::new(&with_route());
+    let without = RuleSet::new(&Options::default());
+    assert_eq!(with.tables(Family::V4), without.tables(Family::V4));
+    let [text, plain] = [with, without].map(|rules| render(&rules, Family::V6));
+    let fates: Vec<_> = text.lines().filter(|line| line.starts_with("-A C17 ")).collect();
+    let stray = "-o lo -m addrtype ! --dst-type LOCAL -m mark ! --mark 0 -m mark ! --mark 1702 -m mark ! --mark 1712 -j REJECT";
+    assert_eq!(
+        fates[..2],
+        [
+            format!("-A C17 -p tcp {stray} --reject-with tcp-reset"),
+            format!("-A C17 {stray} --reject-with icmp6-adm-prohibited"),
+        ]
+    );
+    let rest: Vec<_> = plain.lines().filter(|line| line.starts_with("-A C17 ")).collect();
+    assert_eq!(fates[2..], rest);
 }
 
 fn deviations(change: impl Fn(String) -> String) -> Vec<String> {
