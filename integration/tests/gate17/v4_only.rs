@@ -127,7 +127,9 @@ fn a_host_without_ipv6_reaches_it_through_the_tunnel_alone_and_others_hear_at_on
     };
     assert!(!left(world).is_empty());
     place.world.stop(Service::Interceptor);
-    let mut cleanup = place.world.service_command(Service::Interceptor);
+    let mut cleanup = place
+        .world
+        .program_command(&integration::binary("portmaster-interceptor"));
     let done = cleanup.arg("--cleanup").output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(left(&place.world), "");

@@ -110,6 +110,16 @@ struct Compiled {
     settings: Effective,
 }
 
+impl Compiled {
+    fn may_tunnel(&self) -> bool {
+        self.settings.may_tunnel() || self.rules.iter().any(is_tunnelling)
+    }
+}
+
+fn is_tunnelling(rule: &Rule) -> bool {
+    rule.action == Action::Tunnel
+}
+
 impl CompiledPolicy {
     /// Indexes a snapshot; 10,000 profiles take some 10 ms.
     pub fn new(snapshot: Snapshot) -> Result<Self, CompileError> {
@@ -142,10 +152,8 @@ impl CompiledPolicy {
             settings: inherited.clone(),
         };
         let profiles: Vec<_> = profiles.into_iter().map(compile).collect();
-        let all = || profiles.iter().chain([&nobody]);
-        let by_setting = all().any(|compiled| compiled.settings.may_tunnel());
-        let mut rules = all().flat_map(|compiled| &compiled.rules).chain(&global.rules);
-        let may_tunnel = by_setting || rules.any(|rule| rule.action == Action::Tunnel);
+        let may_tunnel = profiles.iter().chain([&nobody]).any(Compiled::may_tunnel)
+            || global.rules.iter().any(is_tunnelling);
         Ok(Self {
             version,
             profiles,
