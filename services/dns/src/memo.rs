@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, hash_map::RandomState},
     hash::BuildHasher as _,
     net::IpAddr,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -65,11 +65,13 @@ struct Refusal {
 }
 
 type Anything = Arc<dyn Any + Send + Sync>;
+/// Keeps its place from being another's, and nothing of what was there: lists of a million names are not to outlive the next ones.
+type Gone = Weak<dyn Any + Send + Sync>;
 
 #[derive(Default)]
 struct Memo {
-    /// What all entries were judged by.
-    judged_by: Option<(Anything, Anything)>,
+    /// What all entries were judged by: policy and lists.
+    judged_by: Option<(Gone, Gone)>,
     holds: Duration,
     entries: HashMap<(usize, usize), Entry>,
     /// By [`Memo::place_of`].
@@ -80,9 +82,10 @@ struct Memo {
 impl Memo {
     fn is_by<P, L>(&self, by: (&Arc<P>, &Arc<L>)) -> bool {
         let by = (place(by.0), place(by.1));
+        let was = |gone: &Gone| gone.as_ptr().cast::<()>() as usize;
         self.judged_by
             .as_ref()
-            .is_some_and(|(policy, lists)| (place(policy), place(lists)) == by)
+            .is_some_and(|(policy, lists)| (was(policy), was(lists)) == by)
     }
 
     /// Makes room, and forgets what was judged by others.
@@ -96,7 +99,7 @@ impl Memo {
         }
         if is_by_others {
             let (policy, lists): (Anything, Anything) = (Arc::<P>::clone(by.0), Arc::<L>::clone(by.1));
-            self.judged_by = Some((policy, lists));
+            self.judged_by = Some((Arc::downgrade(&policy), Arc::downgrade(&lists)));
             self.holds = if by.0.ends() { HOLDS_SHORT } else { HOLDS };
         }
     }
@@ -253,6 +256,21 @@ mod tests {
             assert!(!known(&policy, &Arc::default(), now));
             assert!(!known(&policy, &asker, now + holds));
         }
+    }
+
+    #[test]
+    fn what_was_judged_by_is_not_kept_alive() {
+        let (policy, lists) = (Arc::new(Policy(false)), Arc::new("lists"));
+        let key = Key::new(&question(), false, false);
+        let refused = Refused {
+            name: Arc::new(question().name),
+            judged: judged(),
+            reason: "a list".into(),
+        };
+        remember_refusal((&policy, &lists), &Arc::default(), &key, refused, Instant::now());
+        let left = (Arc::downgrade(&policy), Arc::downgrade(&lists));
+        drop((policy, lists));
+        assert!(left.0.upgrade().is_none() && left.1.upgrade().is_none());
     }
 
     #[test]
