@@ -28,7 +28,10 @@ use std::{
 
 use dns_core::wire::CookieSecret;
 use futures_util::future::join_all;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 use tokio_util::sync::CancellationToken;
 
 pub use bind::{BindError, Bound, Transport as BindTransport, bind};
@@ -39,6 +42,11 @@ pub use handler::{Account, Client, Handler, Quick, Transport};
 pub use holder::Holder;
 pub use local::OwnAddresses;
 pub use outstanding::{Outstanding, Place};
+
+/// At the end, for queries that were taken up. Others wait in the sockets meanwhile, for the next process.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Between two looks whether all are answered.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// The sockets to serve.
 #[derive(Debug, Default)]
@@ -116,6 +124,8 @@ struct Front<H> {
     groups: Arc<Outstanding>,
     connections: Arc<connections::Connections>,
     addresses: OwnAddresses,
+    /// Nothing new is taken up any more.
+    ending: CancellationToken,
 }
 
 /// A running server.
@@ -125,11 +135,10 @@ pub struct Server<H> {
     workers: Vec<thread::JoinHandle<()>>,
     probes: Vec<probe::Probe>,
     listeners: JoinSet<()>,
-    shutdown: CancellationToken,
 }
 
 impl<H: Handler> Server<H> {
-    /// Serves until `shutdown`. Must be called within a tokio runtime: TCP runs there; datagrams, and what waits for their answers,
+    /// Serves until `ending`. Must be called within a tokio runtime: TCP runs there; datagrams, and what waits for their answers,
     /// have threads and runtimes of their own. `cookie_secret`: sixteen random bytes; kept across restarts, so are cookies.
     ///
     /// # Errors
@@ -139,7 +148,7 @@ impl<H: Handler> Server<H> {
         handler: H,
         limits: Limits,
         cookie_secret: [u8; 16],
-        shutdown: CancellationToken,
+        ending: CancellationToken,
     ) -> io::Result<Self> {
         let front = Arc::new(Front {
             handler,
@@ -154,26 +163,26 @@ impl<H: Handler> Server<H> {
                 limits.pipelined,
             ),
             addresses: OwnAddresses::new(),
+            ending,
         });
         let (mut workers, mut probes) = (Vec::new(), Vec::new());
         for (number, own) in sockets.udp.into_iter().enumerate() {
             let (probe, probed) = probe::pair()?;
             probes.push(probe);
             let front = Arc::clone(&front);
-            workers.push(udp::start(number, own, probed, front, shutdown.clone())?);
+            workers.push(udp::start(number, own, probed, front)?);
         }
         let mut listeners = JoinSet::new();
         for listener in sockets.tcp {
             listener.set_nonblocking(true)?;
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            listeners.spawn(tcp::serve(listener, Arc::clone(&front), shutdown.clone()));
+            listeners.spawn(tcp::serve(listener, Arc::clone(&front)));
         }
         Ok(Self {
             front,
             workers,
             probes,
             listeners,
-            shutdown,
         })
     }
 
@@ -197,14 +206,46 @@ impl<H: Handler> Server<H> {
         &self.front.handler
     }
 
-    /// Waits for the end, after `shutdown`.
+    /// Waits until nothing new is taken up and everybody who was has his answer, but no longer than [`LAST_ANSWERS`] after the
+    /// end was wanted: what an upstream does not answer by then, it may not answer at all. Until then whatever queries need
+    /// must be there.
+    pub async fn drained(&self) {
+        self.front.ending.cancelled().await;
+        let drained = async {
+            while self.front.connections.now() > 0 || self.workers.iter().any(|worker| !worker.is_finished())
+            {
+                sleep(LOOK).await;
+            }
+        };
+        let _in_time = timeout(LAST_ANSWERS + LOOK, drained).await;
+    }
+
+    /// Waits for the end, after `ending`. What is not answered by then never is.
     pub async fn stopped(mut self) {
-        self.shutdown.cancelled().await;
+        self.front.ending.cancelled().await;
+        self.listeners.abort_all();
         while self.listeners.join_next().await.is_some() {}
         let workers = self.workers;
         let join = move || workers.into_iter().for_each(|worker| drop(worker.join()));
         // a worker that panicked has said so itself
         let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+impl<H> Front<H> {
+    /// Waits until nobody waits any more, after the end.
+    async fn last_answers(&self) {
+        let answered = async {
+            while self.outstanding.now() > 0 {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(LAST_ANSWERS, answered).await.is_err() {
+            tracing::warn!(
+                left = self.outstanding.now(),
+                "ended before every query was answered"
+            );
+        }
     }
 }
 

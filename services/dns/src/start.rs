@@ -64,11 +64,13 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         config,
         paths,
         status,
-        shutdown,
+        shutdown: ending,
         args,
         ..
     } = context;
     args.apply()?;
+    // what queries need is there until the last of them is answered
+    let shutdown = CancellationToken::new();
     let listener = grpc::bind(&paths, &ABOUT)?;
     let sockets = listening::sockets(&config, &status)?;
     let kept_policy = policies::Kept::new(&paths.state);
@@ -131,7 +133,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         link.listens().await;
     }
     let front = Front::new(Arc::clone(&judge));
-    let server = Server::start(sockets, front, Limits::default(), kept.secret(), shutdown.clone())
+    let server = Server::start(sockets, front, Limits::default(), kept.secret(), ending.clone())
         .context("serve queries")?;
 
     status.ready();
@@ -157,7 +159,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             tell_portal(&router, &status, &shutdown),
             keep(&judge, &kept, &shutdown),
             count(&server, &judge, &status, &shutdown),
-            feed(&server, &shutdown),
+            feed(&server, &ending),
         );
         std::future::pending().await
     };
@@ -165,8 +167,14 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         served = &mut serving => served?,
         ended = beside => ended,
         () = bus::serve(&desktop, &judge, &kept, &unpublished) => Ok(()),
+        () = server.drained() => {
+            shutdown.cancel();
+            // calls that were begun
+            serving.await?
+        }
     };
     shutdown.cancel();
+    ending.cancel();
     server.stopped().await;
     kept.save(&judge);
     ended
@@ -277,12 +285,12 @@ async fn count<L: crate::filter::Lists + Send + Sync + 'static>(
 /// Proves by queries of our own, through sockets, that answers are being given.
 async fn feed<L: crate::filter::Lists + Send + Sync + 'static>(
     server: &Server<Front<L>>,
-    shutdown: &CancellationToken,
+    ending: &CancellationToken,
 ) {
     let mut watchdog = Watchdog::from_environment();
     let Some(pause) = watchdog.pause() else { return };
     let mut was_well = true;
-    while shutdown
+    while ending
         .run_until_cancelled(tokio::time::sleep(pause))
         .await
         .is_some()

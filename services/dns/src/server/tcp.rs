@@ -13,7 +13,6 @@ use tokio::{
     task::JoinSet,
     time::{sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{trace, warn};
 
 use super::{
@@ -22,6 +21,8 @@ use super::{
 
 /// No query is larger.
 const LARGEST: u16 = 4096;
+/// At the end, for a query that is on its way: whoever connected has been told that somebody listens.
+const LAST_WORD: Duration = Duration::from_millis(200);
 /// After a failed accept (no descriptors left): the listener stays readable.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -44,16 +45,12 @@ struct Connection<H> {
     answers: mpsc::Sender<(Vec<u8>, OwnedSemaphorePermit)>,
 }
 
-/// Accepts until `shutdown`.
-pub(super) async fn serve<H: Handler>(
-    listener: TcpListener,
-    front: Arc<Front<H>>,
-    shutdown: CancellationToken,
-) {
+/// Accepts until the end, and lets those that were accepted have their answers.
+pub(super) async fn serve<H: Handler>(listener: TcpListener, front: Arc<Front<H>>) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            () = shutdown.cancelled() => return,
+            () = front.ending.cancelled() => break,
             Some(_) = connections.join_next() => {}
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => {
@@ -68,6 +65,7 @@ pub(super) async fn serve<H: Handler>(
             },
         }
     }
+    while connections.join_next().await.is_some() {}
 }
 
 /// A place for a connection of this host, if there is one.
@@ -189,11 +187,20 @@ impl<H: Handler> Connection<H> {
     async fn length(&self, reader: &mut BufReader<OwnedReadHalf>, patience: Duration) -> Result<u16, End> {
         loop {
             if reader.buffer().is_empty() {
-                match timeout(patience, reader.get_ref().readable()).await {
-                    Ok(Ok(())) => {}
-                    Ok(Err(_)) => return Err(End::Closed),
-                    Err(_) if self.activity.waits() => continue,
-                    Err(_) => return Err(End::TimedOut),
+                let ending = async {
+                    self.front.ending.cancelled().await;
+                    sleep(LAST_WORD).await;
+                };
+                tokio::select! {
+                    biased;
+                    readable = timeout(patience, reader.get_ref().readable()) => match readable {
+                        Ok(Ok(())) => {}
+                        Ok(Err(_)) => return Err(End::Closed),
+                        Err(_) if self.activity.waits() => continue,
+                        Err(_) => return Err(End::TimedOut),
+                    },
+                    // what it asked so far is still answered
+                    () = ending => return Err(End::Closed),
                 }
             }
             // from its first byte on the query has its own time

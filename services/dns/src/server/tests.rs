@@ -68,7 +68,7 @@ async fn a_thread_that_hangs_in_an_answer_is_seen_and_one_that_goes_on_is_well_a
     client.send_to(query, address).unwrap();
     // the thread takes it up before it is asked whether it is well
     while server.is_well().await {
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        sleep(Duration::from_millis(10)).await;
     }
     gate.shut(false);
     assert!(server.is_well().await);

@@ -22,7 +22,6 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{error, trace};
 
 use super::{
@@ -92,7 +91,7 @@ enum Fate<N> {
     },
 }
 
-/// Starts thread `number`, which answers on `sockets` and to the probe until `shutdown`.
+/// Starts thread `number`, which answers on `sockets` and to the probe until the end, and then those whom it still owes an answer.
 ///
 /// # Errors
 /// Where a socket cannot be set up, or the thread not be started.
@@ -101,7 +100,6 @@ pub(super) fn start<H: Handler>(
     sockets: Vec<UdpSocket>,
     probed: UdpSocket,
     front: Arc<Front<H>>,
-    shutdown: CancellationToken,
 ) -> io::Result<thread::JoinHandle<()>> {
     for socket in &sockets {
         datagram::prepare(socket)?;
@@ -113,14 +111,17 @@ pub(super) fn start<H: Handler>(
             .event_interval(STEPS)
             .build();
         let begun = runtime.and_then(|runtime| {
-            let worker = runtime.block_on(async { Worker::new(sockets, probed, front) })?;
+            let worker = runtime.block_on(async { Worker::new(sockets, probed, Arc::clone(&front)) })?;
             Ok((runtime, worker))
         });
         match begun {
             Ok((runtime, worker)) => {
                 // whoever started it waits for this word
                 let _ = say.send(Ok(()));
-                runtime.block_on(shutdown.run_until_cancelled(worker.run()));
+                runtime.block_on(async {
+                    front.ending.run_until_cancelled(worker.run()).await;
+                    front.last_answers().await;
+                });
             }
             Err(error) => {
                 let _ = say.send(Err(error));
