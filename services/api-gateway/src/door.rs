@@ -18,7 +18,10 @@ use hyper_util::{
     server::conn::auto,
 };
 use rustix::net::{SendFlags, Shutdown};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, body::Body};
 use tonic_web::GrpcWebLayer;
@@ -44,8 +47,10 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 const REQUEST: Duration = Duration::from_secs(30);
 /// Whose requests have no end: it answers many questions in one call.
 const REFLECTION: &str = "/grpc.reflection.";
-/// At the end, for calls that were begun.
-const GRACE: Duration = Duration::from_millis(50);
+/// At the end, for a call that is on its way: whoever connected has been told that somebody listens.
+const LAST_WORD: Duration = Duration::from_millis(200);
+/// At the end, for calls that were begun. Those that watch go on at the next process, behind what they saw last.
+const GRACE: Duration = Duration::from_millis(300);
 /// Octets of headers.
 const HEADERS: u32 = 16 << 10;
 /// Calls at once on one connection.
@@ -75,6 +80,8 @@ pub struct Door {
     pub counters: Counters,
     /// The service ends.
     pub shutdown: CancellationToken,
+    /// Held by all that accepts or serves.
+    pub open: mpsc::Sender<Infallible>,
 }
 
 /// What is counted.
@@ -130,7 +137,7 @@ impl Door {
 
     async fn serve(self, stream: TcpStream, peer: Arc<Peer>, place: Place) {
         let asked = Arc::new(AtomicBool::new(false));
-        let shutdown = self.shutdown.clone();
+        let (shutdown, open) = (self.shutdown.clone(), self.open.clone());
         let service = service_fn({
             let (door, asked) = (self, Arc::clone(&asked));
             move |mut request: Request<Incoming>| {
@@ -155,6 +162,12 @@ impl Door {
             .max_concurrent_streams(STREAMS);
         let serving = server.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(serving);
+        let ends = async {
+            shutdown.cancelled().await;
+            if !asked.load(Ordering::Relaxed) {
+                tokio::time::sleep(LAST_WORD).await;
+            }
+        };
         let silent = async {
             tokio::time::sleep(FIRST_WORD).await;
             if asked.load(Ordering::Relaxed) {
@@ -165,12 +178,12 @@ impl Door {
             // what a client does wrong is its own matter
             _ = &mut serving => {}
             () = silent => {}
-            () = shutdown.cancelled() => {
+            () = ends => {
                 serving.as_mut().graceful_shutdown();
                 let _ = tokio::time::timeout(GRACE, serving).await;
             }
         }
-        drop(place);
+        drop((place, open));
     }
 
     /// One request, in whichever form it came.

@@ -89,6 +89,8 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     news: watch::Sender<u64>,
+    /// The live connections are known.
+    knows: watch::Sender<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -107,6 +109,7 @@ impl Default for Hub {
         Self(Arc::new(Inner {
             state: Mutex::default(),
             news: watch::Sender::new(0),
+            knows: watch::Sender::new(false),
         }))
     }
 }
@@ -132,6 +135,7 @@ impl Hub {
                 }
                 let request = self.request(anew);
                 let messages = client.watch_events(request).await?.into_inner();
+                self.0.knows.send_replace(true);
                 // after a loss the table of live connections is not what it should be: begin anew
                 Ok(messages.take_while(move |_| ready(!incomplete.load(Ordering::Relaxed))))
             }
@@ -202,6 +206,12 @@ impl Hub {
                 sequence: place.sequence,
             }),
         }
+    }
+
+    /// Waits until the interceptor has said for the first time what is live.
+    pub async fn knows(&self) {
+        // the sender is here
+        let _ = self.0.knows.subscribe().wait_for(|knows| *knows).await;
     }
 
     /// Gives the number of live connections.

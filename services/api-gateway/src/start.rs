@@ -1,6 +1,6 @@
 //! Brings the gateway up: sockets first, so that nothing is refused, then whom it asks.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use api::v1::{
@@ -10,7 +10,7 @@ use api::v1::{
 };
 use daemon::{About, Callers, Context, bus::Desktop, grpc, ready, socket_owner};
 use proto::gateway::v1::gateway_server::GatewayServer;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::mpsc};
 use tonic::service::Routes;
 use tonic_health::{
     ServingStatus,
@@ -33,6 +33,11 @@ use crate::{
     tokens::Tokens,
     web::Doorkeeper,
 };
+
+/// At the beginning, for the interceptor to say what is live. Where it is not there, calls are answered all the same.
+const KNOWN_BY_THEN: Duration = Duration::from_secs(1);
+/// At the end, for those who are connected.
+const LAST_CALLS: Duration = Duration::from_secs(1);
 
 /// What this service is.
 pub const ABOUT: About = About {
@@ -132,6 +137,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     .add_service(reflection)
     // what clients from before 2023 ask, grpcio's own among them
     .add_service(reflection_before);
+    let (open, mut all_closed) = mpsc::channel(1);
     let door = Door {
         owners: Arc::new(Owners::open()?),
         limits,
@@ -146,12 +152,22 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             requests: metrics::show(&status),
         },
         shutdown: shutdown.clone(),
+        open,
     };
-    for socket in sockets {
-        tokio::spawn(door.clone().accept(TcpListener::from_std(socket)?));
-    }
-
-    status.ready();
+    let listeners = sockets
+        .into_iter()
+        .map(TcpListener::from_std)
+        .collect::<Result<Vec<_>, _>>()?;
+    let opened = async {
+        // callers wait in the sockets meanwhile: who is answered is not told that there is nothing
+        let _late = tokio::time::timeout(KNOWN_BY_THEN, hub.knows()).await;
+        for listener in listeners {
+            tokio::spawn(door.clone().accept(listener));
+        }
+        drop(door);
+        status.ready();
+        std::future::pending::<()>().await;
+    };
 
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     // root and the mesh alone: nobody has passed the gate
@@ -159,13 +175,18 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         status: status.clone(),
     }))
     .add_service(TokensServer::new(system));
-    tokio::select! {
+    let ended = tokio::select! {
+        () = opened => Ok(()),
         served = grpc::serve(listener, own, Callers { group: false }, status.clone(), shutdown.clone()) => served,
         () = hub.follow(mesh.interceptor, status.clone(), shutdown.clone()) => Ok(()),
         () = events.follow(shutdown.clone()) => Ok(()),
         () = desktop.serve_state() => Ok(()),
         () = ready::feed_until(&shutdown) => Ok(()),
-    }
+    };
+    shutdown.cancel();
+    // calls that were begun, or are on their way; new ones wait in the sockets
+    let _all = tokio::time::timeout(LAST_CALLS, all_closed.recv()).await;
+    ended
 }
 
 /// Well as long as we are there, for each public service as well.
