@@ -15,6 +15,7 @@ use proto::interceptor::v1::{ConnectionEvent, ConnectionEvents, EventKind as Wir
 use tokio::sync::mpsc;
 
 use crate::{
+    ahead::Journaled,
     journal::Journal,
     judge::{Connection, Event, EventKind},
     traces::traces,
@@ -46,6 +47,7 @@ struct Inner {
     position: Position,
     recent: Recent,
     journal: Option<Journal>,
+    journaled: Journaled,
 }
 
 #[derive(Debug)]
@@ -55,8 +57,13 @@ struct Subscriber {
 }
 
 impl Hub {
-    /// With what the journal of an earlier process tells, if there is one. `numbering`: of a new one.
-    pub fn new(journal: Option<(Journal, Vec<ConnectionEvents>)>, numbering: u64) -> Self {
+    /// With what the journal of an earlier process tells, if there is one, and what that process wrote down `ahead` of it.
+    /// `numbering`: of a new one.
+    pub fn new(
+        journal: Option<(Journal, Vec<ConnectionEvents>)>,
+        ahead: Vec<ConnectionEvents>,
+        numbering: u64,
+    ) -> Self {
         let mut inner = Inner {
             live: HashMap::new(),
             subscribers: Vec::new(),
@@ -66,6 +73,7 @@ impl Hub {
             },
             recent: Recent::default(),
             journal: None,
+            journaled: Journaled::default(),
         };
         if let Some((journal, records)) = journal {
             let is_new = records.is_empty();
@@ -74,8 +82,11 @@ impl Hub {
             if is_new {
                 // the list that it begins with: nothing lives yet
                 inner.write(&inner.record(Vec::new()));
+            } else {
+                inner.catch_up(ahead);
             }
         }
+        inner.journaled.is(inner.position.sequence);
         Self {
             inner: Arc::new(Mutex::new(inner)),
         }
@@ -142,6 +153,16 @@ impl Hub {
         receiver
     }
 
+    /// Behind the last event: where the events to come are numbered from.
+    pub fn position(&self) -> Position {
+        self.lock().position
+    }
+
+    /// How far the journal has come.
+    pub fn journaled(&self) -> Journaled {
+        self.lock().journaled.clone()
+    }
+
     /// The live connections, oldest first.
     pub fn live(&self) -> Vec<Connection> {
         self.lock().sorted_live().into_iter().cloned().collect()
@@ -164,6 +185,30 @@ impl Inner {
             if number > 0 {
                 self.recent.push(record.events, self.position.sequence);
             }
+        }
+    }
+
+    /// What was written down ahead, and not yet in the journal.
+    fn catch_up(&mut self, ahead: Vec<ConnectionEvents>) {
+        for record in ahead {
+            let Some(position) = record.position else { continue };
+            let behind = position.sequence.saturating_sub(self.position.sequence);
+            let behind = usize::try_from(behind).unwrap_or(usize::MAX);
+            if position.numbering != self.position.numbering || behind == 0 {
+                continue;
+            }
+            let mut events = record.events;
+            if behind > events.len() {
+                // some were not written down: nobody can go on before these
+                self.recent = Recent::default();
+            }
+            events.drain(..events.len().saturating_sub(behind));
+            for event in &events {
+                self.relive(event);
+            }
+            self.position = position;
+            self.write(&self.record(events.clone()));
+            self.recent.push(events, position.sequence);
         }
     }
 
@@ -207,6 +252,9 @@ impl Inner {
         }
         let record = self.record(batch.iter().map(wire::event).collect());
         self.write(&record);
+        if self.journal.is_some() {
+            self.journaled.is(self.position.sequence);
+        }
         let ConnectionEvents { events, position, .. } = record;
         let lost = self
             .subscribers
@@ -342,6 +390,9 @@ impl Subscriber {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) use tests::decided as test_event;
 
 #[cfg(test)]
 mod tests;

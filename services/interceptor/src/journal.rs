@@ -3,7 +3,7 @@
 //! The next process reads from it which connections live, and subscribers go on where they were. One record is one
 //! [`ConnectionEvents`] with its length before it; a record that was cut by the end of the process is the end.
 //!
-//! Invariant: an event is here before any subscriber has it. There are at most two files: a long one is written anew, shorter,
+//! Invariant: an event is here before any subscriber has it, and in [`crate::ahead`] before its packet goes on. There are at most two files: a long one is written anew, shorter,
 //! under the other name, before it is forgotten.
 
 use std::{
@@ -139,7 +139,8 @@ impl Journal {
     }
 }
 
-fn sequence(record: &ConnectionEvents) -> u64 {
+/// The number of its last event.
+pub fn sequence(record: &ConnectionEvents) -> u64 {
     record.position.map_or(0, |Position { sequence, .. }| sequence)
 }
 
@@ -154,7 +155,8 @@ fn read(name: usize, fd: OwnedFd) -> Option<(File, Vec<ConnectionEvents>)> {
     }
 }
 
-fn read_records(fd: OwnedFd) -> io::Result<(File, Vec<ConnectionEvents>)> {
+/// The whole records of a file; what is behind them is cut off.
+pub fn read_records(fd: OwnedFd) -> io::Result<(File, Vec<ConnectionEvents>)> {
     let stat = fstat(&fd)?;
     if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
         return Err(io::Error::other("it is no file"));

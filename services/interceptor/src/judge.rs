@@ -377,7 +377,9 @@ impl Judge {
             effects.tell(EventKind::Decided, now, tracked.connection());
         }
         if self.flows.len() < self.limits.tracked_flows || self.flows.contains(&key) {
-            self.flows.insert(key, tracked);
+            if let Some(old) = self.flows.insert(key, tracked) {
+                self.end_unheard(now, &old, effects);
+            }
         } else {
             self.counts.untracked += 1;
         }

@@ -3,6 +3,7 @@
 //! Start with [`judge`]: it is the story of a packet. [`plane`] is the thread that it runs on; everything else follows the
 //! policy, keeps the rules in place, or tells of what happened.
 
+pub mod ahead;
 pub mod arrival;
 pub mod bus;
 pub mod closing;

@@ -28,6 +28,7 @@ mod entry;
 use counters::Counters;
 
 use crate::{
+    ahead::Ahead,
     conntrack::{Conntrack, Endings, Entry, Tuple},
     judge::{Answer, Arrival, Connection, Effects, Event, Judge, Now, Question, Waiting},
     marks::{Job, Listed, Purpose},
@@ -64,6 +65,8 @@ pub struct Parts {
     pub restored: Vec<Connection>,
     /// Where events go.
     pub events: mpsc::Sender<Event>,
+    /// Where they are written down before.
+    pub ahead: Option<Ahead>,
     /// Policies to come.
     pub policies: tokio::sync::watch::Receiver<Arc<CompiledPolicy>>,
     /// Connections that conntrack lists with one of our marks.
@@ -88,6 +91,7 @@ struct Core {
     tunnel: Option<mpsc::UnboundedSender<ToEntry>>,
     status: Status,
     events: mpsc::Sender<Event>,
+    ahead: Option<Ahead>,
     marks: blocking::Sender<Job>,
     started: Instant,
     /// When the timer rings next.
@@ -108,6 +112,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         marks,
         restored,
         events,
+        ahead,
         policies,
         listed,
         resolver,
@@ -128,6 +133,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         tunnel: None,
         status: status.clone(),
         events,
+        ahead,
         marks,
         started: Instant::now(),
         armed: None,
@@ -393,8 +399,9 @@ impl Core {
         self.carry_out();
     }
 
-    /// Verdicts first: somebody waits for them.
+    /// What a killed process must not forget first, in a file of this thread's own; then verdicts: somebody waits for them.
     fn carry_out(&mut self) {
+        self.write_ahead();
         for verdict in self.effects.verdicts.drain(..) {
             let Some(queue) = self.queues.get(verdict.packet.queue) else {
                 continue;
@@ -427,6 +434,7 @@ impl Core {
         }
         for event in self.effects.events.drain(..) {
             self.counters.told(&event);
+            // there is room: this thread alone sends, and has looked
             if self.events.try_send(event).is_err() {
                 self.counters.events_dropped.add(1);
             }
@@ -438,6 +446,22 @@ impl Core {
             .is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
         {
             self.timer.notify_one();
+        }
+    }
+
+    /// Events for which there is no room are dropped here, unnumbered: what is numbered is told.
+    fn write_ahead(&mut self) {
+        let events = &mut self.effects.events;
+        let lost = events.len().saturating_sub(self.events.capacity());
+        if lost > 0 {
+            for event in events.drain(events.len() - lost..) {
+                self.counters.told(&event);
+                self.counters.events_dropped.add(1);
+            }
+        }
+        let Some(ahead) = &mut self.ahead else { return };
+        if ahead.write(events).is_err() {
+            self.counters.events_unwritten.add(1);
         }
     }
 

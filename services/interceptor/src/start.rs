@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use verdict::{mark::MarkScheme, policy::CompiledPolicy};
 
 use crate::{
+    ahead::{self, Ahead},
     bus,
     closing::Closer,
     commands::{self, Command},
@@ -123,11 +124,13 @@ async fn serve(context: Context<Config, Args>, scheme: MarkScheme) -> anyhow::Re
     let (events, events_out) = mpsc::channel(EVENTS);
     let (listed, listed_out) = mpsc::channel(4);
     let first = first_id();
-    let hub = Hub::new(Journal::open(), first);
+    let hub = Hub::new(Journal::open(), ahead::take(), first);
+    let ahead = Ahead::create(hub.position(), hub.journaled());
     let told = Names::default();
     let parts = plane::Parts {
         judge: judge(&config, args.mesh_uid, scheme, &in_force, told.clone(), first),
         restored: hub.live(),
+        ahead,
         queues,
         conntrack: Conntrack::open().context("open conntrack")?,
         endings: handover::endings(ENDINGS_BUFFER).context("listen to conntrack")?,

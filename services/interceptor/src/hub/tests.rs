@@ -37,6 +37,11 @@ fn event(id: u64, kind: EventKind) -> Event {
     }
 }
 
+/// A new connection.
+pub(crate) fn decided(id: u64) -> Event {
+    event(id, EventKind::Decided)
+}
+
 fn ids(messages: &mut mpsc::Receiver<ConnectionEvents>) -> (u64, Vec<u64>, Position) {
     let (mut dropped, mut ids, mut position) = (0, Vec::new(), Position::default());
     while let Ok(message) = messages.try_recv() {
@@ -54,7 +59,7 @@ fn ids(messages: &mut mpsc::Receiver<ConnectionEvents>) -> (u64, Vec<u64>, Posit
 
 #[test]
 fn who_comes_back_goes_on_where_it_was() {
-    let hub = Hub::new(None, 17);
+    let hub = Hub::new(None, Vec::new(), 17);
     let mut first = hub.subscribe(false, None);
     hub.take(&[event(1, EventKind::Decided), event(2, EventKind::Decided)]);
     let (_, seen, place) = ids(&mut first);
@@ -70,7 +75,7 @@ fn who_comes_back_goes_on_where_it_was() {
 
 #[test]
 fn what_is_no_longer_known_counts_as_dropped() {
-    let hub = Hub::new(None, 17);
+    let hub = Hub::new(None, Vec::new(), 17);
     let _somebody = hub.subscribe(false, None);
     for id in 0..RECENT as u64 + 10 {
         hub.take(&[event(id, EventKind::Decided)]);
@@ -85,7 +90,7 @@ fn what_is_no_longer_known_counts_as_dropped() {
 
 #[test]
 fn another_numbering_is_another_beginning() {
-    let hub = Hub::new(None, 17);
+    let hub = Hub::new(None, Vec::new(), 17);
     hub.take(&[event(1, EventKind::Decided), event(2, EventKind::Decided)]);
     hub.take(&[event(1, EventKind::Ended)]);
     let place = Position {
@@ -98,7 +103,7 @@ fn another_numbering_is_another_beginning() {
 
 #[test]
 fn the_journal_tells_the_next_process_all() {
-    let hub = Hub::new(None, 17);
+    let hub = Hub::new(None, Vec::new(), 17);
     let mut listener = hub.subscribe(false, None);
     hub.take(&[event(1, EventKind::Decided), event(2, EventKind::Decided)]);
     hub.take(&[event(1, EventKind::Ended), event(3, EventKind::Decided)]);
@@ -112,7 +117,7 @@ fn the_journal_tells_the_next_process_all() {
     while let Ok(message) = listener.try_recv() {
         records.extend((!message.events.is_empty()).then_some(message));
     }
-    let mut inner = Hub::new(None, 18).inner;
+    let mut inner = Hub::new(None, Vec::new(), 18).inner;
     let next = Arc::get_mut(&mut inner).unwrap().get_mut().unwrap();
     next.replay(records);
     assert_eq!(
@@ -138,7 +143,7 @@ fn the_journal_tells_the_next_process_all() {
 
 #[test]
 fn a_journal_that_was_written_anew_tells_the_same() {
-    let hub = Hub::new(Some((Journal::unkept(), Vec::new())), 17);
+    let hub = Hub::new(Some((Journal::unkept(), Vec::new())), Vec::new(), 17);
     // one lives on, the others are over at once; until the journal was too long
     hub.take(&[event(1, EventKind::Decided)]);
     let mut last = 1;
@@ -150,10 +155,53 @@ fn a_journal_that_was_written_anew_tells_the_same() {
         last += 99;
     }
     let records = hub.lock().journal.as_ref().unwrap().records();
-    let mut next = Hub::new(None, 18).inner;
+    let mut next = Hub::new(None, Vec::new(), 18).inner;
     let next = Arc::get_mut(&mut next).unwrap().get_mut().unwrap();
     next.replay(records);
     assert_eq!(next.position, hub.lock().position);
     let live: Vec<_> = next.live.keys().copied().collect();
     assert_eq!(live, [1]);
+}
+
+/// A record of what was written down ahead, with the number of its last event.
+fn ahead(sequence: u64, events: &[Event]) -> ConnectionEvents {
+    ConnectionEvents {
+        events: events.iter().map(wire::event).collect(),
+        dropped: 0,
+        position: Some(Position {
+            numbering: 17,
+            sequence,
+        }),
+    }
+}
+
+#[test]
+fn what_a_killed_process_wrote_down_ahead_of_its_journal_is_told() {
+    let hub = Hub::new(Some((Journal::unkept(), Vec::new())), Vec::new(), 17);
+    let mut listener = hub.subscribe(false, None);
+    hub.take(&[decided(1), decided(2)]);
+    let (_, _, place) = ids(&mut listener);
+    let before = hub.lock().journal.as_ref().unwrap().records();
+    let records = vec![
+        // in the journal already, all of it and half of it
+        ahead(1, &[decided(1)]),
+        ahead(3, &[decided(2), decided(3)]),
+        ahead(4, &[event(2, EventKind::Ended)]),
+        ConnectionEvents {
+            position: Some(Position {
+                numbering: 16,
+                sequence: 9,
+            }),
+            ..ahead(9, &[decided(9)])
+        },
+    ];
+    let next = Hub::new(Some((Journal::unkept(), before)), records, 18);
+    let (dropped, seen, place) = ids(&mut next.subscribe(false, Some(place)));
+    assert_eq!((dropped, seen, place.sequence), (0, vec![3, 2], 4));
+    assert_eq!(next.position(), place);
+    let live: Vec<u64> = next.live().iter().map(|connection| connection.id).collect();
+    assert_eq!(live, [1, 3]);
+    // and is in the new process's journal
+    let again = next.lock().journal.as_ref().unwrap().records();
+    assert_eq!(again.last().unwrap().position, Some(place));
 }

@@ -116,7 +116,7 @@ impl Judge {
         let Some(key) = self.flows.of_entry(entry) else {
             return;
         };
-        let Some(tracked) = self.flows.remove(&key) else {
+        let Some(tracked) = self.flows.end(&key) else {
             return;
         };
         let mut connection = tracked.connection();
@@ -142,23 +142,28 @@ impl Judge {
             .iter()
             .filter_map(|entry| self.flows.of_entry(entry))
             .collect();
-        for key in self
-            .flows
-            .settled_before(now.monotonic.saturating_sub(CONFIRMED_BY_THEN))
-        {
+        let then = now.monotonic.saturating_sub(CONFIRMED_BY_THEN);
+        for tracked in self.flows.take_replaced_before(then) {
+            self.end_unheard(now, &tracked, effects);
+        }
+        for key in self.flows.settled_before(then) {
             if alive.contains(&key) {
                 continue;
             }
-            let Some(tracked) = self.flows.remove(&key) else {
-                continue;
-            };
-            let mut connection = tracked.connection();
-            let duration = tracked.age(now.monotonic);
-            connection.totals = Some(Totals {
-                duration,
-                ..Totals::default()
-            });
-            effects.tell(EventKind::Ended, now, connection);
+            if let Some(tracked) = self.flows.remove(&key) {
+                self.end_unheard(now, &tracked, effects);
+            }
         }
+    }
+
+    /// It is over, and nobody knows what it carried.
+    pub(super) fn end_unheard(&self, now: Now, tracked: &Tracked, effects: &mut Effects) {
+        let mut connection = tracked.connection();
+        let duration = tracked.age(now.monotonic);
+        connection.totals = Some(Totals {
+            duration,
+            ..Totals::default()
+        });
+        effects.tell(EventKind::Ended, now, connection);
     }
 }

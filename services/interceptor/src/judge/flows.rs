@@ -159,6 +159,9 @@ impl Tracked {
 #[derive(Debug, Default)]
 pub(super) struct Flows {
     flows: HashMap<Key, Tracked>,
+    /// TCP connections whose ends another one has by now: conntrack let go of each of them for that, and it may be told only
+    /// after the new one was decided.
+    replaced: HashMap<Key, Tracked>,
     deadlines: BinaryHeap<Reverse<Deadline>>,
 }
 
@@ -211,9 +214,17 @@ impl Flows {
         (refused && known.decision == *decision && known.who.same_program(who)).then_some(known.id)
     }
 
-    pub(super) fn insert(&mut self, key: Key, tracked: Tracked) {
+    /// Gives the connection that is over by this one, if nobody will tell its end.
+    pub(super) fn insert(&mut self, key: Key, tracked: Tracked) -> Option<Tracked> {
         self.remind(key, &tracked.state);
-        self.flows.insert(key, tracked);
+        let (id, begins) = (tracked.id, tracked.initial_sequence.is_some());
+        let old = self.flows.insert(key, tracked);
+        let old = old.filter(|old| old.id != id && old.state == State::Settled)?;
+        if old.flow.protocol == Protocol::TCP && begins {
+            self.replaced.insert(key, old)
+        } else {
+            Some(old)
+        }
     }
 
     /// Gives a flow a new decision and state.
@@ -227,6 +238,18 @@ impl Flows {
 
     pub(super) fn remove(&mut self, key: &Key) -> Option<Tracked> {
         self.flows.remove(key)
+    }
+
+    /// The connection that conntrack let go of: the older one of two with the same ends.
+    pub(super) fn end(&mut self, key: &Key) -> Option<Tracked> {
+        self.replaced.remove(key).or_else(|| self.flows.remove(key))
+    }
+
+    /// Those that were replaced before then, whose end was not heard.
+    pub(super) fn take_replaced_before(&mut self, then: Duration) -> Vec<Tracked> {
+        let flows = &self.flows;
+        let unheard = |key: &Key, _: &mut Tracked| flows.get(key).is_none_or(|new| new.began < then);
+        self.replaced.extract_if(unheard).map(|(_, old)| old).collect()
     }
 
     /// The flow of a connection in conntrack.

@@ -537,6 +537,85 @@ fn an_end_is_told_with_what_was_carried() {
     assert!(!bench.judge.tracks(&entry));
 }
 
+fn entry(port: u16, packets: u64) -> Entry {
+    let flow = Flow {
+        direction: Direction::Outgoing,
+        protocol: Protocol::TCP,
+        local: Endpoint::new(IpAddr::V4(HOST), port),
+        remote: Endpoint::new(IpAddr::V4(PEER), 443),
+    };
+    Entry {
+        original: Tuple::of(&flow),
+        mark: 1710,
+        redirected: false,
+        sent: Counter { packets, bytes: 0 },
+        received: Counter::default(),
+    }
+}
+
+/// Conntrack lets go of a connection when another one begins with the same ends; who hears of both hears it in either order.
+#[test]
+fn an_end_that_is_heard_late_is_not_that_of_the_connection_with_the_same_ends() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    for sequence in [1, 2] {
+        bench.out(&syn(4000, sequence));
+        bench.answer_all(|_| Some(process("/usr/bin/app")));
+    }
+    let ids: Vec<u64> = bench
+        .effects
+        .events
+        .drain(..)
+        .map(|event| event.connection.id)
+        .collect();
+    assert_eq!(ids.len(), 2, "both are told of");
+    bench
+        .judge
+        .on_end(bench.now(), &entry(4000, 3), &mut bench.effects);
+    assert!(bench.judge.tracks(&entry(4000, 0)), "the second one lives on");
+    bench
+        .judge
+        .on_end(bench.now(), &entry(4000, 5), &mut bench.effects);
+    let ended: Vec<_> = bench.effects.events.drain(..).collect();
+    let told: Vec<_> = ended
+        .iter()
+        .map(|event| {
+            (
+                event.kind,
+                event.connection.id,
+                event.connection.totals.unwrap().sent.packets,
+            )
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [(EventKind::Ended, ids[0], 3), (EventKind::Ended, ids[1], 5)]
+    );
+}
+
+#[test]
+fn one_that_was_replaced_ends_also_where_nobody_hears_of_it() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    for sequence in [1, 2, 3] {
+        bench.out(&syn(4000, sequence));
+        bench.answer_all(|_| Some(process("/usr/bin/app")));
+    }
+    let ended = |bench: &mut Bench| -> Vec<EventKind> {
+        bench.effects.events.drain(..).map(|event| event.kind).collect()
+    };
+    let decided = EventKind::Decided;
+    assert_eq!(ended(&mut bench), [decided, decided, decided, EventKind::Ended]);
+    bench.time += CONFIRMED_BY_THEN * 2;
+    bench
+        .judge
+        .reconcile(bench.now(), &[entry(4000, 0)], &mut bench.effects);
+    assert_eq!(
+        ended(&mut bench),
+        [EventKind::Ended],
+        "the second; the third lives on"
+    );
+    assert!(bench.judge.tracks(&entry(4000, 0)));
+}
+
 #[test]
 fn another_users_datagram_with_the_same_ends_is_asked_for() {
     let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/other", Action::Block, vec![])]));

@@ -99,6 +99,7 @@ pub(super) struct Counters {
     flows: Counter,
     pending: Counter,
     pub(super) events_dropped: Counter,
+    pub(super) events_unwritten: Counter,
     pub(super) verdict_errors: Counter,
     status: Status,
     /// Those that there were.
@@ -131,6 +132,7 @@ impl Counters {
             flows: status.counter("connections_now"),
             pending: status.counter("pending_now"),
             events_dropped: status.counter("events_dropped"),
+            events_unwritten: status.counter("events_unwritten"),
             verdict_errors: status.counter("verdict_errors"),
         }
     }
