@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod open_metrics;
 mod paths;
 pub mod policies;
+mod priority;
 pub mod ready;
 pub mod socket_owner;
 pub mod status;
@@ -155,6 +156,7 @@ where
         .build()?;
     runtime.block_on(async {
         let mut telemetry = telemetry::init(about, common)?;
+        priority::hold();
         let shutdown = CancellationToken::new();
         let status = Status::new(about);
         telemetry.watch(&status);
