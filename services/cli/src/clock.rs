@@ -26,10 +26,19 @@ pub(crate) fn microseconds(span: &prost_types::Duration) -> u64 {
 
 /// The time of day in the local time zone, with milliseconds: `14:03:59.125`. The text itself where it is no time.
 pub(crate) fn time_of_day(rfc3339: &str) -> String {
+    in_this_zone(rfc3339, "%H:%M:%S%.3f")
+}
+
+/// The same to the second, for what people wait for.
+pub(crate) fn second_of_day(rfc3339: &str) -> String {
+    in_this_zone(rfc3339, "%H:%M:%S")
+}
+
+fn in_this_zone(rfc3339: &str, format: &str) -> String {
     static ZONE: OnceLock<TimeZone> = OnceLock::new();
     let zone = ZONE.get_or_init(TimeZone::system);
     match rfc3339.parse::<Timestamp>() {
-        Ok(time) => time.to_zoned(zone.clone()).strftime("%H:%M:%S%.3f").to_string(),
+        Ok(time) => time.to_zoned(zone.clone()).strftime(format).to_string(),
         Err(_) => rfc3339.to_owned(),
     }
 }

@@ -49,6 +49,7 @@ pub(crate) async fn start(args: &StartArgs) -> Result<ExitCode> {
     check_host::warn().await;
     let Some(seconds) = args.confirm else {
         systemctl(&["start", TARGET]).await?;
+        print("it runs\n")?;
         return Ok(ExitCode::SUCCESS);
     };
     set_timer(seconds).await?;
@@ -60,10 +61,16 @@ pub(crate) async fn start(args: &StartArgs) -> Result<ExitCode> {
             .map_or(error, |also| also.context("start, and go back")));
     }
     let timer = format!("{UNCONFIRMED}.timer");
+    let has_terminal = std::io::stdin().is_terminal();
+    let how = if has_terminal {
+        "press Enter, or run `portmaster confirm` in another session"
+    } else {
+        "`portmaster confirm` confirms"
+    };
     print(&format!(
-        "it runs; unless confirmed it goes back in {seconds} s: press Enter, or run `portmaster confirm` in another session\n"
+        "it runs; unless confirmed it goes back in {seconds} s: {how}\n"
     ))?;
-    if !std::io::stdin().is_terminal() {
+    if !has_terminal {
         return Ok(ExitCode::SUCCESS);
     }
     tokio::select! {
@@ -115,7 +122,17 @@ pub(crate) async fn stop() -> Result<ExitCode> {
     if is_unconfirmed().await? {
         take_timer_away().await?;
     }
+    print("it is stopped: everything passes\n")?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whether its owner stopped it here, or never started it: nothing of it runs, and no rule of it stands.
+pub(crate) async fn is_stopped() -> Result<bool> {
+    if need_systemd().is_err() {
+        return Ok(false);
+    }
+    let (target, rules) = tokio::try_join!(is_active(TARGET), is_active("portmaster-lockdown.service"))?;
+    Ok(!target && !rules)
 }
 
 /// Whether a start waits for its confirmation.

@@ -70,7 +70,7 @@ pub(crate) async fn pause(args: PauseArgs) -> Result<ExitCode> {
             clock::rfc3339(pause.and_then(|pause| pause.until).as_ref())
         }
     };
-    let until = clock::time_of_day(&until);
+    let until = clock::second_of_day(&until);
     print(&format!(
         "paused until {until}: what would be refused passes (`portmaster resume` ends it)\n"
     ))

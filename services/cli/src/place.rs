@@ -71,6 +71,11 @@ impl PlaceArgs {
         folder.join(format!("{}.sock", service.name()))
     }
 
+    /// Those that systemd runs on this host, and nobody else's.
+    pub(crate) const fn is_of_host(&self) -> bool {
+        self.root.is_none() && self.runtime_dir.is_none()
+    }
+
     /// The services that are to run here: the DNS server only where its socket is.
     pub(crate) fn services(&self) -> Vec<Service> {
         let others = [Service::Dns, Service::Gate17Entry, Service::ApiGateway].into_iter();

@@ -13,7 +13,7 @@ use tonic::Status;
 
 use crate::{
     args::StatusArgs,
-    clock,
+    clock, host,
     output::print,
     paint::{Paint, Tone},
     pause,
@@ -42,7 +42,14 @@ pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
             services: &reports,
         })?
     } else {
-        let reports = reports.iter().map(|report| report.text(paint));
+        let stopped = match is_stopped(&args.place, &reports).await {
+            true => "it is stopped, and everything passes: `portmaster start` starts it\n",
+            false => "",
+        };
+        let reports = reports
+            .iter()
+            .map(|report| report.text(paint))
+            .chain([stopped.to_owned()]);
         paused_until
             .map(|until| pause_text(&until, paint))
             .into_iter()
@@ -51,6 +58,12 @@ pub(crate) async fn run(args: StatusArgs, paint: Paint) -> Result<ExitCode> {
     };
     print(&text)?;
     Ok(worst.exit_code())
+}
+
+/// All are down, since their owner has it so on this host.
+async fn is_stopped(place: &PlaceArgs, reports: &[Report]) -> bool {
+    let all_down = reports.iter().all(|report| report.health == State::Down);
+    all_down && place.is_of_host() && host::is_stopped().await.unwrap_or(false)
 }
 
 #[derive(Serialize)]
@@ -67,7 +80,10 @@ async fn paused(place: &PlaceArgs) -> Option<String> {
 }
 
 fn pause_text(until: &str, paint: Paint) -> String {
-    let (paused, until) = (paint.text(Tone::Warning, "paused", 0), clock::time_of_day(until));
+    let (paused, until) = (
+        paint.text(Tone::Warning, "paused", 0),
+        clock::second_of_day(until),
+    );
     format!("{paused} until {until}: what would be refused passes (`portmaster resume` ends it)\n")
 }
 
