@@ -163,3 +163,66 @@ fn suspended_for_a_while_all_goes_on() {
         );
     }
 }
+
+/// Opens a connection, does something, and has a line echoed over that connection still.
+fn an_open_connection_goes_on(host: &Booted, port: u16, meanwhile: &str) {
+    let script = format!(
+        "exec 3<>/dev/tcp/{}/{port}; echo before >&3; read -t 10 said <&3; [ \"$said\" = before ]; {meanwhile}; \
+         echo after >&3; read -t 10 said <&3; [ \"$said\" = after ]",
+        INTERNET.0
+    );
+    host.run(&format!("bash -ec '{script}'"));
+}
+
+/// Also before systemd keeps anything, and after its owner has it keep nothing: what waits in a restart is lost then, no more.
+#[test]
+fn an_empty_store_costs_what_waits_and_nothing_else() {
+    let host = Booted::start("emptied");
+    let server = host.internet.echo(INTERNET.0, 7);
+    let drop_in = format!("/etc/systemd/system/{UNIT}.d/store.conf");
+    host.file(&drop_in, "[Service]\nFileDescriptorStoreMax=0\n");
+    host.systemctl("daemon-reload");
+    // a stop empties it
+    host.systemctl(&format!("stop {UNIT}"));
+    host.systemctl(&format!("start {UNIT}"));
+    for _ in 0..2 {
+        assert_eq!(host.property(UNIT, "NFileDescriptorStore"), "0");
+        an_open_connection_goes_on(&host, server.port(), &format!("systemctl restart {UNIT}"));
+        assert!(rules_stand(&host) && connects(&host, server.port()));
+    }
+    host.run(&format!("rm {drop_in}"));
+    host.systemctl("daemon-reload");
+    host.systemctl(&format!("restart {UNIT}"));
+    assert!(connects(&host, server.port()));
+    assert_ne!(host.property(UNIT, "NFileDescriptorStore"), "0");
+    assert_eq!(host.property(UNIT, "NRestarts"), "0");
+}
+
+#[test]
+fn what_is_missing_in_the_store_is_made_anew_and_the_rest_taken_up() {
+    let host = Booted::start("half");
+    let server = host.internet.echo(INTERNET.0, 7);
+    let script = "import os, socket\n\
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)\n\
+        notify.connect(os.environ['NOTIFY_SOCKET'])\n\
+        for name in ('queue-17040', 'conntrack', 'journal-a', 'journal-b', 'ahead-a'):\n\
+        \x20   notify.send(f'FDSTOREREMOVE=1\\nFDNAME={name}'.encode())\n";
+    host.file("/opt/forget.py", script);
+    let drop_in = format!("/etc/systemd/system/{UNIT}.d/forget.conf");
+    host.file(
+        &drop_in,
+        "[Service]\nNotifyAccess=all\nExecStartPost=/usr/bin/python3 /opt/forget.py\n",
+    );
+    host.systemctl("daemon-reload");
+    host.systemctl(&format!("restart {UNIT}"));
+    host.run(&format!(
+        "rm {drop_in}; journalctl --rotate; journalctl --vacuum-time=1ms"
+    ));
+    host.systemctl("daemon-reload");
+    an_open_connection_goes_on(&host, server.port(), &format!("systemctl restart {UNIT}"));
+    let said = host.journal(UNIT);
+    let taken_up =
+        |queue: u16| said.contains(&format!("queue taken up from the process before queue={queue}"));
+    assert!(!taken_up(17040) && taken_up(17140) && taken_up(17060), "{said}");
+    assert!(connects(&host, server.port()));
+}

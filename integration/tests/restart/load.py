@@ -66,7 +66,8 @@ def serve(addresses):
 
 class Count:
     def __init__(self):
-        self.done = self.refused = self.lost = self.failed = 0
+        # again: asked once more, since the one who was asked had ended meanwhile
+        self.done = self.refused = self.lost = self.failed = self.again = 0
         self.took = []
         self.errors = []
         # the longest wait of each time in which many waited: a restart, seen from here
@@ -101,6 +102,7 @@ class Count:
             "refused": self.refused,
             "lost": self.lost,
             "failed": self.failed,
+            "again": self.again,
             "errors": sorted(set(self.errors))[:5],
             "median_ms": took[len(took) // 2] * 1000,
             "longest_ms": took[-1] * 1000,
@@ -132,10 +134,22 @@ def datagram(address):
         peer.recv(16)
 
 
-def repeat(count, act, address):
+def repeat(count, act, address, pause=0.004):
     while not over.is_set():
         count.attempt(lambda: act(address))
-        time.sleep(0.004)
+        time.sleep(pause)
+
+
+def until_over(threads, tell):
+    """Runs them until somebody says TERM, and prints what they came to."""
+    for thread in threads:
+        thread.start()
+    print("ready", flush=True)
+    signal.sigwait({signal.SIGTERM})
+    over.set()
+    for thread in threads:
+        thread.join()
+    print(json.dumps(tell()), flush=True)
 
 
 def download(counted, address):
@@ -163,14 +177,8 @@ def load(addresses):
     for address in addresses:
         threads.append(threading.Thread(target=repeat, args=(counts["connections"], connection, address)))
         threads.append(threading.Thread(target=repeat, args=(counts["datagrams"], datagram, address)))
-    for thread in threads:
-        thread.start()
-    print("ready", flush=True)
-    signal.sigwait({signal.SIGTERM})
-    over.set()
-    for thread in threads:
-        thread.join()
-    print(json.dumps({**{name: count.told() for name, count in counts.items()}, "download": stream}), flush=True)
+    told = lambda: {**{name: count.told() for name, count in counts.items()}, "download": stream}
+    until_over(threads, told)
 
 
 if __name__ == "__main__":

@@ -1,40 +1,17 @@
 //! Traffic through a booted host that notices every loss, both ways.
 
-use std::{
-    fmt,
-    io::{BufRead as _, BufReader, Read as _},
-    net::IpAddr,
-    process::{Child, ChildStdout, Command, Stdio},
-};
+use std::{fmt, net::IpAddr};
 
 use integration::{
-    Booted, Events, Running,
+    Booted, Events,
     booted::{Builder, INTERNET},
 };
 use proto::interceptor::v1::Connection;
-use rustix::process::{Signal, kill_process_group};
 use serde::Deserialize;
 
-const SCRIPT: &str = include_str!("load.py");
-/// Where it lies on the host.
-const PLACE: &str = "/opt/load.py";
-/// What runs it there: the executable that a profile names.
-const PYTHON: &str = "/usr/bin/python3.11";
+use crate::script::{self, Count, PYTHON, Started};
 
-/// What a stream of attempts came to.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Count {
-    pub(crate) attempted: u64,
-    pub(crate) done: u64,
-    pub(crate) refused: u64,
-    pub(crate) lost: u64,
-    pub(crate) failed: u64,
-    pub(crate) errors: Vec<String>,
-    pub(crate) median_ms: f64,
-    pub(crate) longest_ms: f64,
-    /// The longest wait of each time in which attempts had to wait.
-    pub(crate) waits_ms: Vec<f64>,
-}
+const SCRIPT: &str = "load.py";
 
 /// One connection that was open all the time.
 #[derive(Debug, Deserialize)]
@@ -61,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) told: usize,
     /// Events that the subscriber was told it missed.
     pub(crate) dropped: u64,
+    /// What was told of connections that failed.
+    pub(crate) of_failed: Vec<String>,
 }
 
 /// Everything is refused but what the profile of the load allows: whoever is not known is refused.
@@ -69,7 +48,7 @@ pub(crate) fn files(host: Builder) -> Builder {
         "[[match]]\npath = \"{PYTHON}\"\n[settings]\ndefault_action = \"allow\"\nblock_incoming = false\n"
     );
     let global = "[settings]\ndefault_action = \"block\"\n";
-    host.file(PLACE, SCRIPT)
+    script::files(host)
         .file("/etc/portmaster/profiles.d/global.toml", global)
         .file("/etc/portmaster/profiles.d/load.toml", &profile)
 }
@@ -92,30 +71,28 @@ impl Load {
     pub(crate) fn start(host: &Booted) -> Self {
         let there = [INTERNET.0.into(), INTERNET.1.into()];
         let here = [host.link.a.v4.into(), host.link.a.v6.into()];
-        let script = host.root().join(PLACE.trim_start_matches('/'));
-        let outside = |role: &str, addresses: [IpAddr; 2]| {
-            let mut command = host.internet.command("python3");
-            command.arg(&script).arg(role);
-            Started::of(role, command, addresses)
+        let start = |is_outside, role: &str, addresses: [IpAddr; 2]| {
+            let [v4, v6] = addresses.map(|address| address.to_string());
+            let arguments = [role, &v4, &v6];
+            if is_outside {
+                Started::outside(host, SCRIPT, &arguments)
+            } else {
+                Started::inside(host, PYTHON, SCRIPT, &arguments)
+            }
         };
-        let inside = |role: &str, addresses: [IpAddr; 2]| {
-            let mut command = host.command(PYTHON);
-            command.args([PLACE, role]);
-            Started::of(role, command, addresses)
-        };
-        let servers = [outside("serve", there), inside("serve", here)];
+        let servers = [start(true, "serve", there), start(false, "serve", here)];
         let events = Events::follow(&host.root().join("run/portmaster/interceptor.sock"));
         Self {
             _servers: servers,
-            outgoing: inside("load", there),
-            incoming: outside("load", here),
+            outgoing: start(false, "load", there),
+            incoming: start(true, "load", here),
             events,
         }
     }
 
     /// Ends it, and counts.
     pub(crate) fn stop(self) -> Outcome {
-        let (outgoing, incoming) = (self.outgoing.told(), self.incoming.told());
+        let (outgoing, incoming): (Side, Side) = (self.outgoing.told(), self.incoming.told());
         let began = |outcome: &Side| outcome.connections.attempted + outcome.datagrams.attempted + 1;
         let expected = began(&outgoing) + began(&incoming);
         let told = || {
@@ -138,6 +115,7 @@ impl Load {
         Outcome {
             told: told(),
             dropped: self.events.dropped(),
+            of_failed: of_failed(&self.events, [&outgoing, &incoming]),
             outgoing,
             incoming,
         }
@@ -183,18 +161,7 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (way, side) in [("outgoing", &self.outgoing), ("incoming", &self.incoming)] {
             for (what, count) in [("connections", &side.connections), ("datagrams", &side.datagrams)] {
-                writeln!(
-                    f,
-                    "{way} {what}: {} attempted, {} done, {} refused, {} timed out, {} failed {:?}; median {:.2} ms, longest {:.0} ms",
-                    count.attempted,
-                    count.done,
-                    count.refused,
-                    count.lost,
-                    count.failed,
-                    count.errors,
-                    count.median_ms,
-                    count.longest_ms
-                )?;
+                writeln!(f, "{way} {what}: {count}")?;
             }
             let Download {
                 octets,
@@ -219,41 +186,24 @@ impl fmt::Display for Outcome {
             f,
             "events: {} connections told, {} dropped",
             self.told, self.dropped
-        )
+        )?;
+        self.of_failed.iter().try_for_each(|event| write!(f, "\n{event}"))
     }
+}
+
+/// What was decided of the connections whose ports stand in the errors of the load.
+fn of_failed(events: &Events, sides: [&Side; 2]) -> Vec<String> {
+    let errors = sides.map(|side| side.connections.errors.join("; ")).join("; ");
+    let is_named = |port: u32| port > 7003 && errors.contains(&format!(", {port}"));
+    let of_port = |event: &proto::interceptor::v1::ConnectionEvent| {
+        let flow = event.connection.as_ref()?.flow.as_ref()?;
+        (is_named(flow.local_port) || is_named(flow.remote_port)).then(|| format!("{event:?}"))
+    };
+    events.all().iter().filter_map(of_port).collect()
 }
 
 /// Its ports are nobody else's.
 fn is_of_load(connection: &Connection) -> bool {
     let flow = connection.flow.as_ref();
     flow.is_some_and(|flow| (7001..=7003).any(|port| flow.local_port == port || flow.remote_port == port))
-}
-
-/// A script that said that it is ready.
-struct Started {
-    running: Running,
-    out: BufReader<ChildStdout>,
-}
-
-impl Started {
-    fn of(name: &str, mut command: Command, addresses: [IpAddr; 2]) -> Self {
-        command.args(addresses.map(|address| address.to_string()));
-        command.stdout(Stdio::piped());
-        let mut running = Running::start(name, command);
-        let child: &mut Child = running.child();
-        let mut out = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        out.read_line(&mut line).unwrap();
-        assert_eq!(line, "ready\n", "{name}");
-        Self { running, out }
-    }
-
-    fn told(mut self) -> Side {
-        // to the whole group: nsenter passes nothing on
-        kill_process_group(self.running.pid(), Signal::TERM).unwrap();
-        let mut text = String::new();
-        self.out.read_to_string(&mut text).unwrap();
-        self.running.wait();
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{text:?}: {error}"))
-    }
 }

@@ -6,10 +6,15 @@
     reason = "helpers of tests: what fails there fails the test"
 )]
 
+mod calls;
+mod clock;
 mod endings;
 mod load;
+mod names;
 mod package;
 mod rpm;
+mod script;
+mod tunnel;
 
 use std::{thread, time::Duration};
 
@@ -25,11 +30,11 @@ fn times() -> usize {
 }
 
 /// Under load: does something, so many times, and gives what was lost.
-fn meanwhile(host: &Booted, what: &str, mut act: impl FnMut()) -> Outcome {
+fn meanwhile(host: &Booted, what: &str, mut act: impl FnMut(&Booted)) -> Outcome {
     let load = Load::start(host);
     thread::sleep(Duration::from_millis(300));
     for _ in 0..times() {
-        act();
+        act(host);
         thread::sleep(Duration::from_millis(300));
     }
     let outcome = load.stop();
@@ -40,14 +45,14 @@ fn meanwhile(host: &Booted, what: &str, mut act: impl FnMut()) -> Outcome {
 #[test]
 fn without_a_restart_nothing_is_lost() {
     let host = host("calm");
-    meanwhile(&host, "nothing", || thread::sleep(Duration::from_millis(200))).assert_nothing_lost();
+    meanwhile(&host, "nothing", |_| thread::sleep(Duration::from_millis(200))).assert_nothing_lost();
 }
 
 /// Each on a host of its own: ports are new ones to its kernel.
 fn restarts(label: &str, unit: &str) {
     let host = host(label);
     let what = format!("systemctl restart {unit}");
-    let outcome = meanwhile(&host, &what, || {
+    let outcome = meanwhile(&host, &what, |host| {
         host.systemctl(&format!("restart {unit}"));
     });
     outcome.assert_nothing_lost();
@@ -74,22 +79,30 @@ fn a_restart_of_all_of_them_loses_nothing() {
     restarts("r-all", all);
 }
 
+/// Its sockets are closed and opened again; whoever wants one waits in the queue meanwhile, as everybody does.
+#[test]
+fn a_restart_of_the_target_loses_nothing() {
+    restarts("r-target", "portmaster.target");
+}
+
 fn killed(label: &str, unit: &str) -> Outcome {
     let host = host(label);
-    meanwhile(&host, &format!("kill -9 {unit}"), || {
-        let pid = host.property(unit, "MainPID");
-        host.systemctl(&format!("kill --signal=KILL --kill-whom=main {unit}"));
-        eventually("it is back", || {
-            let back =
-                host.property(unit, "MainPID") != pid && host.property(unit, "ActiveState") == "active";
-            back.then_some(())
-        });
-    })
+    meanwhile(&host, &format!("kill -9 {unit}"), |host| kill(host, unit))
+}
+
+/// SIGKILL, and waits until another process is the service.
+fn kill(host: &Booted, unit: &str) {
+    let pid = host.property(unit, "MainPID");
+    host.systemctl(&format!("kill --signal=KILL --kill-whom=main {unit}"));
+    eventually("it is back", || {
+        let back = host.property(unit, "MainPID") != pid && host.property(unit, "ActiveState") == "active";
+        back.then_some(())
+    });
 }
 
 #[test]
-fn a_killed_interceptor_loses_no_packet() {
-    killed("k-int", "portmaster-interceptor.service").assert_no_packet_lost();
+fn a_killed_interceptor_loses_nothing() {
+    killed("k-int", "portmaster-interceptor.service").assert_nothing_lost();
 }
 
 #[test]
@@ -107,7 +120,7 @@ fn a_restart_of_the_bus_loses_nothing() {
     let host = host("r-bus");
     // systemd gives up on a bus that is restarted so often
     let script = "systemctl reset-failed dbus.service; systemctl restart dbus.service";
-    meanwhile(&host, "systemctl restart dbus", || {
+    meanwhile(&host, "systemctl restart dbus", |host| {
         host.run(script);
     })
     .assert_nothing_lost();

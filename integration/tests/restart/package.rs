@@ -4,13 +4,21 @@ use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
 use integration::{Booted, binary, booted};
 
-use crate::{load, meanwhile};
+use crate::{
+    calls::{self, Calls},
+    load, meanwhile,
+    names::{self, Names},
+    tunnel::{self, Tunnel},
+};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const UNITS: [&str; 3] = [
+const UNITS: [&str; 6] = [
     "portmaster-interceptor.service",
     "portmaster-process-resolver.service",
     "portmaster-policy.service",
+    names::UNIT,
+    tunnel::UNIT,
+    calls::UNIT,
 ];
 
 /// The package, of the programs that are tested.
@@ -81,7 +89,7 @@ fn invocations(host: &Booted, units: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
-    let host = load::files(Booted::builder("deb").plain()).start();
+    let host = names::files(load::files(Booted::builder("deb").plain())).start();
     install(&host, package());
     assert_eq!(
         host.property("portmaster.target", "ActiveState"),
@@ -89,9 +97,15 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
         "a firewall is its owner's to start"
     );
     host.systemctl("start portmaster.target");
+    for unit in UNITS {
+        host.wait_for(unit, "active");
+    }
     let services = invocations(&host, &UNITS);
     let sockets = [
         "portmaster-interceptor.socket",
+        "portmaster-dns-own.socket",
+        "portmaster-api-gateway-v4.socket",
+        "portmaster-gate17-entry-v4.socket",
         "portmaster-lockdown.service",
         "portmaster.target",
     ];
@@ -105,13 +119,19 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
     host.systemctl("enable portmaster.target");
     host.run("portmaster dns enable");
     let new = later(package());
+    let (names, calls, tunnel) = (Names::start(&host), Calls::start(&host), Tunnel::start(&host));
     let mut step = 0;
-    let outcome = meanwhile(&host, "dpkg -i", || {
+    let outcome = meanwhile(&host, "dpkg -i", |host| {
         // there and back again: each is another version
-        install(&host, if step % 2 == 0 { &new } else { package() });
+        install(host, if step % 2 == 0 { &new } else { package() });
         step += 1;
     });
+    tunnel.stop(&host);
     outcome.assert_nothing_lost();
+    names.stop().assert_none_dropped();
+    let (asked, watched) = calls.stop();
+    asked.assert_all_answered();
+    watched.assert_nothing_missed(&outcome);
     let upgraded = invocations(&host, &UNITS);
     assert!(
         services

@@ -121,7 +121,7 @@ fn the_rpm_is_upgraded_without_a_loss_and_goes_as_it_came() {
     let (services, rules) = (invocations(&host, &SERVICES), invocations(&host, &STANDING));
 
     let mut step = 0;
-    let outcome = meanwhile(&host, "rpm --upgrade", || {
+    let outcome = meanwhile(&host, "rpm --upgrade", |host| {
         // a package of the same release is not taken for an upgrade: there and back
         let (package, more) = if step % 2 == 0 {
             (second, "")

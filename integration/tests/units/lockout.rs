@@ -97,10 +97,15 @@ fn a_start_that_nobody_confirms_goes_back() {
 #[test]
 fn a_start_that_is_confirmed_stays_until_it_is_stopped() {
     let host = Booted::builder("confirm").disabled().start();
+    let said = |script: &str| integration::booted::text(&host.attempt(script));
+    let remedy = "`portmaster start` starts it";
+    assert!(said("portmaster status").contains(remedy));
     host.run("portmaster start --confirm 5; portmaster confirm; sleep 6");
+    assert!(!said("portmaster status").contains(remedy));
     assert_eq!(host.property("portmaster.target", "ActiveState"), "active");
     assert!(rules_stand(&host));
-    host.run("portmaster stop");
+    assert!(host.run("portmaster stop").contains("everything passes"));
+    assert!(said("portmaster status").contains(remedy));
     assert!(!rules_stand(&host), "a stop has stopped when it returns");
     let none = host.attempt_as("nobody", "portmaster start");
     assert!(!none.status.success() && !rules_stand(&host));

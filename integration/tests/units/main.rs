@@ -8,6 +8,7 @@ mod access;
 mod api;
 mod attribution;
 mod boot;
+mod denied;
 mod install;
 mod legacy;
 mod lockout;

@@ -12,6 +12,25 @@ const NET_RAW: u64 = 1 << 13;
 const SYS_PTRACE: u64 = 1 << 19;
 const DAC_READ_SEARCH: u64 = 1 << 2;
 
+/// Where the kernel groups by session, a nice value counts within the group alone, and the group has one too.
+#[test]
+fn what_packets_wait_for_goes_before_busy_programs_of_every_session() {
+    let host = Booted::start("nice");
+    for (unit, user) in SERVICES {
+        let waited_for = ["portmaster-interceptor", "portmaster-process-resolver"].contains(&user);
+        let nice = if waited_for { "-10" } else { "0" };
+        let pid = host.property(unit, "MainPID");
+        assert_eq!(host.run(&format!("ps -o nice= -p {pid}")).trim(), nice, "{unit}");
+        // a kernel without such groups has no such file
+        let group = host.run(&format!("cat /proc/{pid}/autogroup 2>/dev/null || true"));
+        assert!(
+            group.is_empty() || group.trim().ends_with(&format!("nice {nice}")),
+            "{unit}: {group}"
+        );
+        assert!(!host.journal(unit).contains("autogroup"), "{unit}");
+    }
+}
+
 #[test]
 fn each_service_is_its_own_user_with_exactly_its_privileges() {
     let host = Booted::start("users");

@@ -1,0 +1,84 @@
+//! Names: asked of each of the service's addresses and of strangers, whose queries are caught, while it restarts and is killed.
+
+use std::net::IpAddr;
+
+use integration::{
+    Booted, NameServer,
+    booted::{Builder, INTERNET},
+};
+use tempfile::TempDir;
+
+use crate::{
+    kill, load, meanwhile,
+    script::{Asked, PYTHON, Started},
+};
+
+/// Ours, and two that are nobody's.
+const SERVERS: [&str; 5] = ["127.0.0.1", "127.0.0.17", "::1", "203.0.113.53", "2001:db8::53"];
+pub(crate) const UNIT: &str = "portmaster-dns.service";
+/// Seconds until a query is asked again, as `resolv.conf(5)` has it.
+const PATIENCE: &str = "5";
+
+/// Under way; dropped, it ends.
+pub(crate) struct Names {
+    asking: Started,
+    _upstream: NameServer,
+    _folder: TempDir,
+}
+
+/// Whom the service asks.
+pub(crate) fn files(host: Builder) -> Builder {
+    let settings = format!("[resolve.upstreams]\nservers = [\"udp://{}\"]\n", INTERNET.0);
+    host.file("/etc/portmaster/dns.toml", &settings)
+}
+
+impl Names {
+    pub(crate) fn start(host: &Booted) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let answer = INTERNET.0.to_string();
+        let records = [format!("address=/load.example/{answer}")];
+        let upstream = NameServer::start(
+            &host.internet,
+            &[IpAddr::from(INTERNET.0)],
+            &records,
+            folder.path(),
+        );
+        let arguments: Vec<&str> = [PATIENCE, &answer].into_iter().chain(SERVERS).collect();
+        Self {
+            asking: Started::inside(host, PYTHON, "names.py", &arguments),
+            _upstream: upstream,
+            _folder: folder,
+        }
+    }
+
+    /// Ends it, and counts.
+    pub(crate) fn stop(self) -> Asked {
+        let asked = self.asking.told();
+        println!("names:\n{asked}\n");
+        asked
+    }
+}
+
+/// Does something under load of names and of all else.
+fn names_meanwhile(label: &str, what: &str, act: impl FnMut(&Booted)) -> Asked {
+    let host = files(load::files(Booted::builder(label))).start();
+    host.wait_for(UNIT, "active");
+    let names = Names::start(&host);
+    meanwhile(&host, what, act).assert_nothing_lost();
+    names.stop()
+}
+
+#[test]
+fn a_restart_of_dns_drops_no_query() {
+    let what = format!("systemctl restart {UNIT}");
+    let asked = names_meanwhile("r-dns", &what, |host| {
+        host.systemctl(&format!("restart {UNIT}"));
+    });
+    asked.assert_none_dropped();
+}
+
+/// What the killed process had read and not answered is asked again by whoever asked; no more can be done for it.
+#[test]
+fn a_killed_dns_refuses_nobody_and_each_query_is_answered_in_the_end() {
+    names_meanwhile("k-dns", &format!("kill -9 {UNIT}"), |host| kill(host, UNIT)).assert_all_answered();
+}
