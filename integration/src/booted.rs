@@ -166,6 +166,13 @@ impl Booted {
         ))
     }
 
+    /// The same, as objects with all fields.
+    pub fn journal_fields(&self, unit: &str) -> String {
+        self.run(&format!(
+            "journalctl --sync; journalctl --boot --no-pager --output=json --unit={unit}"
+        ))
+    }
+
     /// What the host's console showed.
     pub fn console(&self) -> String {
         self.machine.console()

@@ -31,7 +31,9 @@ fn a_configuration_that_may_not_be_read_is_named_and_the_host_closed() {
 fn a_profile_that_may_not_be_read_is_named_and_what_held_before_holds() {
     let host = Booted::start("denied-profile");
     web_server(&host);
-    host.run("echo >/etc/portmaster/profiles.d/mine.toml; chmod 000 /etc/portmaster/profiles.d/mine.toml");
+    let mine = "/etc/portmaster/profiles.d/mine.toml";
+    host.file(mine, "[[match]]\npath = \"/usr/bin/true\"\n");
+    host.run(&format!("chmod 000 {mine}"));
     eventually("it is told", || {
         let said = host.run("portmaster status || true");
         (said.contains("mine.toml") && said.contains("Permission denied")).then_some(())
@@ -40,7 +42,7 @@ fn a_profile_that_may_not_be_read_is_named_and_what_held_before_holds() {
     // also where that is all that it ever saw
     host.systemctl(&format!("restart {POLICY} {INTERCEPTOR}"));
     assert_eq!(curl(&host).unwrap(), "hello");
-    host.run("chmod 644 /etc/portmaster/profiles.d/mine.toml");
+    host.run(&format!("chmod 644 {mine}"));
     eventually("all is well", || {
         (!host.run("portmaster status || true").contains("mine.toml")).then_some(())
     });
@@ -56,7 +58,7 @@ fn sockets_that_may_not_be_called_are_named_and_packets_decided_without_them() {
     assert_eq!(curl(&host).unwrap(), "hello");
     for unit in [INTERCEPTOR, "portmaster-dns.service"] {
         eventually(&format!("{unit} says so"), || {
-            let said = host.journal(unit);
+            let said = host.journal_fields(unit);
             let both = said.contains("policy cannot be reached")
                 && said.contains("process-resolver cannot be reached");
             (both && said.contains("Permission denied")).then_some(())
@@ -82,7 +84,7 @@ fn calls_that_are_denied_are_named_and_cost_what_they_were_for() {
     host.systemctl(&format!("stop {INTERCEPTOR}"));
     host.systemctl(&format!("start {INTERCEPTOR}"));
     assert_eq!(curl(&host).unwrap(), "hello");
-    let said = host.journal(INTERCEPTOR);
+    let said = host.journal_fields(INTERCEPTOR);
     assert!(
         said.contains("no journal") && said.contains("Permission denied"),
         "{said}"
@@ -95,7 +97,7 @@ fn calls_that_are_denied_are_named_and_cost_what_they_were_for() {
     host.systemctl("daemon-reload");
     let _refused = host.attempt(&format!("systemctl restart {INTERCEPTOR}"));
     eventually("it says what it may not", || {
-        host.journal(INTERCEPTOR)
+        host.journal_fields(INTERCEPTOR)
             .contains("Permission denied")
             .then_some(())
     });

@@ -156,7 +156,7 @@ where
         .build()?;
     runtime.block_on(async {
         let mut telemetry = telemetry::init(about, common)?;
-        priority::hold();
+        tokio::spawn(priority::hold());
         let shutdown = CancellationToken::new();
         let status = Status::new(about);
         telemetry.watch(&status);
