@@ -6,7 +6,6 @@ use crate::{
     calls::{self, Calls},
     load, meanwhile,
     names::{self, Names},
-    tunnel,
 };
 
 const SERVICES: [&str; 6] = [
@@ -15,7 +14,7 @@ const SERVICES: [&str; 6] = [
     "portmaster-policy.service",
     names::UNIT,
     calls::UNIT,
-    tunnel::UNIT,
+    "portmaster-gate17-entry.service",
 ];
 const YEAR: i64 = 365 * 86_400;
 
@@ -41,7 +40,8 @@ fn a_clock_that_jumps_years_ahead_and_back_loses_nothing_also_over_restarts() {
         clock.set_by(jumps.next().unwrap());
     });
     outcome.assert_nothing_lost();
-    names.stop().assert_none_dropped();
+    // all services at once: a query that strayed to another server may be asked again by its client (docs/reliability.md)
+    names.stop().assert_all_answered();
     let (asked, watched) = calls.stop();
     asked.assert_all_answered();
     watched.assert_nothing_missed(&outcome);

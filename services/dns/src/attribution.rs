@@ -1,6 +1,6 @@
 //! The stream to the process-resolver: whose socket is that?
 //!
-//! Invariant: nobody waits longer than the deadline, and nobody waits at all for a resolver that cannot be reached.
+//! Invariant: nobody waits longer than the deadline, and nobody waits at all for a resolver that was not there just before.
 
 use std::{
     collections::HashMap,
@@ -8,14 +8,14 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use daemon::{grpc, status::Status};
 use proto::resolver::v1::{
     Miss, ResolveReply, ResolveRequest, process_resolver_client::ProcessResolverClient,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -24,6 +24,8 @@ use verdict::{Flow, Process};
 const PROBLEM: &str = "resolver-unreachable";
 /// A query waits so long for its process to be found.
 const DEADLINE: Duration = Duration::from_millis(500);
+/// A resolver that is restarted is back by then; one that stays away is not waited for by everybody who asks.
+const COMES_BACK: Duration = Duration::from_secs(2);
 
 /// Whose socket a flow belongs to.
 #[derive(Clone, Debug, Default)]
@@ -46,6 +48,8 @@ pub struct Attribution {
 struct Shared {
     state: Mutex<State>,
     last: AtomicU64,
+    /// There is a stream.
+    opened: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -55,40 +59,92 @@ struct State {
     waiting: HashMap<u64, oneshot::Sender<Owner>>,
     /// What the present stream told, by its keys.
     processes: HashMap<u64, Arc<Process>>,
+    /// When the last one ended.
+    lost: Option<Instant>,
+}
+
+impl State {
+    /// Whoever waits for an answer of the stream that is over asks anew.
+    fn begin_anew(&mut self) {
+        let lost = self.questions.is_some().then(Instant::now).or(self.lost);
+        *self = Self {
+            lost,
+            ..Self::default()
+        };
+    }
 }
 
 impl Attribution {
     /// The owner of a flow's socket; nobody's where the resolver does not say in time. `hash`: with its executable's hash.
     /// `traceparent`: of the query that this is for; empty where it is not traced.
     pub async fn owner(&self, flow: Flow, hash: bool, traceparent: String) -> Owner {
-        let request_id = self.shared.last.fetch_add(1, Ordering::Relaxed);
-        let answer = {
-            let mut state = self.lock();
-            let (tell, answer) = oneshot::channel();
-            let question = ResolveRequest {
-                request_id,
-                flow: Some(flow.into()),
-                hash,
-                traceparent,
-                ..ResolveRequest::default()
-            };
-            let sent = state
-                .questions
-                .as_ref()
-                .is_some_and(|questions| questions.send(question).is_ok());
-            if !sent {
-                return Owner::default();
-            }
-            state.waiting.insert(request_id, tell);
-            answer
+        let question = ResolveRequest {
+            flow: Some(flow.into()),
+            hash,
+            traceparent,
+            ..ResolveRequest::default()
         };
-        match tokio::time::timeout(DEADLINE, answer).await {
-            Ok(owner) => owner.unwrap_or_default(),
-            Err(_) => {
-                self.lock().waiting.remove(&request_id);
-                Owner::default()
+        let (began, request) = (Instant::now(), self.shared.last.fetch_add(1, Ordering::Relaxed));
+        let owner = tokio::time::timeout(DEADLINE, async {
+            loop {
+                // where its stream ends, it is asked anew on the next
+                if let Some(answer) = self.ask(request, &question)
+                    && let Ok(owner) = answer.await
+                {
+                    return owner;
+                }
+                if !self.is_coming_back(began) {
+                    return Owner::default();
+                }
+                self.opened().await;
             }
+        });
+        owner.await.unwrap_or_else(|_| {
+            self.lock().waiting.remove(&request);
+            Owner::default()
+        })
+    }
+
+    /// Where the answer comes; none without a stream.
+    fn ask(&self, request: u64, question: &ResolveRequest) -> Option<oneshot::Receiver<Owner>> {
+        let mut state = self.lock();
+        let question = ResolveRequest {
+            request_id: request,
+            ..question.clone()
+        };
+        if state.questions.as_ref()?.send(question).is_err() {
+            state.questions = None;
+            state.lost = Some(Instant::now());
+            return None;
         }
+        let (tell, answer) = oneshot::channel();
+        state.waiting.insert(request, tell);
+        Some(answer)
+    }
+
+    /// The resolver was there a moment before then, as where it is being restarted.
+    fn is_coming_back(&self, then: Instant) -> bool {
+        let lost = self.lock().lost;
+        lost.is_some_and(|lost| then.saturating_duration_since(lost) < COMES_BACK)
+    }
+
+    /// Returns when there is a stream.
+    async fn opened(&self) {
+        loop {
+            let mut opened = std::pin::pin!(self.shared.opened.notified());
+            // armed before the look, so that nothing falls between
+            opened.as_mut().enable();
+            if self.lock().questions.is_some() {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Returns when the resolver was reached, but waits no longer than a query would: whoever asks in the first moment of this
+    /// process is not to be taken for nobody.
+    pub async fn reached(&self) {
+        let _in_time = tokio::time::timeout(DEADLINE, self.opened()).await;
     }
 
     /// Keeps the stream open until `shutdown`.
@@ -96,7 +152,7 @@ impl Attribution {
         let connect = || {
             let (channel, this, status) = (channel.clone(), self.clone(), status.clone());
             async move {
-                *this.lock() = State::default();
+                this.lock().begin_anew();
                 let (questions, receiver) = mpsc::unbounded_channel();
                 let opened = ProcessResolverClient::new(channel)
                     .resolve(UnboundedReceiverStream::new(receiver))
@@ -105,6 +161,7 @@ impl Attribution {
                     Ok(replies) => {
                         status.clear(PROBLEM);
                         this.lock().questions = Some(questions);
+                        this.shared.opened.notify_waiters();
                         Ok(replies.into_inner())
                     }
                     Err(refused) => {
@@ -155,5 +212,59 @@ impl Attribution {
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // nothing in here is left half done by a panic
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::IpAddr;
+
+    use verdict::{Direction, Endpoint, Protocol};
+
+    async fn ask(attribution: &Attribution) -> (Owner, Duration) {
+        let end = |port| Endpoint::new(IpAddr::from([127, 0, 0, 1]), port);
+        let flow = Flow {
+            direction: Direction::Outgoing,
+            protocol: Protocol::UDP,
+            local: end(4000),
+            remote: end(53),
+        };
+        let began = tokio::time::Instant::now();
+        (
+            attribution.owner(flow, false, String::new()).await,
+            began.elapsed(),
+        )
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_resolver_that_is_being_restarted_is_waited_for_and_one_that_is_away_is_not() {
+        let attribution = Attribution::default();
+        assert_eq!(ask(&attribution).await.1, Duration::ZERO, "it was never there");
+        attribution.lock().lost = Some(Instant::now());
+        assert_eq!(ask(&attribution).await.1, DEADLINE, "it does not come back");
+
+        let (questions, mut asked) = mpsc::unbounded_channel();
+        attribution.lock().questions = Some(questions);
+        let restart = async {
+            let lost = asked.recv().await.unwrap();
+            attribution.lock().begin_anew();
+            tokio::time::sleep(DEADLINE / 2).await;
+            let (questions, mut asked) = mpsc::unbounded_channel();
+            attribution.lock().questions = Some(questions);
+            attribution.shared.opened.notify_waiters();
+            let again = asked.recv().await.unwrap();
+            assert_eq!((again.request_id, &again.flow), (lost.request_id, &lost.flow));
+            attribution.answered(ResolveReply {
+                request_id: again.request_id,
+                socket_uid: Some(7),
+                ..ResolveReply::default()
+            });
+        };
+        let ((owner, took), ()) = tokio::join!(ask(&attribution), restart);
+        assert_eq!((owner.uid, took), (Some(7), DEADLINE / 2));
+        attribution.lock().begin_anew();
+        attribution.lock().lost = Instant::now().checked_sub(COMES_BACK);
+        assert_eq!(ask(&attribution).await.1, Duration::ZERO, "it is away for longer");
     }
 }

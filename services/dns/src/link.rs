@@ -3,6 +3,7 @@
 //!
 //! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all where the name lies in the socket that
 //! the interceptor reads before it decides ([`aside`]), or while it cannot be reached: connections are then decided without a name.
+//! Who asks is waited for a second where the interceptor is being restarted.
 
 mod aside;
 
@@ -14,7 +15,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use daemon::status::Status;
@@ -35,6 +36,8 @@ use aside::{Aside, Offer, Put};
 const PROBLEM: &str = "interceptor-unreachable";
 /// Longer, and the program had better get its answer.
 const PATIENCE: Duration = Duration::from_millis(200);
+/// An interceptor that is restarted calls again by then.
+const COMES_BACK: Duration = Duration::from_secs(1);
 /// At the start, for the interceptor to call.
 const FIRST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
@@ -69,6 +72,8 @@ struct State {
     sequence: u64,
     unacknowledged: HashMap<u64, oneshot::Sender<()>>,
     asked: HashMap<u64, oneshot::Sender<Option<SocketAddr>>>,
+    /// When the last stream ended.
+    ended: Option<Instant>,
 }
 
 impl Link {
@@ -120,13 +125,8 @@ impl Link {
 
     /// Waits until the interceptor listens, but not for ever.
     pub async fn listens(&self) {
-        let listens = async {
-            while self.lock().stream.is_none() {
-                tokio::time::sleep(LOOK).await;
-            }
-        };
         // without it connections are decided without names, and names are answered all the same
-        let _late = tokio::time::timeout(FIRST, listens).await;
+        let _late = tokio::time::timeout(FIRST, self.opened()).await;
     }
 
     /// The server that `client` had asked when its query came in at `server`, where it was redirected.
@@ -136,29 +136,62 @@ impl Link {
         client: SocketAddr,
         server: SocketAddr,
     ) -> Option<SocketAddr> {
-        let (tell, answer) = oneshot::channel();
-        let request_id = {
-            let mut state = self.lock();
-            let request_id = state.next();
-            let question = OriginQuestion {
-                request_id,
-                protocol: protocol.0.into(),
-                client_address: octets(client.ip()),
-                client_port: client.port().into(),
-                server_address: octets(server.ip()),
-                server_port: server.port().into(),
-            };
-            if !state.send(Said::Origin(question)) {
-                return None;
+        let began = Instant::now();
+        loop {
+            if let Some((request_id, answer)) = self.ask_origin(protocol, client, server) {
+                match tokio::time::timeout(PATIENCE, answer).await {
+                    Ok(Ok(asked)) => return asked,
+                    // its stream ended
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        self.lock().asked.remove(&request_id);
+                        return None;
+                    }
+                }
             }
-            state.asked.insert(request_id, tell);
-            request_id
-        };
-        let answer = tokio::time::timeout(PATIENCE, answer).await;
-        if answer.is_err() {
-            self.lock().asked.remove(&request_id);
+            let left = self.returns_within(began)?;
+            tokio::time::timeout(left, self.opened()).await.ok()?;
         }
-        answer.ok()?.ok()?
+    }
+
+    /// Its number, and where the answer comes; none without a stream.
+    fn ask_origin(
+        &self,
+        protocol: Protocol,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Option<(u64, oneshot::Receiver<Option<SocketAddr>>)> {
+        let (tell, answer) = oneshot::channel();
+        let mut state = self.lock();
+        let request_id = state.next();
+        let question = OriginQuestion {
+            request_id,
+            protocol: protocol.0.into(),
+            client_address: octets(client.ip()),
+            client_port: client.port().into(),
+            server_address: octets(server.ip()),
+            server_port: server.port().into(),
+        };
+        if !state.send(Said::Origin(question)) {
+            state.end();
+            return None;
+        }
+        state.asked.insert(request_id, tell);
+        Some((request_id, answer))
+    }
+
+    /// How long an interceptor that was there just before may be waited for by who began to then.
+    fn returns_within(&self, began: Instant) -> Option<Duration> {
+        let ended = self.lock().ended?;
+        let just_before = began.saturating_duration_since(ended) < COMES_BACK;
+        just_before.then(|| COMES_BACK.saturating_sub(began.elapsed()))
+    }
+
+    /// Returns when there is a stream.
+    async fn opened(&self) {
+        while self.lock().stream.is_none() {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     fn heard(&self, reply: ToDns) {
@@ -224,10 +257,16 @@ impl State {
     /// Whoever waits for the old stream waits no longer.
     fn lost(&mut self) {
         self.streams += 1;
-        self.stream = None;
+        self.end();
         self.aside = None;
         self.unacknowledged.clear();
         self.asked.clear();
+    }
+
+    fn end(&mut self) {
+        if self.stream.take().is_some() {
+            self.ended = Some(Instant::now());
+        }
     }
 
     /// The number of the stream.

@@ -128,8 +128,18 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         status.clone(),
         shutdown.clone(),
     ));
+    let resolver = paths.socket("process-resolver");
+    let is_there = resolver.exists();
+    tokio::spawn(
+        attribution
+            .clone()
+            .run(grpc::channel(&resolver), status.clone(), shutdown.clone()),
+    );
+    // queries wait in the sockets meanwhile: the first of them are to be known as well, and who asks them
+    if is_there {
+        attribution.reached().await;
+    }
     if paths.socket("interceptor").exists() {
-        // queries wait in the sockets meanwhile: the first of them are to be known as well
         link.listens().await;
     }
     let front = Front::new(Arc::clone(&judge));
@@ -149,11 +159,6 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
             ),
             follow_policy(&judge, policy),
             lists.follow(&judge, &shutdown),
-            attribution.run(
-                grpc::channel(&paths.socket("process-resolver")),
-                status.clone(),
-                shutdown.clone()
-            ),
             follow_system(&router, &shutdown),
             follow_ways(&router, &cache, &shutdown),
             tell_portal(&router, &status, &shutdown),

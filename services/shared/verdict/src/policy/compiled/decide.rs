@@ -252,7 +252,7 @@ impl CompiledPolicy {
     }
 
     /// A DNS query to somebody else than this host, that is to be answered here.
-    fn is_stray_query(&self, facts: &Facts<'_>) -> bool {
+    pub(super) fn is_stray_query(&self, facts: &Facts<'_>) -> bool {
         let flow = &facts.flow;
         self.global.redirect_dns
             && facts.dns_is_served
