@@ -8,6 +8,7 @@ use std::{
 };
 
 use integration::{Events, Service};
+use proto::interceptor::v1::{ConnectionEvent, EventKind};
 
 use crate::{
     arena::{Arena, copies},
@@ -172,7 +173,9 @@ fn short_lived(subject: Subject, arena: &Arena, connect: &str, figures: &mut Fig
 
 fn attributed(events: &Events, made: &[Vec<&str>]) -> usize {
     let mut programs = BTreeMap::new();
-    for event in events.all() {
+    // ends are told late: those of earlier connections from the same port among them
+    let decided = |event: &ConnectionEvent| event.kind() == EventKind::Decided;
+    for event in events.all().into_iter().filter(decided) {
         let connection = event.connection.unwrap_or_default();
         let path = connection
             .process
