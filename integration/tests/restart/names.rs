@@ -13,8 +13,10 @@ use crate::{
     script::{Asked, PYTHON, Started},
 };
 
-/// Ours, and two that are nobody's.
-const SERVERS: [&str; 5] = ["127.0.0.1", "127.0.0.17", "::1", "203.0.113.53", "2001:db8::53"];
+/// Our own addresses.
+const OURS: [&str; 3] = ["127.0.0.1", "127.0.0.17", "::1"];
+/// Addresses that are nobody's.
+pub(crate) const STRANGERS: [&str; 2] = ["203.0.113.53", "2001:db8::53"];
 pub(crate) const UNIT: &str = "portmaster-dns.service";
 /// Seconds until a query is asked again, as `resolv.conf(5)` has it.
 const PATIENCE: &str = "5";
@@ -43,7 +45,11 @@ impl Names {
             &records,
             folder.path(),
         );
-        let arguments: Vec<&str> = [PATIENCE, &answer].into_iter().chain(SERVERS).collect();
+        let arguments: Vec<&str> = [PATIENCE, &answer]
+            .into_iter()
+            .chain(OURS)
+            .chain(STRANGERS)
+            .collect();
         Self {
             asking: Started::inside(host, PYTHON, "names.py", &arguments),
             _upstream: upstream,

@@ -126,8 +126,7 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
         step += 1;
     });
     outcome.assert_nothing_lost();
-    // all services at once: a query that strayed to another server may be asked again by its client (docs/reliability.md)
-    names.stop().assert_all_answered();
+    names.stop().assert_own_answered(&names::STRANGERS);
     let (asked, watched) = calls.stop();
     asked.assert_all_answered();
     watched.assert_nothing_missed(&outcome);

@@ -86,6 +86,22 @@ impl Asked {
         }
     }
 
+    /// For restarts of all services at once. What strayed to another server is not left without an answer, but may be answered as an
+    /// unknown program's (docs/reliability.md).
+    ///
+    /// # Panics
+    /// If what was asked at our own addresses was asked in vain or refused.
+    #[track_caller]
+    pub(crate) fn assert_own_answered(&self, strangers: &[&str]) {
+        for (what, count) in &self.counts {
+            assert!(count.done > 0, "{what}: there was no load: {self}");
+            assert_eq!((count.refused, count.lost), (0, 0), "{what}: {self}");
+            if !strangers.iter().any(|stranger| what.ends_with(stranger)) {
+                assert_eq!(count.done, count.attempted, "{what}: {self}");
+            }
+        }
+    }
+
     /// # Panics
     /// If anything was asked in vain, refused, or had to be asked once more.
     #[track_caller]

@@ -3,7 +3,7 @@
 //!
 //! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all where the name lies in the socket that
 //! the interceptor reads before it decides ([`aside`]), or while it cannot be reached: connections are then decided without a name.
-//! Who asks is waited for a second where the interceptor is being restarted.
+//! Who asks is waited for three seconds where the interceptor is being restarted.
 
 mod aside;
 
@@ -36,8 +36,8 @@ use aside::{Aside, Offer, Put};
 const PROBLEM: &str = "interceptor-unreachable";
 /// Longer, and the program had better get its answer.
 const PATIENCE: Duration = Duration::from_millis(200);
-/// An interceptor that is restarted calls again by then.
-const COMES_BACK: Duration = Duration::from_secs(1);
+/// An interceptor that is restarted calls again by then, and clients have more patience.
+const COMES_BACK: Duration = Duration::from_secs(3);
 /// At the start, for the interceptor to call.
 const FIRST: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(10);
