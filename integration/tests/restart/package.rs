@@ -4,20 +4,13 @@ use std::{fs, path::PathBuf, process::Command, sync::OnceLock};
 
 use integration::{Booted, binary, booted};
 
-use crate::{
-    calls::{self, Calls},
-    load, meanwhile,
-    names::{self, Names},
-};
+use crate::{load, meanwhile};
 
 const REPOSITORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
-const UNITS: [&str; 6] = [
+const UNITS: [&str; 3] = [
     "portmaster-interceptor.service",
     "portmaster-process-resolver.service",
     "portmaster-policy.service",
-    names::UNIT,
-    "portmaster-gate17-entry.service",
-    calls::UNIT,
 ];
 
 /// The package, of the programs that are tested.
@@ -88,7 +81,7 @@ fn invocations(host: &Booted, units: &[&str]) -> Vec<String> {
 
 #[test]
 fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
-    let host = names::files(load::files(Booted::builder("deb").plain())).start();
+    let host = load::files(Booted::builder("deb").plain()).start();
     install(&host, package());
     assert_eq!(
         host.property("portmaster.target", "ActiveState"),
@@ -96,15 +89,9 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
         "a firewall is its owner's to start"
     );
     host.systemctl("start portmaster.target");
-    for unit in UNITS {
-        host.wait_for(unit, "active");
-    }
     let services = invocations(&host, &UNITS);
     let sockets = [
         "portmaster-interceptor.socket",
-        "portmaster-dns-own.socket",
-        "portmaster-api-gateway-v4.socket",
-        "portmaster-gate17-entry-v4.socket",
         "portmaster-lockdown.service",
         "portmaster.target",
     ];
@@ -118,7 +105,6 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
     host.systemctl("enable portmaster.target");
     host.run("portmaster dns enable");
     let new = later(package());
-    let (names, calls) = (Names::start(&host), Calls::start(&host));
     let mut step = 0;
     let outcome = meanwhile(&host, "dpkg -i", |host| {
         // there and back again: each is another version
@@ -126,10 +112,6 @@ fn the_package_is_upgraded_without_a_loss_and_goes_as_it_came() {
         step += 1;
     });
     outcome.assert_nothing_lost();
-    names.stop().assert_own_answered(&names::STRANGERS);
-    let (asked, watched) = calls.stop();
-    asked.assert_all_answered();
-    watched.assert_nothing_missed(&outcome);
     let upgraded = invocations(&host, &UNITS);
     assert!(
         services
