@@ -98,16 +98,26 @@ impl Draw<'_> {
         let guards = self.guards.iter().filter(|guard| {
             self.shape.hops.get() > 1 && !avoid.contains(guard) && !self.nodes.is_avoided(guard, now)
         });
+        let is_well = |path: &Path| !path.nodes.iter().any(|node| self.nodes.is_avoided(node, now));
+        let mut troubled = None;
         for guard in guards {
             let path = self.draws(lessons, &avoid, Some(guard), seeds);
             if let Ok(path) = path
                 && path.nodes.first() == Some(guard)
                 && !lessons.repeats(&path.nodes)
             {
-                return Ok(path);
+                if is_well(&path) {
+                    return Ok(path);
+                }
+                troubled.get_or_insert(path);
             }
         }
-        self.draws(lessons, &avoid, None, seeds)
+        let free = self.draws(lessons, &avoid, None, seeds);
+        match troubled {
+            // a guard may be an exit too, and leave none but one that is gone: then it gives its place up, where that helps
+            Some(path) if !free.as_ref().is_ok_and(is_well) => Ok(path),
+            _ => free,
+        }
     }
 
     /// Draws until a path avoids what failed; where all do the same, the last is tried again.

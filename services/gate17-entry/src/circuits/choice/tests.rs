@@ -61,6 +61,40 @@ proptest! {
     }
 
     #[test]
+    fn a_kept_first_node_that_is_the_only_exit_left_is_the_exit(seed: u64, hops in 2_u32..5, gone: bool) {
+        let (mut map, nodes, shape) = (map(5), Nodes::default(), shape(hops, ExitChoice::Any));
+        for node in &mut map.nodes[2..] {
+            node.exit.clear();
+        }
+        if gone {
+            for before in [2, 3] {
+                nodes.failed(&[id(before), id(1)], &Fault::new(1, Seen::NotReached, ""), Instant::now());
+            }
+        }
+        let guards = [id(0)];
+        let draw = Draw { map: &map, shape: &shape, to: None, nodes: &nodes, guards: &guards };
+        let path = draw.path(&Lessons::default(), &mut seeds(seed)).unwrap();
+        prop_assert_eq!(path.nodes.first() == Some(&id(0)), !gone, "{:?}", path);
+        prop_assert_eq!(path.nodes.last(), Some(&id(if gone { 0 } else { 1 })));
+    }
+
+    #[test]
+    fn a_kept_first_node_stays_where_no_other_would_do_better(seed: u64) {
+        let (mut map, nodes, shape) = (map(5), Nodes::default(), shape(3, ExitChoice::Any));
+        for node in &mut map.nodes[1..4] {
+            node.exit.clear();
+        }
+        map.nodes[0].exit.clear();
+        for before in [2, 3] {
+            nodes.failed(&[id(before), id(4)], &Fault::new(1, Seen::NotReached, ""), Instant::now());
+        }
+        let guards = [id(0)];
+        let draw = Draw { map: &map, shape: &shape, to: None, nodes: &nodes, guards: &guards };
+        let path = draw.path(&Lessons::default(), &mut seeds(seed)).unwrap();
+        prop_assert_eq!((&path.nodes[0], &path.nodes[2]), (&id(0), &id(4)));
+    }
+
+    #[test]
     fn what_failed_is_not_tried_again_while_there_is_another_way(seed: u64) {
         let (map, nodes, shape) = (map(5), Nodes::default(), shape(2, ExitChoice::Any));
         let guards = [id(0)];
