@@ -11,17 +11,21 @@
 //! | waiting for its name otherwise | passes, once, and is looked into |
 //! | to be tunnelled, by TCP | waits for the far end's answer |
 //! | decided | gets the decision's mark at once |
+//!
+//! In the order of the story: packets come in here; `answers`: who; `naming`: by which name, and the decision; `settled`: mark
+//! and tell; `tunnel`: what waits for the far end first; `afterwards`: what becomes of a flow later.
 
 use std::{sync::Arc, time::Duration};
 
 use verdict::{
-    Decision, Direction, Flow, Mark, Verdict, Why,
+    Direction, Flow, Mark, Verdict, Why,
     mark::MarkScheme,
     packet::{Hook, Packet},
     policy::CompiledPolicy,
 };
 
 mod afterwards;
+mod answers;
 mod attribution;
 mod effects;
 mod flows;
@@ -30,6 +34,7 @@ mod naming;
 mod opening;
 mod pending;
 mod said;
+mod settled;
 mod tunnel;
 
 pub use attribution::{Answer, Attribution, Miss};
@@ -43,11 +48,12 @@ use crate::{
     told::Names,
 };
 use attribution::Processes;
-use flows::{Flows, Key, State, Tracked};
+use flows::{Flows, Key, State};
 use naming::Domains;
 use opening::Openings;
 use pending::{Asked, Joined, Pending};
 use said::Said;
+use settled::decision_of_the_mesh;
 use tunnel::Concluded;
 
 /// See the module's head.
@@ -247,157 +253,6 @@ impl Judge {
         self.ask(effects);
     }
 
-    fn ask(&mut self, effects: &mut Effects) {
-        let hash = self.policy.needs_hash();
-        while let Some(question) = self.pending.next_question(self.limits.questions, hash) {
-            effects.questions.push(question);
-        }
-    }
-
-    /// The resolver answered.
-    pub fn on_answer(&mut self, now: Now, answer: Answer, effects: &mut Effects) {
-        self.answered = Some(now.monotonic);
-        self.withdraw_ended(&answer.ended, effects);
-        let (request, timeout) = (answer.request_id, answer.miss == Some(Miss::Timeout));
-        let who = self.processes.learn(answer);
-        match self.pending.take(request) {
-            // too much to look for, perhaps on purpose: nothing passes for that
-            Some(taken) if timeout => self.give_up(&taken.waiting, effects),
-            Some(taken) => self.attributed(now, taken, who, effects),
-            None => {}
-        }
-        self.ask(effects);
-    }
-
-    /// The resolver searches for this one: its answer comes later, others may be asked for meanwhile.
-    pub fn on_searching(&mut self, now: Now, request_id: u64, effects: &mut Effects) {
-        self.answered = Some(now.monotonic);
-        self.pending.takes_longer(request_id);
-        self.ask(effects);
-    }
-
-    /// The resolver's stream began anew: what it said before means nothing, what waits is asked again.
-    pub fn on_resolver_restart(&mut self, effects: &mut Effects) {
-        self.processes.clear();
-        self.pending.forget_questions();
-        self.ask(effects);
-    }
-
-    /// The resolver's stream ended: nothing is to be expected of it.
-    pub fn on_resolver_lost(&mut self) {
-        self.answered = None;
-    }
-
-    /// When [`Self::on_time`] has something to do next.
-    pub fn next_deadline(&self) -> Option<Duration> {
-        let deadlines = [
-            self.pending.next_deadline(),
-            self.openings.next_deadline(),
-            self.flows.next_deadline(),
-            self.pause_ends,
-        ];
-        deadlines.into_iter().flatten().min()
-    }
-
-    /// Time passed.
-    pub fn on_time(&mut self, now: Now, effects: &mut Effects) {
-        self.end_pause(now, effects);
-        // a resolver that answers others and not this one is overloaded, perhaps on purpose: nothing passes for that
-        let patience = self.limits.attribution_deadline;
-        let answers = self
-            .answered
-            .is_some_and(|last| now.monotonic.saturating_sub(last) < patience);
-        while let Some(taken) = self.pending.take_late(now.monotonic) {
-            if taken.who.is_some() {
-                self.give_up_unnamed(&taken.waiting, effects);
-                continue;
-            }
-            self.counts.late += u64::from(taken.was_out);
-            if answers {
-                self.give_up(&taken.waiting, effects);
-                continue;
-            }
-            let who = Attribution {
-                miss: Some(Miss::Timeout),
-                uid: taken.asked.uid,
-                ..Attribution::default()
-            };
-            self.attributed(now, taken, Arc::new(who), effects);
-        }
-        self.end_late_openings(now, effects);
-        self.ask(effects);
-        for (key, was_waiting_for_name) in self.flows.take_late(now.monotonic) {
-            if was_waiting_for_name {
-                self.settle_name(now, key, None, effects);
-            }
-        }
-    }
-
-    /// Marks what waits, remembers the flow, tells of it.
-    fn conclude(
-        &mut self,
-        now: Now,
-        asked: &Asked,
-        concluded: Concluded,
-        waiting: &[Waiting],
-        effects: &mut Effects,
-    ) {
-        let Concluded {
-            who,
-            decision,
-            domains,
-            id,
-            through,
-        } = concluded;
-        for packet in waiting {
-            let mark = tunnel::mark_by(&decision, packet.hook);
-            effects.verdict(*packet, self.wire(mark, packet.mark));
-        }
-        self.counts.decided += 1;
-        let key = Key::of(&asked.flow);
-        let again = self.flows.repeats(&key, &who, &decision);
-        let tracked = Tracked {
-            id: match again.or(id) {
-                Some(id) => id,
-                None => self.number(),
-            },
-            flow: asked.flow,
-            started: now.wall,
-            began: now.monotonic,
-            lived: Duration::ZERO,
-            initial_sequence: asked.initial_sequence,
-            state: State::after(&decision, now.monotonic, &self.limits),
-            who,
-            domains,
-            decision,
-            through,
-            carried: false,
-        };
-        if again.is_none() && tracked.decision.why != Why::NameWanted {
-            effects.tell(EventKind::Decided, now, tracked.connection());
-        }
-        if self.flows.len() < self.limits.tracked_flows || self.flows.contains(&key) {
-            if let Some(old) = self.flows.insert(key, tracked) {
-                self.end_unheard(now, &old, effects);
-            }
-        } else {
-            self.counts.untracked += 1;
-        }
-    }
-
-    fn overload(&mut self, arrival: &Arrival<'_>, effects: &mut Effects) {
-        self.give_up(&[arrival.waiting], effects);
-    }
-
-    /// Drops these, this once: their next packet is asked anew.
-    fn give_up(&mut self, waiting: &[Waiting], effects: &mut Effects) {
-        for packet in waiting {
-            self.counts.overload += 1;
-            tracing::trace!(why = Why::Overload.text(), "packet dropped");
-            effects.verdict(*packet, self.wire(Mark::DROP_ONCE, packet.mark));
-        }
-    }
-
     const fn wire(&self, mark: Mark, current: u32) -> u32 {
         self.scheme.apply(mark, current)
     }
@@ -405,16 +260,6 @@ impl Judge {
     const fn number(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
-    }
-}
-
-fn decision_of_the_mesh() -> Decision {
-    Decision {
-        verdict: Verdict::Allow,
-        why: Why::Mesh,
-        source: Arc::default(),
-        profile: Arc::default(),
-        permanent: true,
     }
 }
 
