@@ -49,6 +49,22 @@ impl Judged {
     pub const fn passes(&self) -> bool {
         self.decision.verdict.passes()
     }
+
+    /// Allowed by default, for tests of what is done with it.
+    #[cfg(test)]
+    pub fn by_default() -> Self {
+        Self {
+            decision: Decision {
+                verdict: Verdict::Allow,
+                why: Why::DefaultAction,
+                source: "".into(),
+                profile: "".into(),
+                permanent: true,
+            },
+            list: None,
+            by_rule: false,
+        }
+    }
 }
 
 /// What an answer holds.

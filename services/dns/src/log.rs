@@ -288,7 +288,6 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use verdict::{Decision, Verdict, Why};
 
     fn query(name: &str) -> Query {
         Query {
@@ -300,17 +299,7 @@ mod tests {
             addresses: Arc::default(),
             origin: Origin::Cache,
             upstream: None,
-            judged: Arc::new(Judged {
-                decision: Decision {
-                    verdict: Verdict::Allow,
-                    why: Why::DefaultAction,
-                    source: "".into(),
-                    profile: "".into(),
-                    permanent: true,
-                },
-                list: None,
-                by_rule: false,
-            }),
+            judged: Arc::new(Judged::by_default()),
             took: Duration::ZERO,
             tcp: false,
         }

@@ -200,7 +200,6 @@ pub fn remember_refusal<P: Judges, L: Send + Sync + 'static>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use verdict::{Decision, Verdict, Why};
 
     /// Whether it ends.
     struct Policy(bool);
@@ -219,20 +218,6 @@ mod tests {
         }
     }
 
-    fn judged() -> Arc<Judged> {
-        Arc::new(Judged {
-            decision: Decision {
-                verdict: Verdict::Allow,
-                why: Why::DefaultAction,
-                source: "".into(),
-                profile: "".into(),
-                permanent: true,
-            },
-            list: None,
-            by_rule: false,
-        })
-    }
-
     #[test]
     fn another_policy_another_program_and_another_time_are_judged_anew() {
         let key = Key::new(&question(), false, false);
@@ -244,7 +229,7 @@ mod tests {
             let policy = Arc::new(Policy(ends));
             let cleared = Cleared {
                 name: Arc::new(question().name),
-                judged: judged(),
+                judged: Arc::new(Judged::by_default()),
                 addresses: Arc::default(),
             };
             remember((&policy, &lists), &asker, &answer, cleared, now);
@@ -264,7 +249,7 @@ mod tests {
         let key = Key::new(&question(), false, false);
         let refused = Refused {
             name: Arc::new(question().name),
-            judged: judged(),
+            judged: Arc::new(Judged::by_default()),
             reason: "a list".into(),
         };
         remember_refusal((&policy, &lists), &Arc::default(), &key, refused, Instant::now());
@@ -281,7 +266,7 @@ mod tests {
         let now = Instant::now();
         let refused = Refused {
             name: Arc::new(question().name),
-            judged: judged(),
+            judged: Arc::new(Judged::by_default()),
             reason: "a rule".into(),
         };
         remember_refusal((&policy, &lists), &asker, &key(1), refused, now);
