@@ -21,6 +21,7 @@ pub mod link;
 pub mod nameserver;
 pub mod namespace;
 pub mod process;
+pub mod sse;
 pub mod wait;
 pub mod world;
 

@@ -4,6 +4,7 @@
 //! into the types of `verdict` and back.
 
 pub mod convert;
+pub mod place;
 
 /// Every message and service of the mesh, encoded as a `FileDescriptorSet`, for gRPC reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

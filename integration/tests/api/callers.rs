@@ -1,8 +1,14 @@
 //! Who may call what.
 
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
 use integration::{Service, binary};
 
-use super::stage::{NOBODY, call, get, post, simple_post, world};
+use super::stage::{NOBODY, call, curl, get, path, post, simple_post, world};
 
 #[test]
 fn the_caller_is_known_by_its_socket() {
@@ -103,6 +109,54 @@ fn a_token_lets_do_what_it_says_until_it_is_revoked() {
     let revoked = post(&world, NOBODY, "Connections/List", "{}", &[&header]);
     assert_eq!(revoked.code, 401);
     assert!(revoked.message().contains("revoked"), "{revoked:?}");
+}
+
+#[test]
+fn a_stream_ends_when_its_token_does_and_nobody_elses() {
+    let world = world("token-stream");
+    let made = |message: &str| {
+        let made = call(&world, "Tokens/Create", message).json();
+        made["secret"].as_str().unwrap().to_owned()
+    };
+    let watch = |method: &str, secret: &str| {
+        let mut command = curl(&world, NOBODY);
+        command.args(["-N", "-H", &format!("authorization: Bearer {secret}")]);
+        command.arg(format!("http://127.0.0.1:817{}", path(method)));
+        let mut curl = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut told = BufReader::new(curl.stdout.take().unwrap());
+        // it has begun
+        told.read_line(&mut String::new()).unwrap();
+        (curl, told)
+    };
+    let bar = made(r#"{"name": "bar", "scope": "SCOPE_READ"}"#);
+    let short = made(r#"{"name": "short", "scope": "SCOPE_READ", "ttlSeconds": "2"}"#);
+    let other = made(r#"{"name": "other", "scope": "SCOPE_READ"}"#);
+    let (mut goes_on, _told) = watch("Connections/Watch", &other);
+    let ended = [
+        watch("Connections/Watch", &bar),
+        watch("Events/Watch", &bar),
+        watch("Connections/Watch", &short),
+    ];
+    assert_eq!(call(&world, "Tokens/Revoke", r#"{"name": "bar"}"#).code, 200);
+    let before = Instant::now();
+    for (mut curl, mut told) in ended {
+        let mut said = String::new();
+        told.read_to_string(&mut said).unwrap();
+        curl.wait().unwrap();
+        let (_, error) = said.rsplit_once("event: error\ndata: ").expect(&said);
+        assert!(
+            error.contains("\"unauthenticated\"") && error.contains("revoked"),
+            "{error}"
+        );
+    }
+    assert!(
+        before.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        before.elapsed()
+    );
+    assert!(goes_on.try_wait().unwrap().is_none(), "another's goes on");
+    goes_on.kill().unwrap();
+    goes_on.wait().unwrap();
 }
 
 #[test]

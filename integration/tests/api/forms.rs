@@ -129,14 +129,7 @@ fn every_method_says_the_same_in_every_form() {
         if is_stream {
             streams += 1;
             assert_eq!(grpc.status, 0, "{path}");
-            assert_eq!(
-                (grpc.messages > 0, web.messages > 0),
-                (
-                    !path.ends_with("/WatchCircuits"),
-                    !path.ends_with("/WatchCircuits")
-                ),
-                "{path}: {grpc:?} {web:?}"
-            );
+            assert!(grpc.messages > 0 && web.messages > 0, "{path}: {grpc:?} {web:?}");
             continue;
         }
         let json = line.call(path, "{}").unwrap();

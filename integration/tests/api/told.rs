@@ -1,84 +1,19 @@
 //! What a client hears of the mesh itself and of names, and how it goes on after it was away.
 
-use std::{
-    io::{BufRead as _, BufReader, Lines},
-    process::{Child, ChildStdout, Stdio},
-};
-
-use integration::{Service, World};
+use integration::{Service, sse::Events};
 use serde_json::Value;
 
 use super::{
     schema::{cached, names, whole},
-    stage::{call, curl, path, world},
+    stage::{call, world},
 };
-
-/// Server-sent events.
-struct Events {
-    curl: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-    /// Behind what was read.
-    id: String,
-}
-
-impl Events {
-    /// Goes on behind `id`, as a browser does; empty: from the beginning.
-    fn open(world: &World, method: &str, id: &str) -> Self {
-        let mut command = curl(world, "0");
-        command.args(["-N", "--max-time", "60"]);
-        if !id.is_empty() {
-            command.args(["-H", &format!("last-event-id: {id}")]);
-        }
-        command.arg(format!("http://127.0.0.1:817{}", path(method)));
-        let mut curl = command.stdout(Stdio::piped()).spawn().unwrap();
-        Self {
-            lines: BufReader::new(curl.stdout.take().unwrap()).lines(),
-            curl,
-            id: id.to_owned(),
-        }
-    }
-
-    fn next(&mut self) -> Value {
-        loop {
-            let line = self.lines.next().unwrap().unwrap();
-            if let Some(id) = line.strip_prefix("id: ") {
-                id.clone_into(&mut self.id);
-            }
-            if let Some(data) = line.strip_prefix("data: ") {
-                return serde_json::from_str(data).unwrap();
-            }
-        }
-    }
-
-    /// Reads until each of these holds for something that came, in whichever order; gives what the first of them held for.
-    fn until(&mut self, of: &str, wanted: &[&dyn Fn(&Value) -> bool]) -> Value {
-        let mut found = vec![None; wanted.len()];
-        while found.iter().any(Option::is_none) {
-            let message = self.next();
-            for one in message[of].as_array().into_iter().flatten() {
-                let places = found.iter_mut().zip(wanted).filter(|(place, _)| place.is_none());
-                for (place, _) in places.filter(|(_, is)| is(one)) {
-                    *place = Some(one.clone());
-                }
-            }
-        }
-        found.remove(0).unwrap()
-    }
-}
-
-impl Drop for Events {
-    fn drop(&mut self) {
-        let _ = self.curl.kill();
-        let _ = self.curl.wait();
-    }
-}
 
 #[test]
 fn what_becomes_of_the_mesh_is_told_as_it_happens() {
     let mut world = world("events");
     let mut events = Events::open(&world, "Events/Watch", "");
     // first how things are
-    let first = events.next();
+    let first = events.message();
     let list = first["events"].as_array().unwrap();
     let interceptor = list
         .iter()
@@ -133,8 +68,11 @@ fn what_becomes_of_the_mesh_is_told_as_it_happens() {
     );
     assert!(missed["change"].is_object());
     let mut again = Events::open(&world, "Events/Watch", &place);
-    assert!(again.next()["events"].is_null(), "it says at once that it heard");
-    let again = again.next();
+    assert!(
+        again.message()["events"].is_null(),
+        "it says at once that it heard"
+    );
+    let again = again.message();
     let list = again["events"].as_array().unwrap();
     assert!(again["dropped"].is_null(), "{again}");
     assert!(
@@ -157,7 +95,7 @@ fn who_watches_names_goes_on_where_he_was() {
     cached(&world);
     let mut queries = Events::open(&world, "Dns/WatchQueries", "");
     assert!(
-        queries.next()["queries"].is_null(),
+        queries.message()["queries"].is_null(),
         "it says at once where it begins"
     );
     let begin = queries.id.clone();
@@ -175,9 +113,9 @@ fn who_watches_names_goes_on_where_he_was() {
     let (numbering, sequence) = place.rsplit_once('-').unwrap();
     let other = format!("{:x}-{sequence}", u64::from_str_radix(numbering, 16).unwrap() ^ 1);
     let mut queries = Events::open(&world, "Dns/WatchQueries", &other);
-    queries.next();
+    queries.message();
     assert_eq!(
-        queries.next()["dropped"],
+        queries.message()["dropped"],
         "1",
         "something was missed, and nobody knows how much"
     );

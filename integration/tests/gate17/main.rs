@@ -24,4 +24,5 @@ mod second;
 mod stand_in;
 mod steady;
 mod strangers;
+mod told;
 mod v4_only;

@@ -20,6 +20,7 @@ use zbus_polkit::policykit1::{AuthorityProxy, CheckAuthorizationFlags, Subject};
 use crate::{
     audit::{Audit, Note, Who},
     caller::{Caller, Peer, level_of},
+    lasting::Lasting,
     limits::Limits,
     members::Members,
     methods::Methods,
@@ -160,6 +161,28 @@ impl Gate {
             token,
             level: by_token.max(self.0.members.level(peer.uid)),
         })
+    }
+
+    /// Whether he still may what he was let do with these headers. Costs nobody a wrong token: it was a right one.
+    fn still(&self, asked: Access, headers: &HeaderMap, peer: &Peer) -> Result<(), Status> {
+        let token = match shown(headers)? {
+            Some(shown) => {
+                let found = self.0.tokens.find(&self.secret(shown, peer)?, SystemTime::now());
+                let found = found.ok_or_else(|| {
+                    Status::unauthenticated(
+                        "this token was revoked, or has expired: `portmaster token create` makes another",
+                    )
+                })?;
+                level_of(found.1)
+            }
+            None => Access::Anybody,
+        };
+        if token.max(self.0.members.level(peer.uid)) >= asked {
+            return Ok(());
+        }
+        Err(Status::permission_denied(
+            "you may read no more: you have left group portmaster",
+        ))
     }
 
     fn secret(&self, shown: &str, peer: &Peer) -> Result<String, Status> {
@@ -303,6 +326,17 @@ fn shown(headers: &HeaderMap) -> Result<Option<&str>, Status> {
     Ok(pairs.find(|(name, _)| *name == COOKIE).map(|(_, value)| value))
 }
 
+/// Of a request, the headers by which its sender shows that he may.
+pub fn credentials(headers: &HeaderMap) -> HeaderMap {
+    let mut shown = HeaderMap::new();
+    for name in [header::AUTHORIZATION, header::COOKIE] {
+        for value in headers.get_all(&name) {
+            shown.append(name.clone(), value.clone());
+        }
+    }
+    shown
+}
+
 /// The methods behind the gate.
 #[derive(Clone)]
 pub struct Guarded {
@@ -330,7 +364,10 @@ impl Service<Request<Body>> for Guarded {
             let path = request.uri().path().to_owned();
             match gate.pass(&path, request.headers(), &peer).await {
                 Ok(caller) => {
-                    let changes = gate.methods().access(&path) >= Some(Access::Decide);
+                    let asked = gate.methods().access(&path);
+                    let changes = asked >= Some(Access::Decide);
+                    let lasts = gate.methods().get(&path).is_some_and(|method| method.is_stream);
+                    let shown = lasts.then(|| credentials(request.headers()));
                     let note = changes.then(Arc::<Note>::default);
                     request.extensions_mut().insert(caller.clone());
                     if let Some(note) = &note {
@@ -347,7 +384,13 @@ impl Service<Request<Body>> for Guarded {
                         let refused = refused.as_ref().map(Status::message);
                         gate.record(caller, &path, &note, refused).await;
                     }
-                    Ok(response)
+                    Ok(match (shown, asked) {
+                        (Some(shown), Some(asked)) => response.map(|body| {
+                            let look = move || gate.still(asked, &shown, &peer);
+                            Body::new(Lasting::new(body, look))
+                        }),
+                        _ => response,
+                    })
                 }
                 Err(status) => Ok(status.into_http()),
             }

@@ -3,7 +3,12 @@
 //! Invariant: a client that reads slowly costs the others nothing: events stand in one ring for all, and each client has a place
 //! in it. Whoever falls out at its end is told how much he lost.
 //!
+//! Events are told in batches: at once after a while of nothing, then every [`PAUSE`]; all who watch wake for the same one.
+//!
 //! All is kept as it goes out: an event is written once, whoever and how many watch, and takes a few hundred octets.
+
+mod ring;
+mod state;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -11,75 +16,32 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
-use api::v1::{Connection, ConnectionEvent, ConnectionEventKind as Kind};
+use api::v1::Connection;
 use bytes::Bytes;
 use daemon::{grpc, status::Status};
 use futures_util::{StreamExt as _, future::ready};
 use prost::Message as _;
-use proto::interceptor::v1::{
-    self as interceptor, ConnectionEvents, EventKind, ListConnectionsRequest, Position, WatchEventsRequest,
-    interceptor_client::InterceptorClient,
+use proto::{
+    interceptor::v1::{
+        ConnectionEvents, ListConnectionsRequest, Position, WatchEventsRequest,
+        interceptor_client::InterceptorClient,
+    },
+    place::Place,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
 
-use crate::{fields::Fields, wire};
+use ring::KEPT;
+pub use ring::{Batch, Next, Numbered};
+pub use state::{CONNECTION, connection_of};
+use state::{State, written};
 
-/// Events that are kept: some seconds of a storm, hours of a desktop.
-const KEPT: usize = 16_384;
-/// At once from the ring.
-const BATCH: usize = 512;
-
-/// A `ConnectionEvent` as it goes out, and its number.
-pub type Numbered = (u64, Bytes);
-/// In a `ConnectionEvent`, the `Connection`.
-pub const CONNECTION: u32 = 3;
-
-/// The connection of an event; both as they go out.
-pub fn connection_of(event: &Bytes) -> Option<Bytes> {
-    let mut fields = Fields::of(event);
-    let field = fields.find(|field| field.number == CONNECTION)?;
-    Some(event.slice_ref(field.value.octets()))
-}
-
-/// A place in the stream of events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// Of the numbering, as the interceptor has it.
-    pub numbering: u64,
-    /// Of the last event that was seen.
-    pub sequence: u64,
-}
-
-impl Place {
-    /// As clients show it.
-    pub fn text(self) -> String {
-        format!("{:x}-{}", self.numbering, self.sequence)
-    }
-
-    /// As it was shown to them.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (numbering, sequence) = text.split_once('-')?;
-        Some(Self {
-            numbering: u64::from_str_radix(numbering, 16).ok()?,
-            sequence: sequence.parse().ok()?,
-        })
-    }
-}
-
-/// What a client gets next.
-#[derive(Clone, Debug, Default)]
-pub struct Next {
-    /// In order.
-    pub events: Vec<Numbered>,
-    /// Events before these that are not known any more.
-    pub dropped: u64,
-    /// Behind them.
-    pub place: Option<Place>,
-}
+/// Between two batches, so that a storm comes in few large ones.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// See the module's head.
 #[derive(Clone, Debug)]
@@ -88,26 +50,19 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     state: Mutex<State>,
+    /// Something came, and is not told yet.
+    arrived: Notify,
+    /// How many batches were told.
     news: watch::Sender<u64>,
     /// The live connections are known.
     knows: watch::Sender<bool>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Each a `Connection` as it goes out, by id.
-    live: BTreeMap<u64, Bytes>,
-    ring: VecDeque<Numbered>,
-    /// Behind the last event; unset before the first.
-    place: Option<Place>,
-    /// The next message is the first of a stream.
-    is_fresh: bool,
 }
 
 impl Default for Hub {
     fn default() -> Self {
         Self(Arc::new(Inner {
             state: Mutex::default(),
+            arrived: Notify::new(),
             news: watch::Sender::new(0),
             knows: watch::Sender::new(false),
         }))
@@ -195,7 +150,7 @@ impl Hub {
     fn request(&self, anew: bool) -> WatchEventsRequest {
         let mut state = self.lock();
         state.is_fresh = true;
-        let place = state.place.filter(|_| !anew);
+        let place = state.ring.place().filter(|_| !anew);
         if place.is_none() {
             state.live.clear();
         }
@@ -220,8 +175,32 @@ impl Hub {
         state.take(message);
         let known = state.live.len();
         drop(state);
-        self.0.news.send_modify(|turn| *turn = turn.wrapping_add(1));
+        self.0.arrived.notify_one();
         known
+    }
+
+    /// Tells what came, until `shutdown`.
+    pub async fn tell(&self, shutdown: CancellationToken) {
+        let telling = async {
+            loop {
+                self.0.arrived.notified().await;
+                self.seal();
+                tokio::time::sleep(PAUSE).await;
+            }
+        };
+        shutdown.run_until_cancelled(telling).await;
+    }
+
+    /// As if it came from the interceptor, and were told.
+    #[cfg(test)]
+    pub fn told(&self, message: ConnectionEvents) {
+        self.take(message);
+        self.seal();
+    }
+
+    fn seal(&self) {
+        self.lock().ring.seal();
+        self.0.news.send_modify(|turn| *turn = turn.wrapping_add(1));
     }
 
     /// Changes whenever there may be something new.
@@ -248,123 +227,22 @@ impl Hub {
 
     /// Behind the last event.
     pub fn place(&self) -> Option<Place> {
-        self.lock().place
+        self.lock().ring.place()
     }
 
     /// The live connections, and the place from which on events tell of them.
     pub fn begin(&self) -> (VecDeque<Bytes>, Option<Place>) {
         let state = self.lock();
-        (state.live.values().cloned().collect(), state.place)
+        (state.live.values().cloned().collect(), state.ring.place())
     }
 
-    /// What is behind `place`, at most a few hundred at once. `None`: from the first event that is known.
+    /// What is behind `place`, at most a batch. `None`: from the first event that is known.
     pub fn after(&self, place: Option<Place>) -> Next {
-        self.lock().after(place)
+        self.lock().ring.after(place)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl State {
-    fn take(&mut self, message: ConnectionEvents) {
-        let is_first = std::mem::take(&mut self.is_fresh);
-        if is_first && message.position.is_none() {
-            self.live.clear();
-        }
-        let Some(position) = message.position else {
-            // the live ones, told at the beginning of a stream: no events
-            for event in message.events {
-                if let Some(connection) = event.connection {
-                    self.live.insert(connection.id, written(connection));
-                }
-            }
-            return;
-        };
-        if self
-            .place
-            .is_some_and(|place| place.numbering != position.numbering)
-        {
-            self.ring.clear();
-            if is_first {
-                // numbering began anew, and nothing is live
-                self.live.clear();
-            }
-        }
-        let behind = u64::try_from(message.events.len()).unwrap_or(0);
-        let mut sequence = position.sequence.saturating_sub(behind);
-        for event in message.events {
-            sequence += 1;
-            let kind = event.kind();
-            let Some(connection) = event.connection else {
-                continue;
-            };
-            let id = connection.id;
-            let event = ConnectionEvent {
-                kind: kind_of(kind).into(),
-                time: event.time,
-                connection: Some(wire::connection(connection)),
-            };
-            let event = Bytes::from(event.encode_to_vec());
-            match (kind, connection_of(&event)) {
-                (EventKind::Ended, _) | (_, None) => drop(self.live.remove(&id)),
-                (_, Some(connection)) => drop(self.live.insert(id, connection)),
-            }
-            if self.ring.len() >= KEPT {
-                self.ring.pop_front();
-            }
-            self.ring.push_back((sequence, event));
-        }
-        self.place = Some(Place {
-            numbering: position.numbering,
-            sequence: position.sequence,
-        });
-    }
-
-    fn after(&self, place: Option<Place>) -> Next {
-        let Some(now) = self.place else {
-            return Next {
-                place,
-                ..Next::default()
-            };
-        };
-        let oldest = self.ring.front().map_or(now.sequence + 1, |(number, _)| *number);
-        let (seen, mut dropped) = match place {
-            Some(place) if place.numbering == now.numbering => (place.sequence, 0),
-            // numbering began anew: how much was lost meanwhile nobody knows; it is not nothing
-            Some(_) => (oldest.saturating_sub(1), 1),
-            None => (oldest.saturating_sub(1), 0),
-        };
-        let first = self.ring.partition_point(|(number, _)| *number <= seen);
-        let events: Vec<Numbered> = self.ring.range(first..).take(BATCH).cloned().collect();
-        let last = events
-            .last()
-            .map_or(now.sequence.max(seen), |(number, _)| *number);
-        let gone = last.saturating_sub(seen) - u64::try_from(events.len()).unwrap_or(0);
-        dropped += gone;
-        Next {
-            events,
-            dropped,
-            place: Some(Place {
-                numbering: now.numbering,
-                sequence: last,
-            }),
-        }
-    }
-}
-
-/// As it goes out.
-fn written(from: interceptor::Connection) -> Bytes {
-    wire::connection(from).encode_to_vec().into()
-}
-
-const fn kind_of(kind: EventKind) -> Kind {
-    match kind {
-        EventKind::Unspecified => Kind::Unspecified,
-        EventKind::Decided => Kind::Decided,
-        EventKind::Redecided => Kind::Redecided,
-        EventKind::Ended => Kind::Ended,
     }
 }
 

@@ -20,7 +20,12 @@ use prost_reflect::{DynamicMessage, MessageDescriptor, ReflectMessage as _, Valu
 use tonic::{Code, Status, body::Body};
 use tower::Service as _;
 
-use crate::{caller::Peer, gate::Guarded, methods::Method, rpc::HEARTBEAT};
+use crate::{
+    caller::Peer,
+    gate::{Guarded, credentials},
+    methods::Method,
+    rpc::HEARTBEAT,
+};
 use frames::Frames;
 pub use texts::Texts;
 
@@ -169,11 +174,7 @@ fn inner_request(
         .header(header::TE, "trailers")
         .body(Body::new(Full::new(frame.freeze())))
         .map_err(|_| Status::invalid_argument("the path is none"))?;
-    for name in [header::AUTHORIZATION, header::COOKIE] {
-        for value in headers.get_all(&name) {
-            request.headers_mut().append(name.clone(), value.clone());
-        }
-    }
+    request.headers_mut().extend(credentials(headers));
     if let Some(peer) = peer {
         request.extensions_mut().insert(peer);
     }
@@ -253,7 +254,7 @@ fn events(method: Method, frames: Frames) -> Response<Body> {
             }
             Ok(next) => next?,
         };
-        let said = next.and_then(|octets| event(&method, &octets));
+        let said = next.and_then(|octets| method.texts.event(&method.output, &octets));
         Some(match said {
             Ok(text) => (event_frame(text), Some((method, frames))),
             Err(status) => {
@@ -277,16 +278,6 @@ type Events = Result<Frame<Bytes>, std::convert::Infallible>;
 
 fn event_frame(text: impl Into<Bytes>) -> Events {
     Ok(Frame::data(text.into()))
-}
-
-fn event(method: &Method, octets: &[u8]) -> Result<Vec<u8>, Status> {
-    let (text, id) = method.texts.message(&method.output, octets)?;
-    let head = if id.is_empty() {
-        String::new()
-    } else {
-        format!("id: {id}\n")
-    };
-    Ok([head.as_bytes(), b"data: ", &text, b"\n\n"].concat())
 }
 
 #[cfg(test)]
@@ -329,11 +320,9 @@ mod tests {
             event_id: "9-1".into(),
             ..Default::default()
         };
-        let text = event(watch, &message.encode_to_vec()).unwrap();
-        assert_eq!(
-            text,
-            b"id: 9-1\ndata: {\"dropped\":\"3\",\"eventId\":\"9-1\"}\n\n"
-        );
+        let octets = message.encode_to_vec().into();
+        let text = watch.texts.event(&watch.output, &octets).unwrap();
+        assert_eq!(text, "id: 9-1\ndata: {\"dropped\":\"3\",\"eventId\":\"9-1\"}\n\n");
     }
 
     proptest! {

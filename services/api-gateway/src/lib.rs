@@ -12,6 +12,7 @@ pub mod fields;
 pub mod gate;
 pub mod hub;
 pub mod json;
+pub mod lasting;
 pub mod limits;
 pub mod listening;
 pub mod mask;

@@ -113,30 +113,27 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         gate: gate.clone(),
         hub: hub.clone(),
     };
-    let routes = Routes::new(Watching::new(rpc::connections::Service {
-        hub: hub.clone(),
-        descriptor,
-        interceptor: mesh.interceptor.clone(),
-    }))
-    .add_service(AuditServer::new(rpc::audit::Service { audit }))
-    .add_service(EventsServer::new(events.clone()))
-    .add_service(DnsServer::new(rpc::dns::Service {
-        channel: mesh.dns.clone(),
-    }))
-    .add_service(Gate17Server::new(rpc::gate17::Service {
-        channel: mesh.gate17.clone(),
-    }))
-    .add_service(PolicyServer::new(policy.clone()))
-    .add_service(SettingsServer::new(policy))
-    .add_service(ProcessesServer::new(rpc::processes::Service {
-        channel: mesh.resolver.clone(),
-    }))
-    .add_service(SystemServer::new(system.clone()))
-    .add_service(TokensServer::new(system.clone()))
-    .add_service(health)
-    .add_service(reflection)
-    // what clients from before 2023 ask, grpcio's own among them
-    .add_service(reflection_before);
+    let connections = rpc::connections::Service::new(hub.clone(), descriptor, mesh.interceptor.clone());
+    let routes = Routes::new(Watching::new(connections))
+        .add_service(AuditServer::new(rpc::audit::Service { audit }))
+        .add_service(EventsServer::new(events.clone()))
+        .add_service(DnsServer::new(rpc::dns::Service {
+            channel: mesh.dns.clone(),
+        }))
+        .add_service(Gate17Server::new(rpc::gate17::Service {
+            channel: mesh.gate17.clone(),
+        }))
+        .add_service(PolicyServer::new(policy.clone()))
+        .add_service(SettingsServer::new(policy))
+        .add_service(ProcessesServer::new(rpc::processes::Service {
+            channel: mesh.resolver.clone(),
+        }))
+        .add_service(SystemServer::new(system.clone()))
+        .add_service(TokensServer::new(system.clone()))
+        .add_service(health)
+        .add_service(reflection)
+        // what clients from before 2023 ask, grpcio's own among them
+        .add_service(reflection_before);
     let (open, mut all_closed) = mpsc::channel(1);
     let door = Door {
         owners: Arc::new(Owners::open()?),
@@ -179,6 +176,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         () = opened => Ok(()),
         served = grpc::serve(listener, own, Callers { group: false }, status.clone(), shutdown.clone()) => served,
         () = hub.follow(mesh.interceptor, status.clone(), shutdown.clone()) => Ok(()),
+        () = hub.tell(shutdown.clone()) => Ok(()),
         () = events.follow(shutdown.clone()) => Ok(()),
         () = desktop.serve_state() => Ok(()),
         () = ready::feed_until(&shutdown) => Ok(()),

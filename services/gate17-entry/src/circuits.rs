@@ -32,9 +32,11 @@ use crate::{
     figures::Figures,
     guards::{File, Guards},
     health::Nodes,
+    history::History,
     map_keeper::Maps,
     near::Reached,
     refusal::Refusal,
+    wire,
 };
 
 pub use self::{means::Credentials, owner::Want, table::Known};
@@ -56,6 +58,7 @@ struct Inner {
     table: Mutex<Table>,
     last_id: AtomicU64,
     changed: broadcast::Sender<Known>,
+    history: History,
     figures: Figures,
 }
 
@@ -77,6 +80,7 @@ impl Circuits {
             table: Mutex::default(),
             last_id: AtomicU64::new(0),
             changed: broadcast::channel(256).0,
+            history: History::default(),
             figures: Figures::default(),
         }))
     }
@@ -99,6 +103,11 @@ impl Circuits {
     /// Circuits that came or went from now on.
     pub fn watch(&self) -> broadcast::Receiver<Known> {
         self.0.changed.subscribe()
+    }
+
+    /// The same, remembered.
+    pub fn history(&self) -> &History {
+        &self.0.history
     }
 
     /// Those that live, by number.
@@ -182,6 +191,7 @@ impl Circuits {
     }
 
     fn tell(&self, known: Known) {
+        self.0.history.tell(wire::circuit(&known));
         // nobody may be watching
         let _ = self.0.changed.send(known);
     }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod figures;
 pub mod guards;
 pub mod health;
+pub mod history;
 pub mod link;
 pub mod listening;
 pub mod map_keeper;

@@ -1,6 +1,6 @@
 //! The gRPC service: translates, no more.
 
-use std::{pin::Pin, sync::Arc, time::SystemTime};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use daemon::status::Status as ServiceStatus;
@@ -12,14 +12,15 @@ use proto::{
         MeasureRequest, PingReply, PingRequest, ResolveReply, ResolveRequest, RouteReply, RouteRequest,
         WatchCircuitsRequest, gate17_entry_server::Gate17Entry,
     },
+    place::Place,
 };
-use tokio::sync::{Semaphore, broadcast::error::RecvError};
+use tokio::sync::Semaphore;
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    asked,
+    asked, history,
     measure::Measurement,
     opening::Opening,
     splice::Carried,
@@ -78,26 +79,41 @@ impl Gate17Entry for Service {
 
     async fn watch_circuits(
         &self,
-        _: Request<WatchCircuitsRequest>,
+        request: Request<WatchCircuitsRequest>,
     ) -> Result<Response<Self::WatchCircuitsStream>, Status> {
-        let mut changes = self.opening.circuits.watch();
-        let present = self.opening.circuits.all();
+        let resume = match request.get_ref().resume_after.as_str() {
+            "" => None,
+            text => Some(Place::parse(text).ok_or_else(|| {
+                Status::invalid_argument("resume_after: not an event_id of ours; begin without")
+            })?),
+        };
+        let circuits = &self.opening.circuits;
+        let history = circuits.history();
+        let now = || {
+            history
+                .follow(None)
+                .ok_or_else(|| Status::internal("there is no now"))
+        };
+        // those that are there are looked at afterwards: what changes meanwhile is told twice rather than not at all
+        let (mut follower, known, dropped) = match history.follow(resume) {
+            Some(follower) if resume.is_some() => (follower, Vec::new(), 0),
+            Some(follower) => (follower, circuits.all(), 0),
+            // how much was lost meanwhile nobody knows; it is not nothing
+            None => (now()?, circuits.all(), 1),
+        };
         let (sender, receiver) = tokio::sync::mpsc::channel(WAITING);
         let shutdown = self.shutdown.clone();
         tokio::spawn(async move {
             let follow = async {
-                for known in &present {
-                    if sender.send(Ok(event(known))).await.is_err() {
-                        return;
-                    }
-                }
+                let present = known.iter().map(|known| history::present(wire::circuit(known)));
+                let mut events: Vec<_> = present.chain([follower.here(dropped)]).collect();
                 loop {
-                    match changes.recv().await {
-                        Ok(known) if sender.send(Ok(event(&known))).await.is_err() => return,
-                        // who reads too slowly asks for the list again
-                        Ok(_) | Err(RecvError::Lagged(_)) => {}
-                        Err(RecvError::Closed) => return,
+                    for event in events {
+                        if sender.send(Ok(event)).await.is_err() {
+                            return;
+                        }
                     }
+                    events = follower.next().await;
                 }
             };
             tokio::select! {
@@ -197,12 +213,5 @@ impl Gate17Entry for Service {
 
     async fn get_state(&self, _: Request<GetStateRequest>) -> Result<Response<ServiceState>, Status> {
         Ok(Response::new(self.status.snapshot()))
-    }
-}
-
-fn event(known: &crate::circuits::Known) -> CircuitEvent {
-    CircuitEvent {
-        time: Some(SystemTime::now().into()),
-        circuit: Some(wire::circuit(known)),
     }
 }

@@ -4,6 +4,9 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tonic::{Code, Status, body::Body};
 
+/// Octets before each message.
+const HEAD: usize = 5;
+
 /// Messages of one answer.
 pub(super) struct Frames {
     body: Body,
@@ -36,6 +39,10 @@ impl Frames {
                     return Some(Err(status));
                 }
                 Some(Ok(frame)) => match frame.into_data() {
+                    // a message by itself is not copied
+                    Ok(data) if self.buffer.is_empty() && is_one(&data) => {
+                        return Some(Ok(data.slice(HEAD..)));
+                    }
                     Ok(data) => self.buffer.extend_from_slice(&data),
                     Err(other) => {
                         let trailers = other.into_trailers().ok();
@@ -51,13 +58,23 @@ impl Frames {
     }
 
     fn buffered(&mut self) -> Option<Bytes> {
-        let (head, rest) = self.buffer.split_at_checked(5)?;
-        let length = <[u8; 4]>::try_from(head.get(1..)?).ok()?;
-        let length = usize::try_from(u32::from_be_bytes(length)).ok()?;
-        if rest.len() < length {
+        let length = length(&self.buffer)?;
+        if self.buffer.len() - HEAD < length {
             return None;
         }
-        self.buffer.advance(5);
+        self.buffer.advance(HEAD);
         Some(self.buffer.split_to(length).freeze())
     }
+}
+
+/// A message, and nothing else.
+fn is_one(octets: &[u8]) -> bool {
+    length(octets).is_some_and(|length| octets.len() - HEAD == length)
+}
+
+/// Of the message whose head is there.
+fn length(octets: &[u8]) -> Option<usize> {
+    let (head, _) = octets.split_at_checked(HEAD)?;
+    let length = <[u8; 4]>::try_from(head.get(1..)?).ok()?;
+    usize::try_from(u32::from_be_bytes(length)).ok()
 }

@@ -1,4 +1,5 @@
-//! Messages of a stream as JSON. Many watch the same: what was written for one of them is not written again for the next.
+//! Messages of a stream as server-sent events. Many watch the same: what was written for one of them is not written again for the
+//! next, neither a message that is the same for all of them, nor what happened and stands in messages of their own.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -17,8 +18,12 @@ const KEPT: usize = 1024;
 /// Octets; longer ones are written for each.
 const LONGEST: usize = 8 << 10;
 
-/// Texts of one stream's list, the last ones: `events` of `WatchConnectionsReply`. All are of one kind of message, so the same
-/// octets are the same text.
+/// Whole messages that are remembered, and their octets with those of their texts.
+const WHOLE: usize = 64;
+const WHOLE_OCTETS: usize = 8 << 20;
+
+/// Texts of one stream, the last ones: of its list (`events` of `WatchConnectionsReply`), all of one kind of message, so that the
+/// same octets are the same text; and of whole messages.
 #[derive(Debug, Default)]
 pub struct Texts(Mutex<Known>);
 
@@ -27,6 +32,9 @@ struct Known {
     texts: HashMap<Bytes, Bytes>,
     /// As they came.
     order: VecDeque<Bytes>,
+    /// Messages that others send as well, and what was made of them.
+    whole: VecDeque<(Bytes, Bytes)>,
+    whole_octets: usize,
 }
 
 impl Known {
@@ -41,18 +49,52 @@ impl Known {
             self.texts.remove(&oldest);
         }
     }
+
+    /// The very octets, not equal ones: they are held here, so nothing else can stand there.
+    fn whole(&self, octets: &Bytes) -> Option<Bytes> {
+        let is = |known: &Bytes| known.as_ptr() == octets.as_ptr() && known.len() == octets.len();
+        let found = self.whole.iter().rev().find(|(known, _)| is(known));
+        found.map(|(_, event)| event.clone())
+    }
+
+    fn keep_whole(&mut self, octets: Bytes, event: Bytes) {
+        self.whole_octets += octets.len() + event.len();
+        self.whole.push_back((octets, event));
+        while (self.whole.len() > WHOLE || self.whole_octets > WHOLE_OCTETS)
+            && let Some((octets, event)) = self.whole.pop_front()
+        {
+            self.whole_octets -= octets.len() + event.len();
+        }
+    }
 }
 
 impl Texts {
-    /// A message that is an answer of a stream, and the place behind it (`event_id`), if it says one.
+    /// A message that is an answer of a stream, as an event; its `id` is the place behind it (`event_id`), if it says one.
     ///
     /// # Errors
     /// `INTERNAL` for what is no such message.
-    pub(super) fn message(
-        &self,
-        descriptor: &MessageDescriptor,
-        octets: &[u8],
-    ) -> Result<(Vec<u8>, String), Status> {
+    pub(super) fn event(&self, descriptor: &MessageDescriptor, octets: &Bytes) -> Result<Bytes, Status> {
+        // nobody else holds it: nobody else will ask
+        let shared = !octets.is_unique();
+        if shared && let Some(known) = self.lock().whole(octets) {
+            return Ok(known);
+        }
+        let (text, id) = self.message(descriptor, octets)?;
+        let mut event = Vec::with_capacity(text.len() + id.len() + 16);
+        if !id.is_empty() {
+            event.put_slice(format!("id: {id}\n").as_bytes());
+        }
+        event.put_slice(b"data: ");
+        event.put_slice(&text);
+        event.put_slice(b"\n\n");
+        let event = Bytes::from(event);
+        if shared {
+            self.lock().keep_whole(octets.clone(), event.clone());
+        }
+        Ok(event)
+    }
+
+    fn message(&self, descriptor: &MessageDescriptor, octets: &[u8]) -> Result<(Vec<u8>, String), Status> {
         let (list, of) = match list(descriptor) {
             Some((list, of)) => (Some(list), Some(of)),
             None => (None, None),
@@ -180,5 +222,42 @@ mod tests {
         }
         let known = texts.lock();
         assert_eq!((known.texts.len(), known.order.len()), (KEPT, KEPT));
+    }
+
+    #[test]
+    fn a_message_of_many_is_written_once() {
+        let methods = Methods::new().unwrap();
+        let output = &methods
+            .get("/portmaster.api.v1.Connections/Watch")
+            .unwrap()
+            .output;
+        let texts = Texts::default();
+        let octets = Bytes::from(reply(0..3, "a-1").encode_to_vec());
+        let alone = texts.event(output, &octets).unwrap();
+        assert!(texts.lock().whole.is_empty(), "nobody else has it");
+        let other = octets.clone();
+        let (first, second) = (texts.event(output, &octets), texts.event(output, &other));
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert_eq!(first.as_ptr(), second.as_ptr(), "the same octets");
+        assert_eq!(first, alone);
+        assert!(first.starts_with(b"id: a-1\ndata: {") && first.ends_with(b"}\n\n"));
+        // equal octets elsewhere are another message
+        let equal = Bytes::copy_from_slice(&octets);
+        let _held = equal.clone();
+        assert_ne!(texts.event(output, &equal).unwrap().as_ptr(), first.as_ptr());
+
+        for number in 0..1000 {
+            let octets = Bytes::from(reply(0..300, &format!("a-{number}")).encode_to_vec());
+            let _held = octets.clone();
+            texts.event(output, &octets).unwrap();
+        }
+        let known = texts.lock();
+        assert_eq!(known.whole.len(), WHOLE);
+        let sum: usize = known
+            .whole
+            .iter()
+            .map(|(octets, event)| octets.len() + event.len())
+            .sum();
+        assert_eq!(known.whole_octets, sum);
     }
 }

@@ -1,5 +1,6 @@
 //! `Connections`: from the hub alone.
 
+mod views;
 mod watch;
 
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use api::v1::{
     CloseConnectionReply, CloseConnectionRequest, Connection, GetConnectionRequest, ListConnectionsReply,
     ListConnectionsRequest, WatchConnectionsReply, WatchConnectionsRequest, connections_server::Connections,
 };
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use prost::Message as _;
 use prost_reflect::MessageDescriptor;
@@ -24,7 +26,8 @@ use super::{
     policy::{octets, port},
 };
 use crate::{hub::Hub, mask::Mask};
-pub use watch::{Watching, Written};
+use views::{Views, message_of};
+pub use watch::Watching;
 
 const PAGE: usize = 1000;
 const LONGEST_PAGE: usize = 10_000;
@@ -33,11 +36,25 @@ const LONGEST_PAGE: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct Service {
     /// Who knows.
-    pub hub: Hub,
+    hub: Hub,
     /// Of `Connection`.
-    pub descriptor: MessageDescriptor,
+    descriptor: MessageDescriptor,
     /// Who closes them.
-    pub interceptor: Channel,
+    interceptor: Channel,
+    /// What those who watch want.
+    views: Views,
+}
+
+impl Service {
+    /// `hub`: who knows them; `descriptor`: of `Connection`; `interceptor`: who closes them.
+    pub fn new(hub: Hub, descriptor: MessageDescriptor, interceptor: Channel) -> Self {
+        Self {
+            hub,
+            descriptor,
+            interceptor,
+            views: Views::default(),
+        }
+    }
 }
 
 #[tonic::async_trait]
@@ -112,13 +129,12 @@ impl Connections for Service {
         &self,
         request: Request<WatchConnectionsRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let messages = self.written(request.into_inner())?;
-        let read = |message: Result<Written, Status>| {
-            let octets = message?.encode_to_vec();
-            WatchConnectionsReply::decode(octets.as_slice())
+        let frames = self.frames(request.into_inner())?;
+        let read = |frame: Bytes| {
+            WatchConnectionsReply::decode(message_of(&frame))
                 .map_err(|error| Status::internal(error.to_string()))
         };
-        Ok(Response::new(Box::pin(messages.map(read))))
+        Ok(Response::new(Box::pin(frames.map(read))))
     }
 }
 

@@ -7,11 +7,14 @@ use api::v1::{
     ListUpstreamsRequest, WatchDnsQueriesReply, WatchDnsQueriesRequest, dns_server::Dns,
 };
 use futures_util::{Stream, StreamExt as _, stream};
-use proto::dns::v1::{self as dns, dns_client::DnsClient};
+use proto::{
+    dns::v1::{self as dns, dns_client::DnsClient},
+    place::Place,
+};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
 use super::{HEARTBEAT, passed_on};
-use crate::{hub::Place, wire};
+use crate::wire;
 
 const BEHIND: &str = "dns";
 

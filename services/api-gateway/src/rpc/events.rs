@@ -11,12 +11,13 @@ use std::{
 
 use api::v1::{Event, WatchEventsReply, WatchEventsRequest, events_server::Events};
 use futures_util::{Stream, future::join, stream};
+use proto::place::Place;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::{HEARTBEAT, system};
-use crate::{audit::Audit, hub::Place};
+use crate::audit::Audit;
 use state::{Found, LINGER, State};
 
 const LOOK: Duration = Duration::from_secs(1);

@@ -1,17 +1,17 @@
 //! `Gate17`: of the entry, whose messages are the public ones.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::SystemTime};
 
 use api::v1::gate17_server::Gate17;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, stream};
 use proto::gate17::v1::{
     CircuitEvent, CloseCircuitReply, CloseCircuitRequest, GetStatusReply, GetStatusRequest,
     ListCircuitsReply, ListCircuitsRequest, ListNodesReply, ListNodesRequest, PingReply, PingRequest,
     RouteReply, RouteRequest, WatchCircuitsRequest, gate17_entry_client::Gate17EntryClient,
 };
-use tonic::{Request, Response, Status, transport::Channel};
+use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-use super::passed_on;
+use super::{HEARTBEAT, passed_on};
 
 const BEHIND: &str = "gate17-entry";
 
@@ -25,6 +25,33 @@ pub struct Service {
 impl Service {
     fn client(&self) -> Gate17EntryClient<Channel> {
         Gate17EntryClient::new(self.channel.clone())
+    }
+}
+
+/// A client, and what it hears.
+struct Following {
+    messages: Streaming<CircuitEvent>,
+    /// Behind the last message that said one.
+    event_id: String,
+}
+
+impl Following {
+    async fn next(&mut self) -> Option<Result<CircuitEvent, Status>> {
+        let message = match tokio::time::timeout(HEARTBEAT, self.messages.message()).await {
+            Err(_) => {
+                return Some(Ok(CircuitEvent {
+                    time: Some(SystemTime::now().into()),
+                    event_id: self.event_id.clone(),
+                    ..CircuitEvent::default()
+                }));
+            }
+            Ok(Ok(message)) => message?,
+            Ok(Err(status)) => return Some(Err(passed_on(BEHIND)(status))),
+        };
+        if !message.event_id.is_empty() {
+            self.event_id.clone_from(&message.event_id);
+        }
+        Some(Ok(message))
     }
 }
 
@@ -52,16 +79,24 @@ impl Gate17 for Service {
         &self,
         request: Request<WatchCircuitsRequest>,
     ) -> Result<Response<Self::WatchCircuitsStream>, Status> {
+        let asked = request.get_ref().resume_after.clone();
         let messages = self
             .client()
             .watch_circuits(request.into_inner())
             .await
             .map_err(passed_on(BEHIND))?;
-        Ok(Response::new(Box::pin(
-            messages
-                .into_inner()
-                .map(|message| message.map_err(passed_on(BEHIND))),
-        )))
+        let following = Following {
+            messages: messages.into_inner(),
+            event_id: asked,
+        };
+        let messages = stream::unfold(Some(following), async |following| {
+            let mut following = following?;
+            let said = following.next().await?;
+            // an error is the last
+            let goes_on = said.is_ok();
+            Some((said, goes_on.then_some(following)))
+        });
+        Ok(Response::new(Box::pin(messages)))
     }
 
     async fn list_nodes(

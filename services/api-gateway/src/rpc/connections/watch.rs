@@ -1,55 +1,37 @@
-//! `Watch`, for many at once: an event is written out once, and each client gets the same octets.
+//! `Watch`, for many at once: a message is written out once, and each client that wants the same gets the same octets.
 
 use std::{
     collections::VecDeque,
     convert::Infallible,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use api::v1::{ConnectionEventKind, WatchConnectionsRequest, connections_server::ConnectionsServer};
 use bytes::Bytes;
-use futures_util::{
-    Stream,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
+use futures_util::{Stream, StreamExt as _, future::BoxFuture, stream};
+use http::{HeaderValue, header};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use prost::Message as _;
+use proto::place::Place;
 use tokio::sync::watch;
 use tonic::{
-    Request, Response, Status,
+    Code, Status,
     body::Body,
-    server::{Grpc, NamedService, ServerStreamingService},
+    codec::{Codec as _, Streaming},
+    server::NamedService,
 };
 use tonic_prost::ProstCodec;
 
-use super::Service;
-use crate::{
-    fields::Fields,
-    hub::{CONNECTION, Hub, Next, Place, connection_of},
-    mask::Mask,
-    rpc::{HEARTBEAT, filter::Filter},
+use super::{
+    Service,
+    views::{View, Views, Written},
 };
+use crate::{fields::Fields, hub::Hub, rpc::HEARTBEAT};
 
 /// Live connections in one message.
 const LISTED: usize = 500;
-/// Between two messages, so that a storm comes in few large ones.
-const PAUSE: Duration = Duration::from_millis(20);
 const PATH: &str = "/portmaster.api.v1.Connections/Watch";
-
-/// A `WatchConnectionsReply` whose events are written out already: the same on the wire.
-#[derive(Clone, PartialEq, Eq, prost::Message)]
-pub struct Written {
-    /// Each a `ConnectionEvent`.
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    pub events: Vec<Bytes>,
-    /// Events that this client lost before these.
-    #[prost(uint64, tag = "2")]
-    pub dropped: u64,
-    /// Behind the last of these events.
-    #[prost(string, tag = "3")]
-    pub event_id: String,
-}
 
 /// A `ConnectionEvent` of a connection that is written out already.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -63,9 +45,6 @@ struct WrittenEvent {
     connection: Bytes,
 }
 
-/// In a `ConnectionEvent`, beside its connection.
-const KIND: u32 = 1;
-const TIME: u32 = 2;
 /// In a `Connection`.
 const STARTED: u32 = 8;
 
@@ -104,30 +83,37 @@ impl tower::Service<http::Request<Body>> for Watching {
             return self.others.call(request);
         }
         let service = self.service.clone();
-        Box::pin(async move {
-            let codec = ProstCodec::<Written, WatchConnectionsRequest>::default();
-            Ok(Grpc::new(codec).server_streaming(service, request).await)
-        })
-    }
-}
-
-impl ServerStreamingService<WatchConnectionsRequest> for Service {
-    type Response = Written;
-    type ResponseStream = BoxStream<'static, Result<Written, Status>>;
-    type Future = std::future::Ready<Result<Response<Self::ResponseStream>, Status>>;
-
-    fn call(&mut self, request: Request<WatchConnectionsRequest>) -> Self::Future {
-        let messages = self.written(request.into_inner());
-        std::future::ready(messages.map(|messages| Response::new(Box::pin(messages) as _)))
+        Box::pin(async move { Ok(service.answer(request).await.unwrap_or_else(Status::into_http)) })
     }
 }
 
 impl Service {
-    /// What a client gets, message by message.
-    pub(super) fn written(
+    /// As tonic answers, but for the octets of the messages, which are not copied.
+    async fn answer(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        let encoding = request.headers().get("grpc-encoding");
+        if encoding.is_some_and(|encoding| encoding != "identity") {
+            return Err(Status::unimplemented("compressed requests are not read"));
+        }
+        let mut codec = ProstCodec::<Written, WatchConnectionsRequest>::default();
+        let mut asked = Streaming::new_request(codec.decoder(), request.into_body(), None, None);
+        let asked = asked.message().await?;
+        let asked = asked.ok_or_else(|| Status::internal("the request has no message"))?;
+        let frames = self.frames(asked)?.map(Frame::data);
+        let mut end = http::HeaderMap::new();
+        Status::new(Code::Ok, "").add_header(&mut end)?;
+        let frames = frames.chain(stream::iter([Frame::trailers(end)]));
+        let body = StreamBody::new(frames.map(Ok::<_, Infallible>));
+        let mut response = http::Response::new(Body::new(body));
+        let kind = HeaderValue::from_static("application/grpc");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        Ok(response)
+    }
+
+    /// What a client gets, message by message, as gRPC sends them.
+    pub(super) fn frames(
         &self,
         request: WatchConnectionsRequest,
-    ) -> Result<impl Stream<Item = Result<Written, Status>> + Send + use<>, Status> {
+    ) -> Result<impl Stream<Item = Bytes> + Send + use<>, Status> {
         let resume = match request.resume_after.as_str() {
             "" => None,
             text => Some(Place::parse(text).ok_or_else(|| {
@@ -139,8 +125,8 @@ impl Service {
             false => (VecDeque::new(), self.hub.place()),
         };
         let watcher = Watcher {
-            filter: Filter::new(request.filter)?,
-            mask: Mask::new(request.read_mask, &self.descriptor)?.inside(CONNECTION, &[KIND, TIME]),
+            view: View::new(request.filter, request.read_mask, &self.descriptor)?,
+            views: self.views.clone(),
             news: self.hub.news(),
             live,
             place: resume.or(now),
@@ -150,7 +136,7 @@ impl Service {
         };
         Ok(stream::unfold(watcher, async |mut watcher| {
             let message = watcher.next().await?;
-            Some((Ok(message), watcher))
+            Some((message, watcher))
         }))
     }
 }
@@ -158,9 +144,8 @@ impl Service {
 /// A client, and where it is. It is asked for the next message only when the last one is on its way.
 struct Watcher {
     hub: Hub,
-    filter: Filter,
-    /// Of events.
-    mask: Mask,
+    view: View,
+    views: Views,
     news: watch::Receiver<u64>,
     /// To be told before all else.
     live: VecDeque<Bytes>,
@@ -172,49 +157,42 @@ struct Watcher {
 
 impl Watcher {
     /// `None`: nobody follows connections any more.
-    async fn next(&mut self) -> Option<Written> {
+    async fn next(&mut self) -> Option<Bytes> {
         if let Some(message) = self.live() {
-            return Some(message);
+            return Some(message.framed());
         }
         if std::mem::take(&mut self.is_first) {
             // an answer at once: the client knows that it is heard, and from where on
-            return Some(self.message(Vec::new()));
+            return Some(self.nothing());
         }
-        tokio::time::sleep(PAUSE).await;
         let give_up = tokio::time::sleep(HEARTBEAT);
         tokio::pin!(give_up);
         loop {
             self.news.mark_unchanged();
-            let Next {
-                events,
-                dropped,
-                place,
-            } = self.hub.after(self.place);
-            self.place = place;
-            self.unsent += dropped;
-            let is_end = events.is_empty();
-            let fitting = events.iter().filter(|(_, event)| {
-                connection_of(event).is_some_and(|connection| self.filter.fits(&connection))
-            });
-            let fitting: Vec<Bytes> = fitting.map(|(_, event)| self.mask.apply(event)).collect();
-            if !fitting.is_empty() || self.unsent > 0 {
-                return Some(self.message(fitting));
+            let next = self.hub.after(self.place);
+            self.place = next.place;
+            self.unsent += next.dropped;
+            if let Some(frame) = self.views.frame(&self.view, &next, self.unsent) {
+                self.unsent = 0;
+                return Some(frame);
             }
-            if is_end {
+            if next.batch.is_none() {
                 tokio::select! {
                     changed = self.news.changed() => changed.ok()?,
-                    () = &mut give_up => return Some(self.message(Vec::new())),
+                    () = &mut give_up => return Some(self.nothing()),
                 }
             }
         }
     }
 
-    fn message(&mut self, events: Vec<Bytes>) -> Written {
-        Written {
-            events,
+    /// No events, but where it is.
+    fn nothing(&mut self) -> Bytes {
+        let message = Written {
+            events: Vec::new(),
             dropped: std::mem::take(&mut self.unsent),
             event_id: self.place.map(Place::text).unwrap_or_default(),
-        }
+        };
+        message.framed()
     }
 
     fn live(&mut self) -> Option<Written> {
@@ -222,7 +200,7 @@ impl Watcher {
         while events.len() < LISTED
             && let Some(connection) = self.live.pop_front()
         {
-            if self.filter.fits(&connection) {
+            if self.view.fits(&connection) {
                 let mut fields = Fields::of(&connection);
                 let started = fields.find(|field| field.number == STARTED);
                 let event = WrittenEvent {
@@ -230,7 +208,7 @@ impl Watcher {
                     time: started.map(|started| connection.slice_ref(started.value.octets())),
                     connection,
                 };
-                events.push(self.mask.apply(&event.encode_to_vec().into()));
+                events.push(self.view.cut(&event.encode_to_vec().into()));
             }
         }
         (!events.is_empty()).then(|| Written {

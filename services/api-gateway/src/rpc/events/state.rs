@@ -6,8 +6,9 @@ use std::{
 };
 
 use api::v1::{Event, PauseState, PolicyState, Service as WireService, WatchEventsReply, event::What};
+use proto::place::Place;
 
-use crate::{audit::Audit, hub::Place};
+use crate::audit::Audit;
 
 /// After the last one who watched went: whoever comes back in time goes on where he was.
 pub(super) const LINGER: Duration = Duration::from_secs(60);
