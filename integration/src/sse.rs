@@ -61,7 +61,7 @@ impl Events {
         let mut found = vec![None; wanted.len()];
         while found.iter().any(Option::is_none) {
             let message = self.message();
-            for one in message[of].as_array().into_iter().flatten() {
+            for one in message.get(of).and_then(Value::as_array).into_iter().flatten() {
                 let places = found.iter_mut().zip(wanted).filter(|(place, _)| place.is_none());
                 for (place, _) in places.filter(|(_, is)| is(one)) {
                     *place = Some(one.clone());

@@ -20,7 +20,7 @@ fn gateway(label: &str) -> World {
     world
 }
 
-fn resident(world: &World) -> u64 {
+pub(crate) fn resident(world: &World) -> u64 {
     let pid = world.service(Service::ApiGateway).pid().as_raw_nonzero();
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status

@@ -17,5 +17,6 @@ mod line;
 mod page;
 mod schema;
 mod served;
+mod slow;
 mod stage;
 mod told;

@@ -91,10 +91,9 @@ fn who_watches_circuits_goes_on_where_he_was() {
         is_there.then(|| Events::open(&place.world, WATCH, &built))
     });
     let (present, here) = up_to_here(&mut anew);
+    let id = Value::String(circuit["id"].to_string());
     assert!(
-        present
-            .iter()
-            .any(|present| present["id"] == circuit["id"].to_string()),
+        present.iter().any(|present| present["id"] == id),
         "{present:?} lacks {circuit}"
     );
     assert_eq!(here["dropped"], "1", "{here}");

@@ -3,7 +3,7 @@
 //! Invariant: a client that reads slowly costs the others nothing: events stand in one ring for all, and each client has a place
 //! in it. Whoever falls out at its end is told how much he lost.
 //!
-//! Events are told in batches: at once after a while of nothing, then every [`PAUSE`]; all who watch wake for the same one.
+//! Events are told in batches: at once after a while of nothing, then every 20 ms; all who watch wake for the same one.
 //!
 //! All is kept as it goes out: an event is written once, whoever and how many watch, and takes a few hundred octets.
 
