@@ -25,4 +25,5 @@ mod stand_in;
 mod steady;
 mod strangers;
 mod told;
+mod unsure;
 mod v4_only;

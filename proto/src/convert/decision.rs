@@ -32,6 +32,7 @@ words!(
         TunnelRefused,
         TunnelUnavailable,
         TunnelLate,
+        TunnelUnsure,
     ]
 );
 

@@ -126,24 +126,25 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
                 let name = Arc::new(arrived.query.to_question().name);
                 let policy = self.policy.load_full();
                 let plan = self.plan(&self.who(&asker, &policy), &name, arrived.query);
-                (name, Some(plan))
+                (name, Some((plan, policy)))
             }
         };
         let given = match plan {
-            Some(Plan::Resolve { judged, is_local }) if is_tunnelled(&judged, is_local) => {
+            Some((Plan::Resolve { judged, is_local }, policy)) if is_tunnelled(&judged, is_local) => {
                 let profile = &judged.decision.profile;
-                self.tunnel.answer(arrived.query, &asker, profile).await
+                let options = policy.tunnel_options(profile);
+                self.tunnel.answer(arrived.query, &asker, profile, options).await
             }
-            Some(Plan::Resolve { is_local: false, .. })
-                if asker.is_unsure && self.policy.load().may_tunnel() =>
+            Some((Plan::Resolve { is_local: false, .. }, policy))
+                if asker.is_unsure && policy.may_tunnel() =>
             {
                 self.tunnel.unknown(arrived.query)
             }
-            None | Some(Plan::Resolve { .. }) => {
+            None | Some((Plan::Resolve { .. }, _)) => {
                 let _asking = trace.part("lookup");
                 self.lookup.answer(arrived.query, asker.account()).await
             }
-            Some(done) => return self.finish(arrived, &asker, name, done, out),
+            Some((done, _)) => return self.finish(arrived, &asker, name, done, out),
         };
         // judged again, by what is in force now: an answer may take seconds
         let policy = self.policy.load_full();

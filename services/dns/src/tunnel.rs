@@ -12,6 +12,7 @@ use proto::{
     gate17::v1::{App, ResolveReply, ResolveRequest, gate17_entry_client::Gate17EntryClient},
 };
 use tonic::transport::Channel;
+use verdict::policy::TunnelOptions;
 
 use crate::{
     clients::Asker,
@@ -51,7 +52,14 @@ impl Tunnel {
     }
 
     /// Answers in any case: with a failure that says why, where the tunnel does not.
-    pub async fn answer(&self, query: &Query, asker: &Asker, profile: &Arc<str>) -> Looked {
+    /// `options`: the profile's.
+    pub async fn answer(
+        &self,
+        query: &Query,
+        asker: &Asker,
+        profile: &Arc<str>,
+        options: &TunnelOptions,
+    ) -> Looked {
         let key = query.key();
         let app = convert::app(asker.process.as_deref(), asker.uid);
         let place: Place = (app.clone(), Arc::clone(profile), key.clone());
@@ -67,7 +75,7 @@ impl Tunnel {
             }
             self.known.invalidate(&place);
         }
-        match self.ask(key, app, profile).await {
+        match self.ask(key, app, profile, options).await {
             Ok(answer) => {
                 let answer = Arc::new(answer);
                 self.known.insert(place, (Arc::clone(&answer), (self.clock)()));
@@ -106,7 +114,13 @@ impl Tunnel {
         }
     }
 
-    async fn ask(&self, key: &Key, app: App, profile: &str) -> Result<Answer, String> {
+    async fn ask(
+        &self,
+        key: &Key,
+        app: App,
+        profile: &str,
+        options: &TunnelOptions,
+    ) -> Result<Answer, String> {
         let make = Make {
             // RFC 8484 §4.1
             id: 0,
@@ -122,6 +136,7 @@ impl Tunnel {
             app: Some(app),
             profile: profile.to_owned(),
             query: query.clone(),
+            options: Some(options.into()),
         };
         let mut entry = self.entry.clone();
         let reply = tokio::time::timeout(PATIENCE, entry.resolve(request))

@@ -4,10 +4,16 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::Context as _;
 use daemon::ready;
-use rustix::net::{SocketType, sockopt::socket_type};
+use rustix::net::{
+    SocketType,
+    sockopt::{set_socket_recv_buffer_size, socket_type},
+};
 
 /// The name under which the service manager passes them.
 const PASSED: &str = "gate17";
+/// Octets of a program that wait to be read; the kernel takes twice as many, with what it needs itself. They come from this host: with
+/// more, they would only leave the processor's cache before they are read.
+const PROGRAMS: usize = 64 << 10;
 
 /// One TCP and one UDP socket for each address.
 #[derive(Debug, Default)]
@@ -47,6 +53,8 @@ pub fn sockets(listen: &[SocketAddr]) -> anyhow::Result<Sockets> {
     }
     for socket in &sockets.tcp {
         socket.set_nonblocking(true)?;
+        // connections that it accepts have it as well
+        set_socket_recv_buffer_size(socket, PROGRAMS)?;
     }
     for socket in &sockets.udp {
         socket.set_nonblocking(true)?;

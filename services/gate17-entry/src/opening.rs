@@ -13,7 +13,10 @@ use gate17_proto::{
     target::Target,
 };
 use h2::{RecvStream, SendStream};
-use proto::gate17::v1::{App, Cause, Opened, Refused, Tunnelled};
+use proto::{
+    gate17::v1::{App, Cause, Opened, Refused, Tunnelled},
+    policy::v1::Tunnel as Travels,
+};
 use tokio::sync::watch;
 use verdict::policy::CompiledPolicy;
 
@@ -40,7 +43,7 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// What a program of a profile wants.
+    /// What a program of a profile wants, by the policy in force here.
     pub fn want(&self, app: App, profile: &str, domain: &str) -> Want {
         Want {
             app,
@@ -50,9 +53,31 @@ impl Opening {
         }
     }
 
-    fn wanted(&self, connection: &Tunnelled) -> Want {
+    /// The same by the policy of who asks: it may be newer or older than ours, and a path that its profile does not allow is
+    /// never taken.
+    ///
+    /// # Errors
+    /// Where `options` make no sense.
+    pub fn want_by(&self, want: Want, options: Option<Travels>) -> Result<Want, Refusal> {
+        let Some(options) = options else {
+            return Ok(want);
+        };
+        let malformed = |error| {
+            Refusal::new(
+                Cause::NoPath,
+                format!("how it travels is not understood: {error}"),
+            )
+        };
+        Ok(Want {
+            options: options.try_into().map_err(malformed)?,
+            ..want
+        })
+    }
+
+    fn wanted(&self, connection: &Tunnelled) -> Result<Want, Refusal> {
         let app = connection.app.clone().unwrap_or_default();
-        self.want(app, &connection.profile, &connection.domain)
+        let want = self.want(app, &connection.profile, &connection.domain);
+        self.want_by(want, connection.options.clone())
     }
 
     async fn tcp(&self, connection: &Tunnelled) -> Result<Opened, Refusal> {
@@ -62,7 +87,7 @@ impl Opening {
         let stream = self
             .circuits
             .through(
-                &self.wanted(connection),
+                &self.wanted(connection)?,
                 Some((&target, Transport::Tcp)),
                 |circuit| {
                     let target = target.clone();
@@ -95,16 +120,13 @@ impl udp::Opener for Opening {
         let malformed = || Refusal::new(Cause::Unspecified, "the connection has no ends").refused();
         let ends = ends_of(&connection).ok_or_else(malformed)?;
         let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
+        let want = self.wanted(&connection).map_err(|refusal| refusal.refused())?;
         let opened = self
             .circuits
-            .through(
-                &self.wanted(&connection),
-                Some((&target, Transport::Udp)),
-                |circuit| {
-                    let target = target.clone();
-                    async move { circuit.open_udp(&target).await }
-                },
-            )
+            .through(&want, Some((&target, Transport::Udp)), |circuit| {
+                let target = target.clone();
+                async move { circuit.open_udp(&target).await }
+            })
             .await;
         let (from, to, place) = opened.map_err(|refusal| refusal.refused())?;
         Ok(Way {

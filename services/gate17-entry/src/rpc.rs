@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
-    asked, history,
+    asked,
+    circuit::Circuit,
+    history,
     measure::Measurement,
     opening::Opening,
     splice::Carried,
@@ -185,19 +187,25 @@ impl Gate17Entry for Service {
     }
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<ResolveReply>, Status> {
-        let ResolveRequest { app, profile, query } = request.into_inner();
+        let ResolveRequest {
+            app,
+            profile,
+            query,
+            options,
+        } = request.into_inner();
         // by the circuit that its connections will take: where sites are kept apart, their names are as well
         let name = asked::name(&query).unwrap_or_default();
         let want = self.opening.want(app.unwrap_or_default(), &profile, &name);
         let query = Bytes::from(query);
-        let answered = self
-            .opening
-            .circuits
-            .through(&want, None, |circuit| {
+        let answered = async {
+            let want = self.opening.want_by(want, options)?;
+            let work = |circuit: Arc<Circuit>| {
                 let query = query.clone();
                 async move { circuit.resolve(query).await }
-            })
-            .await;
+            };
+            self.opening.circuits.through(&want, None, work).await
+        }
+        .await;
         Ok(Response::new(match answered {
             Ok(answer) => ResolveReply {
                 answer,

@@ -38,7 +38,7 @@ mod settled;
 mod tunnel;
 
 pub use attribution::{Answer, Attribution, Miss};
-pub use effects::{Connection, Effects, Event, EventKind, Question, ToTunnel, Totals, VerdictFor};
+pub use effects::{Carrying, Connection, Effects, Event, EventKind, Question, ToTunnel, Totals, VerdictFor};
 pub use limits::{Arrival, Counts, Limits, Now};
 pub use pending::Waiting;
 pub use tunnel::{OpenAnswer, Refusal, Through};

@@ -23,7 +23,7 @@ use verdict::Flow;
 use crate::{
     arrival::appears,
     conntrack::Tuple,
-    judge::{self, Connection, OpenAnswer, ToTunnel},
+    judge::{self, Carrying, OpenAnswer, ToTunnel},
     names,
     traces::traces,
 };
@@ -146,15 +146,12 @@ const fn refusal(cause: Cause) -> judge::Refusal {
 /// What the judge wants the entry to hear.
 pub fn to_entry(wanted: ToTunnel) -> ToEntry {
     let said = match wanted {
-        ToTunnel::Open {
-            request_id,
-            connection,
-        } => to_entry::Said::Open(Open {
+        ToTunnel::Open { request_id, carrying } => to_entry::Said::Open(Open {
             request_id,
             traceparent: traces()
-                .map(|traces| traces.tunnelling(&connection.flow))
+                .map(|traces| traces.tunnelling(&carrying.connection.flow))
                 .unwrap_or_default(),
-            connection: Some(tunnelled(&connection)),
+            connection: Some(tunnelled(&carrying)),
         }),
         ToTunnel::Withdrawn(request_id) => to_entry::Said::Withdrawn(Withdrawn { request_id }),
     };
@@ -162,17 +159,17 @@ pub fn to_entry(wanted: ToTunnel) -> ToEntry {
 }
 
 /// The answer to [`Heard::Question`].
-pub fn flow_answer(request_id: u64, connection: Option<&Connection>) -> ToEntry {
+pub fn flow_answer(request_id: u64, carrying: Option<&Carrying>) -> ToEntry {
     let answer = proto::gate17::v1::FlowAnswer {
         request_id,
-        connection: connection.map(tunnelled),
+        connection: carrying.map(tunnelled),
     };
     ToEntry {
         said: Some(to_entry::Said::Flow(answer)),
     }
 }
 
-fn tunnelled(connection: &Connection) -> Tunnelled {
+fn tunnelled(Carrying { connection, options }: &Carrying) -> Tunnelled {
     Tunnelled {
         flow: Some(connection.flow.into()),
         app: Some(convert::app(
@@ -182,6 +179,7 @@ fn tunnelled(connection: &Connection) -> Tunnelled {
         profile: connection.decision.profile.to_string(),
         domain: connection.domain.as_deref().unwrap_or_default().to_owned(),
         connection: connection.id,
+        options: Some(options.into()),
     }
 }
 

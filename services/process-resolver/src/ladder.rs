@@ -242,7 +242,16 @@ impl Ladder {
             let slowly = || self.holders.find_slowly(&self.processes, &self.groups, &socket);
             first.flatten().or_else(slowly)
         });
-        self.answer(socket, found)
+        // whoever closed it, or ended, while everybody was looked at had it: it is not the kernel's own
+        let is_open =
+            |socket: &Found| found.is_some() || socket.inode == 0 || self.is_there(flow, uid, socket);
+        self.answer(socket.filter(is_open), found)
+    }
+
+    /// The flow is this socket's still.
+    fn is_there(&self, flow: &Flow, uid: Option<u32>, socket: &Found) -> bool {
+        let now = self.socket(flow, uid).or_else(|| self.kernel(flow));
+        now.is_some_and(|now| now.inode == socket.inode)
     }
 
     /// The kernel answers on the socket that it is asked on, and the holder of this socket is found: that all is well.

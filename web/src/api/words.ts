@@ -43,6 +43,7 @@ export const WHYS: Record<WhyJson, string> = {
   WHY_TUNNEL_REFUSED: "the far end refused",
   WHY_TUNNEL_UNAVAILABLE: "no way through Gate17",
   WHY_TUNNEL_LATE: "was open before it was to be tunnelled",
+  WHY_TUNNEL_UNSURE: "could be a tunnelled program's",
 };
 
 export const SCOPES: Record<ScopeJson, string> = {

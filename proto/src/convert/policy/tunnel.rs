@@ -1,6 +1,6 @@
 //! `[tunnel]`.
 
-use verdict::policy::tunnel::{ExitChoice, Hops, Isolation, Tunnel, is_node, is_region};
+use verdict::policy::tunnel::{ExitChoice, Hops, Isolation, Tunnel, TunnelOptions, is_node, is_region};
 
 use crate::{
     convert::{Error, optional_word, words},
@@ -44,6 +44,32 @@ impl TryFrom<v1::Tunnel> for Tunnel {
     }
 }
 
+/// With every field set.
+impl From<&TunnelOptions> for v1::Tunnel {
+    fn from(TunnelOptions { hops, exit, isolate }: &TunnelOptions) -> Self {
+        (&Tunnel {
+            hops: Some(*hops),
+            exit: Some(exit.clone()),
+            isolate: Some(*isolate),
+        })
+            .into()
+    }
+}
+
+/// Nothing is filled in: what is missing could be fewer nodes than the owner wants.
+impl TryFrom<v1::Tunnel> for TunnelOptions {
+    type Error = Error;
+
+    fn try_from(wire: v1::Tunnel) -> Result<Self, Error> {
+        let Tunnel { hops, exit, isolate } = wire.try_into()?;
+        Ok(Self {
+            hops: hops.ok_or_else(|| Error::missing("hops"))?,
+            exit: exit.ok_or_else(|| Error::missing("exit"))?,
+            isolate: isolate.ok_or_else(|| Error::missing("isolate"))?,
+        })
+    }
+}
+
 impl From<&ExitChoice> for v1::exit::Choice {
     fn from(choice: &ExitChoice) -> Self {
         match choice {
@@ -80,5 +106,38 @@ impl TryFrom<v1::exit::Choice> for ExitChoice {
             return Err(Error::missing("exit.among"));
         }
         Ok(Self::Among { regions, nodes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_connection_travels_is_said_in_full_or_not_taken() {
+        let options = TunnelOptions {
+            hops: Hops::SHIPPED,
+            exit: ExitChoice::Near,
+            isolate: Isolation::Site,
+        };
+        let wire = v1::Tunnel::from(&options);
+        assert_eq!(TunnelOptions::try_from(wire.clone()).unwrap(), options);
+        for broken in [
+            v1::Tunnel {
+                hops: 0,
+                ..wire.clone()
+            },
+            v1::Tunnel {
+                hops: 6,
+                ..wire.clone()
+            },
+            v1::Tunnel {
+                exit: None,
+                ..wire.clone()
+            },
+            v1::Tunnel { isolate: 0, ..wire },
+        ] {
+            assert!(TunnelOptions::try_from(broken.clone()).is_err(), "{broken:?}");
+        }
     }
 }

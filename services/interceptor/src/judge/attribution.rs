@@ -3,7 +3,7 @@
 use std::{cell::Cell, collections::HashMap, sync::Arc};
 
 use verdict::{
-    Cgroup, Process,
+    Cgroup, Process, Protocol,
     policy::{CompiledPolicy, ProfileRef},
 };
 
@@ -34,6 +34,17 @@ pub struct Attribution {
 }
 
 impl Attribution {
+    /// It may be anybody's: somebody who knows did not say, or there is no such socket any more. A socket that no process has is
+    /// the kernel's own; so is what comes from none by a protocol that no ordinary program can send.
+    pub(super) fn is_unsure(&self, protocol: Protocol) -> bool {
+        self.process.is_none()
+            && match self.miss {
+                Some(Miss::NoProcess) => false,
+                Some(Miss::NoSocket) => protocol.has_ports() || protocol.is_icmp(),
+                Some(Miss::Timeout) | None => true,
+            }
+    }
+
     pub(super) fn same_program(&self, other: &Self) -> bool {
         match (&self.process, &other.process) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other) || one == other,

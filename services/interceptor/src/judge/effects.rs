@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use verdict::{Decision, Flow, Scope};
+use verdict::{Decision, Flow, Scope, policy::TunnelOptions};
 
 use super::{Attribution, Now, Through, Waiting};
 use crate::conntrack::Counter;
@@ -85,6 +85,15 @@ pub struct Event {
     pub connection: Connection,
 }
 
+/// What is to be carried, and how: by the one policy that decided it.
+#[derive(Clone, Debug)]
+pub struct Carrying {
+    /// The connection.
+    pub connection: Connection,
+    /// Its profile's.
+    pub options: TunnelOptions,
+}
+
 /// What the entry of Gate17 is to hear.
 #[derive(Clone, Debug)]
 pub enum ToTunnel {
@@ -93,7 +102,7 @@ pub enum ToTunnel {
         /// Names the answer.
         request_id: u64,
         /// The connection.
-        connection: Box<Connection>,
+        carrying: Box<Carrying>,
     },
     /// Nobody waits for this answer any more.
     Withdrawn(u64),

@@ -93,6 +93,12 @@ impl Judge {
             dns_is_served: self.names.is_served(),
             now: now.clocks(),
         };
+        if who.is_unsure(flow.protocol) {
+            let decision = self.policy.decide_unsure(&facts);
+            if decision.why == Why::TunnelUnsure {
+                return decision;
+            }
+        }
         let may_wait = may_wait && flow.scope() != Scope::Localhost;
         if may_wait && domains.is_empty() && self.policy.wants_name(profile, &facts) {
             let nameless = self.policy.decide(profile, &facts);

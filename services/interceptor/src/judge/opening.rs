@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use verdict::Decision;
+use verdict::{Decision, policy::TunnelOptions};
 
-use super::{Connection, Now, Waiting, flows::Key, pending::Asked, tunnel::Concluded};
+use super::{Carrying, Connection, Now, Waiting, flows::Key, pending::Asked, tunnel::Concluded};
 
 /// One of them.
 #[derive(Clone, Debug)]
@@ -15,20 +15,21 @@ pub(super) struct Opening {
     pub(super) asked: Asked,
     /// What it will be, where the far end agrees.
     pub(super) concluded: Concluded,
+    /// How it is to travel, by the policy that concluded it.
+    pub(super) options: TunnelOptions,
     pub(super) waiting: Vec<Waiting>,
 }
 
 impl Opening {
-    pub(super) const fn new(asked: Asked, concluded: Concluded, waiting: Vec<Waiting>) -> Self {
-        Self {
-            asked,
-            concluded,
-            waiting,
+    /// As the entry hears of it.
+    pub(super) fn carrying(&self, now: Now) -> Carrying {
+        Carrying {
+            connection: self.connection(now),
+            options: self.options.clone(),
         }
     }
 
-    /// As the entry hears of it.
-    pub(super) fn connection(&self, now: Now) -> Connection {
+    fn connection(&self, now: Now) -> Connection {
         let Concluded {
             who,
             decision,

@@ -21,7 +21,7 @@ use verdict::{
 };
 
 use super::{
-    Arrival, Attribution, Connection, Effects, EventKind, Judge, Now, ToTunnel, Waiting,
+    Arrival, Attribution, Carrying, Effects, EventKind, Judge, Now, ToTunnel, Waiting,
     flows::{Key, State},
     limits::{DELIVERED_BY_THEN, UNDELIVERED_DATAGRAMS_BY_THEN},
     naming::Domains,
@@ -123,12 +123,20 @@ impl Judge {
             return self.give_up(waiting, effects);
         }
         let id = self.number();
-        let deadline = now.monotonic + self.limits.tunnel_deadline;
-        let concluded = Concluded {
-            id: Some(id),
-            ..concluded
+        let opening = Opening {
+            asked: *asked,
+            options: self.policy.tunnel_options(&concluded.decision.profile).clone(),
+            concluded: Concluded {
+                id: Some(id),
+                ..concluded
+            },
+            waiting: waiting.to_vec(),
         };
-        let opening = Opening::new(*asked, concluded, waiting.to_vec());
+        self.let_wait(now, opening, effects);
+    }
+
+    fn let_wait(&mut self, now: Now, opening: Opening, effects: &mut Effects) {
+        let deadline = now.monotonic + self.limits.tunnel_deadline;
         let request_id = self.openings.insert(opening, deadline);
         if self.openings.entry() == Entry::There {
             self.ask_entry(now, request_id, effects);
@@ -137,11 +145,8 @@ impl Judge {
 
     fn ask_entry(&self, now: Now, request_id: u64, effects: &mut Effects) {
         if let Some(opening) = self.openings.get(request_id) {
-            let connection = Box::new(opening.connection(now));
-            effects.tunnel.push(ToTunnel::Open {
-                request_id,
-                connection,
-            });
+            let carrying = Box::new(opening.carrying(now));
+            effects.tunnel.push(ToTunnel::Open { request_id, carrying });
         }
     }
 
@@ -221,6 +226,7 @@ impl Judge {
             asked,
             concluded,
             waiting,
+            options: _,
         } = opening;
         let concluded = match answer {
             OpenAnswer::Opened { hops } => Concluded {
@@ -284,17 +290,22 @@ impl Judge {
         }
     }
 
-    /// By a new policy. What is not to be tunnelled any more has not left this host, and gets what it wants now.
+    /// By a new policy. What is not to be tunnelled any more has not left this host, and gets what it wants now; what is to
+    /// travel otherwise is asked for anew.
     pub(super) fn redecide_openings(&mut self, now: Now, effects: &mut Effects) {
         for request_id in self.openings.requests() {
-            let Some(Opening { asked, concluded, .. }) = self.openings.get(request_id) else {
+            let Some(opening) = self.openings.get(request_id) else {
                 continue;
             };
+            let Opening { asked, concluded, .. } = opening;
             let decision = self.decide(now, &asked.flow, &concluded.who, &concluded.domains, false);
-            if decision.verdict == Verdict::Tunnel {
+            let tunnels = decision.verdict == Verdict::Tunnel;
+            let options = self.policy.tunnel_options(&decision.profile);
+            if tunnels && *options == opening.options {
                 self.openings.set_decision(request_id, decision);
                 continue;
             }
+            let options = options.clone();
             let Some(opening) = self.openings.take(request_id) else {
                 continue;
             };
@@ -303,6 +314,15 @@ impl Judge {
                 decision,
                 ..opening.concluded
             };
+            if tunnels {
+                let opening = Opening {
+                    concluded,
+                    options,
+                    ..opening
+                };
+                self.let_wait(now, opening, effects);
+                continue;
+            }
             self.conclude(now, &opening.asked, concluded, &opening.waiting, effects);
         }
     }
@@ -326,13 +346,16 @@ impl Judge {
 
     /// The connection that the program began with `original`, where it is one that goes through the tunnel. Who asks has seen
     /// it there.
-    pub fn tunnelled(&mut self, original: &Tuple) -> Option<Connection> {
+    pub fn tunnelled(&mut self, original: &Tuple) -> Option<Carrying> {
         let key = Key::of(&flow_of(original, verdict::Direction::Outgoing));
         let tracked = self.flows.get_mut(&key)?;
         if tracked.decision.verdict != Verdict::Tunnel {
             return None;
         }
         tracked.carried = true;
-        Some(tracked.connection())
+        Some(Carrying {
+            connection: tracked.connection(),
+            options: self.policy.tunnel_options(&tracked.decision.profile).clone(),
+        })
     }
 }

@@ -60,8 +60,8 @@ impl Core {
             }
             Heard::Question(request_id, reply) => {
                 let original = reply.and_then(|reply| self.conntrack.original(&reply));
-                let connection = original.and_then(|original| self.judge.tunnelled(&original));
-                self.tell_entry(tunnel::flow_answer(request_id, connection.as_ref()));
+                let carrying = original.and_then(|original| self.judge.tunnelled(&original));
+                self.tell_entry(tunnel::flow_answer(request_id, carrying.as_ref()));
             }
         }
     }

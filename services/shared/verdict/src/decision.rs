@@ -83,11 +83,14 @@ pub enum Why {
     TunnelUnavailable,
     /// It was open directly before it was to be tunnelled: refused, never carried on in the clear.
     TunnelLate,
+    /// It could not be found out whose it is, and some program's that is tunnelled would not leave like this: refused, never
+    /// sent in the clear.
+    TunnelUnsure,
 }
 
 impl Why {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Rule,
         Self::GlobalRule,
         Self::BlockIncoming,
@@ -110,6 +113,7 @@ impl Why {
         Self::TunnelRefused,
         Self::TunnelUnavailable,
         Self::TunnelLate,
+        Self::TunnelUnsure,
     ];
 
     /// Stable text.
@@ -137,6 +141,7 @@ impl Why {
             Self::TunnelRefused => "tunnel-refused",
             Self::TunnelUnavailable => "tunnel-unavailable",
             Self::TunnelLate => "tunnel-late",
+            Self::TunnelUnsure => "tunnel-unsure",
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::conntrack::Tuple;
 
+mod travels;
+
 fn tunnelling() -> Arc<CompiledPolicy> {
     snapshot(vec![profile("/usr/bin/app", Action::Tunnel, vec![])])
 }
@@ -94,6 +96,7 @@ fn a_syn_waits_for_the_far_end_and_its_copies_do_not() {
     assert_eq!(connection.through.unwrap().hops, ["a", "b", "c"]);
     let asked = original(4000, Protocol::TCP, 443);
     let told = bench.judge.tunnelled(&asked).unwrap();
+    let told = told.connection;
     assert_eq!((told.id, &*told.decision.profile), (connection.id, "app"));
     assert!(
         bench
@@ -398,7 +401,7 @@ fn the_nodes_that_carry_datagrams_are_told_once() {
     bench.out(&udp((HOST, 4001), (PEER, 9)));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
     let asked = original(4001, Protocol::UDP, 9);
-    let flow = bench.judge.tunnelled(&asked).unwrap().flow;
+    let flow = bench.judge.tunnelled(&asked).unwrap().connection.flow;
     bench.effects.events.clear();
     for hops in [["a", "b"], ["a", "b"], ["a", "c"]] {
         let hops = hops.map(str::to_owned).to_vec();

@@ -7,6 +7,7 @@ mod index;
 mod matching;
 mod names;
 mod settings;
+mod unsure;
 
 #[cfg(test)]
 mod tests;
@@ -100,7 +101,8 @@ pub struct CompiledPolicy {
     resolvers: Resolvers,
     pause: Option<Pause>,
     index: Index,
-    may_tunnel: bool,
+    /// Whose connections may be tunnelled.
+    tunnelling: Vec<ProfileRef>,
 }
 
 #[derive(Debug)]
@@ -152,13 +154,18 @@ impl CompiledPolicy {
             settings: inherited.clone(),
         };
         let profiles: Vec<_> = profiles.into_iter().map(compile).collect();
-        let may_tunnel = profiles.iter().chain([&nobody]).any(Compiled::may_tunnel)
-            || global.rules.iter().any(is_tunnelling);
+        let everybody = nobody.may_tunnel() || global.rules.iter().any(is_tunnelling);
+        let theirs = (0..).zip(&profiles).filter(|(_, profile)| profile.may_tunnel());
+        let tunnelling = everybody
+            .then_some(ProfileRef::GLOBAL)
+            .into_iter()
+            .chain(theirs.map(|(number, _)| ProfileRef(Some(number))))
+            .collect();
         Ok(Self {
             version,
             profiles,
             nobody,
-            may_tunnel,
+            tunnelling,
             redirect_dns: "global#redirect_dns".into(),
             resolvers: Resolvers::new(&global.encrypted_dns_resolvers),
             global,
@@ -189,7 +196,7 @@ impl CompiledPolicy {
 
     /// Somebody's connections may be tunnelled.
     pub const fn may_tunnel(&self) -> bool {
-        self.may_tunnel
+        !self.tunnelling.is_empty()
     }
 
     /// The profile of a process; `None`: the process could not be found.

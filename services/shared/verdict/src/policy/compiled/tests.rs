@@ -19,7 +19,7 @@ use crate::{
 const NOW: SystemTime = SystemTime::UNIX_EPOCH;
 
 /// A policy out of TOML: profiles by id, and a `global.toml`.
-fn policy(global: &str, profiles: &[(&str, &str)]) -> CompiledPolicy {
+pub(super) fn policy(global: &str, profiles: &[(&str, &str)]) -> CompiledPolicy {
     let users = |_: &str| None;
     let global = file::parse_global("global.toml", global, &users).unwrap();
     let parse = |(id, text): &(&str, &str)| file::parse_profile(id, id, text, &users).unwrap();
@@ -57,7 +57,7 @@ fn flow(direction: Direction, protocol: Protocol, remote: &str, port: u16) -> Fl
     }
 }
 
-fn out(remote: &str, port: u16) -> Flow {
+pub(super) fn out(remote: &str, port: u16) -> Flow {
     flow(Direction::Outgoing, Protocol::TCP, remote, port)
 }
 
@@ -65,7 +65,7 @@ fn incoming(remote: &str) -> Flow {
     flow(Direction::Incoming, Protocol::TCP, remote, 40_000)
 }
 
-fn facts<'a>(flow: Flow, domains: &'a [&'a str]) -> Facts<'a> {
+pub(super) fn facts<'a>(flow: Flow, domains: &'a [&'a str]) -> Facts<'a> {
     Facts {
         flow,
         scope: flow.scope(),
