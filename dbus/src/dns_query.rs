@@ -45,6 +45,6 @@ pub struct DnsQuery {
     pub list: String,
     /// In microseconds.
     pub took: u64,
-    /// For what comes later.
+    /// `tcp` (b): it came by TCP. `redirected` (b): it was meant for another server. Neither stands there where it is not so.
     pub extra: HashMap<String, OwnedVariant>,
 }

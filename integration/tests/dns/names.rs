@@ -150,13 +150,8 @@ fn line(out: &mut impl std::io::BufRead) -> String {
     line.trim().to_owned()
 }
 
-/// Many names stand behind one address (shared hosting): all that a program was told count for rules, the newest is shown.
-#[test]
-fn all_names_of_an_address_count_and_the_newest_is_shown_also_after_a_restart() {
-    let mut stage = Stage::new("dns-candidates", &[], "");
-    let _server = server(&stage);
-    let script = format!(
-        "{RESOLV}
+/// Asks for names, and then connects to the address of the last of them for each line that it reads; says by which port.
+const ASKS_AND_CONNECTS: &str = "
 for name in sys.argv[1].split(','):
     address = ask(name)
 print(address, flush=True)
@@ -167,10 +162,17 @@ for line in sys.stdin:
         s.close()
     except OSError:
         print('refused', flush=True)
-"
-    );
-    let begin = |stage: &Stage, app: &str, names: &str| {
-        let mut command = stage.python(app, &script);
+";
+
+struct Program {
+    child: std::process::Child,
+    out: std::io::BufReader<std::process::ChildStdout>,
+    app: &'static str,
+}
+
+impl Program {
+    fn begin(stage: &Stage, app: &'static str, names: &str) -> Self {
+        let mut command = stage.python(app, &format!("{RESOLV}{ASKS_AND_CONNECTS}"));
         let mut child = command
             .arg(names)
             .stdin(std::process::Stdio::piped())
@@ -179,8 +181,35 @@ for line in sys.stdin:
             .unwrap();
         let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         assert_eq!(line(&mut out), INTERNET_V4.to_string());
-        (child, out)
-    };
+        Self { child, out, app }
+    }
+
+    /// Connects; is shown with `newest` of its names.
+    fn go(&mut self, stage: &Stage, newest: &str, what: &str) {
+        let (events, app) = (stage.world.events(), self.app);
+        std::io::Write::write_all(self.child.stdin.as_mut().unwrap(), b"\n").unwrap();
+        let port = line(&mut self.out).parse();
+        let port: u32 = port.unwrap_or_else(|_| panic!("{app}, {what}: one of its names is permitted"));
+        events.wait_for(&format!("{app}, {what}: its newest name"), |event| {
+            let flow = event
+                .connection
+                .as_ref()
+                .and_then(|connection| connection.flow.as_ref());
+            flow.is_some_and(|flow| flow.local_port == port) && told(event, app, newest)
+        });
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+/// Many names stand behind one address (shared hosting): all that a program was told count for rules, the newest is shown.
+#[test]
+fn all_names_of_an_address_count_and_the_newest_is_shown_also_after_a_restart() {
+    let mut stage = Stage::new("dns-candidates", &[], "");
+    let _server = server(&stage);
     let path = path_of(&stage.world, "ruled");
     let rule = "[[rule]]\naction = \"allow\"\nremote = [\"fine.example\", \"127.0.0.0/8\"]\n\
                 [[rule]]\naction = \"allow\"\nremote = \"*.example\"\nremote_port = 9\n";
@@ -198,20 +227,10 @@ for line in sys.stdin:
             .then_some(())
     });
     let names = "second.example,fine.example,other.example,www.fine.example";
-    let mut programs = [begin(&stage, "free", names), begin(&stage, "ruled", names)];
+    let mut programs = ["free", "ruled"].map(|app| Program::begin(&stage, app, names));
     let mut go = |stage: &Stage, what: &str| {
-        let events = stage.world.events();
-        for ((child, out), app) in programs.iter_mut().zip(["free", "ruled"]) {
-            std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
-            let port = line(out).parse();
-            let port: u32 = port.unwrap_or_else(|_| panic!("{app}, {what}: one of its names is permitted"));
-            events.wait_for(&format!("{app}, {what}: its newest name"), |event| {
-                let flow = event
-                    .connection
-                    .as_ref()
-                    .and_then(|connection| connection.flow.as_ref());
-                flow.is_some_and(|flow| flow.local_port == port) && told(event, app, "www.fine.example")
-            });
+        for program in &mut programs {
+            program.go(stage, "www.fine.example", what);
         }
     };
     go(&stage, "at first");
@@ -227,8 +246,27 @@ for line in sys.stdin:
     stage.world.start_service(Service::Interceptor);
     stage.wait_until_linked();
     go(&stage, "killed");
-    for (child, _) in &mut programs {
-        drop(child.stdin.take());
-        child.wait().unwrap();
+    programs.into_iter().for_each(Program::end);
+}
+
+/// The interceptor gives back what a killed DNS service had not written down, in its order; so the next interceptor has it, too.
+#[test]
+fn names_of_the_last_minutes_outlive_dns_that_is_killed_and_then_the_interceptor() {
+    let mut stage = Stage::new("dns-given-back", &[], "");
+    let _server = server(&stage);
+    let mut program = Program::begin(&stage, "free", "second.example,fine.example,www.fine.example");
+    program.go(&stage, "www.fine.example", "at first");
+    for round in ["once", "twice"] {
+        stage.world.kill(Service::Dns);
+        stage.world.start_service(Service::Dns);
+        integration::eventually("its names are given back", || {
+            stage::counter(&stage.world, "names_given_back").filter(|count| *count >= 3)
+        });
+        program.go(&stage, "www.fine.example", round);
+        stage.world.stop(Service::Interceptor);
+        stage.world.start_service(Service::Interceptor);
+        stage.wait_until_linked();
+        program.go(&stage, "www.fine.example", round);
     }
+    program.end();
 }

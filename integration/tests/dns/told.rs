@@ -59,6 +59,8 @@ fn the_desktop_and_the_command_line_are_told_all_of_each_query_and_strangers_not
         let dns = dbus::Dns1Proxy::new(&bus).await.unwrap();
         dns.receive_queries_answered().await.unwrap()
     });
+    let stray = dig.ask(&["@203.0.113.53", "stray.example"]);
+    assert_eq!(stray.status(), "NOERROR", "{}", stray.0);
     for (words, code) in [
         (&["one.example", "AAAA"][..], "NOERROR"),
         (&["two.example"], "NOERROR"),
@@ -83,6 +85,12 @@ fn the_desktop_and_the_command_line_are_told_all_of_each_query_and_strangers_not
             heard.extend(told.queries);
         }
     });
+    let of_stray = heard.iter().find(|query| query.name == "stray.example").unwrap();
+    let extras = |query: &dbus::DnsQuery| {
+        let is = |word| query.extra.get(word).is_some_and(|value| **value == true.into());
+        (is("tcp"), is("redirected"))
+    };
+    assert_eq!(extras(of_stray), (false, true), "{of_stray:?}");
     let lines = log(&scripted.world, &["--app", "bound"]);
     let upstream = format!("udp://{INTERNET_V4}");
     let upstream = upstream.as_str();
@@ -138,6 +146,7 @@ fn the_desktop_and_the_command_line_are_told_all_of_each_query_and_strangers_not
         assert!(line["took_us"].as_u64().unwrap() > 0 && line["time"].as_str().unwrap().ends_with('Z'));
         assert_eq!(line["process"]["path"], path.to_str().unwrap(), "{line}");
         assert_eq!(line["tcp"], origin == "cache", "{line}");
+        assert_eq!(extras(of_bus), (origin == "cache", false), "{of_bus:?}");
         if name == "two.example" {
             assert_eq!(line["addresses"], serde_json::json!(both), "{line}");
         }

@@ -119,6 +119,11 @@ impl Seen {
     }
 }
 
+static NOTHING: Look = Look {
+    found: None,
+    asker: None,
+};
+
 impl Look {
     /// On whose account a query waits: its user's, and of his control group's (a service, an application of a desktop), as
     /// far as the kernel says so at once.
@@ -178,13 +183,14 @@ impl Clients {
     }
 
     /// The same once for all queries that were received at once.
-    pub fn look_once(&self, client: &Client, seen: &mut Seen) -> Look {
-        if let Some((_, look)) = seen.0.iter().find(|(of, _)| of == client) {
-            return look.clone();
-        }
-        let look = self.look(client);
-        seen.0.push((*client, look.clone()));
-        look
+    pub fn look_once<'a>(&self, client: &Client, Seen(seen): &'a mut Seen) -> &'a Look {
+        let known = seen.iter().position(|(of, _)| of == client);
+        let at = known.unwrap_or_else(|| {
+            seen.push((*client, self.look(client)));
+            seen.len() - 1
+        });
+        // there is one at that place
+        seen.get(at).map_or(&NOTHING, |(_, look)| look)
     }
 
     /// Finds out who it is. `hash`: a profile matches by executables' hashes. `traceparent`: of the query, where it is traced.
@@ -311,7 +317,7 @@ mod tests {
         let mut seen = Seen::default();
         let is_known = |seen: &mut Seen| {
             let look = clients.look_once(&client, seen);
-            look.asker.is_some_and(|who| Arc::ptr_eq(&who, &asker))
+            look.asker.as_ref().is_some_and(|who| Arc::ptr_eq(who, &asker))
         };
         assert!(is_known(&mut seen));
         drop(first);

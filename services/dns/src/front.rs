@@ -30,24 +30,24 @@ impl<L> Front<L> {
 
 /// What is known of a query that has to wait.
 #[derive(Debug)]
-pub struct Note {
+pub struct Note<L> {
     /// When it came.
     at: Instant,
-    known: Waits,
+    known: Waits<L>,
 }
 
 impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
-    type Note = Note;
-    type Turn = Turn;
+    type Note = Note<L>;
+    type Turn = Turn<L>;
 
     fn quick(
         &self,
         query: &Query,
         client: &Client,
         _: Duration,
-        turn: &mut Turn,
+        turn: &mut Turn<L>,
         out: &mut Vec<u8>,
-    ) -> Quick<Note> {
+    ) -> Quick<Note<L>> {
         let at = turn.at();
         let arrived = Arrived {
             query,
@@ -64,7 +64,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
         }
     }
 
-    fn sent(&self, turn: &mut Turn) {
+    fn sent(&self, turn: &mut Turn<L>) {
         self.judge.sent(turn);
     }
 
@@ -85,7 +85,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Handler for Front<L> {
         self.judge.meet(&known(client)).await;
     }
 
-    async fn slow(&self, query: Query, client: Client, Note { at, known: waits }: Note) -> Vec<u8> {
+    async fn slow(&self, query: Query, client: Client, Note { at, known: waits }: Note<L>) -> Vec<u8> {
         let mut out = Vec::with_capacity(512);
         let asker = known(&client);
         let arrived = Arrived {

@@ -8,10 +8,11 @@ mod explain;
 mod held;
 mod quick;
 mod special_names;
+mod written;
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -19,29 +20,26 @@ use dns_core::{
     Name,
     cache::Cache,
     special::{self, Outcome},
-    wire::{Blocked, Manner, Query, Reply, code, extended, minimal_any, refuse},
+    wire::{Query, Reply, minimal_any, refuse},
 };
-use verdict::{Decision, Verdict, Why, policy::CompiledPolicy};
+use verdict::{Verdict, policy::CompiledPolicy};
 
-pub use quick::{Turn, Waits};
+pub use quick::{Planned, Turn, Waits};
+use written::{noted, refusal};
 
 use crate::{
     clients::{Asker, Client, Clients},
     config::Settings,
     filter::{self, Held, Judged, Who},
     link::Link,
-    log::{self, Log, Origin},
+    log::{Log, Matter},
     lookup::{Clock, Looked, Lookup},
-    memo::{Cleared, Refused},
     names::{Names, News},
     route,
     server::OwnAddresses,
     trace::Trace,
     tunnel::Tunnel,
 };
-
-/// For how long a client may keep a refusal, in seconds: a rule that is taken back holds soon.
-const REFUSAL_TTL: u32 = 10;
 
 /// Everything that a decision needs; shared by all threads.
 #[derive(Debug)]
@@ -110,7 +108,7 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
     }
 
     /// Finds out whatever is missing, and writes the answer. `known`: what was found out when the query came.
-    pub async fn slow(&self, arrived: &Arrived<'_>, known: Waits, out: &mut Vec<u8>) {
+    pub async fn slow(&self, arrived: &Arrived<'_>, known: Waits<L>, out: &mut Vec<u8>) {
         if self.answered_to_anybody(arrived, out) {
             return;
         }
@@ -120,8 +118,8 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             Some(asker) => asker,
             None => self.meet_traced(arrived.client, &trace).await,
         };
-        let (name, plan) = match may_be_asked {
-            Some(name) => (name, None),
+        let (name, plan) = match &may_be_asked {
+            Some(planned) => (Arc::clone(&planned.name), None),
             None => {
                 let name = Arc::new(arrived.query.to_question().name);
                 let policy = self.policy.load_full();
@@ -147,11 +145,15 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             Some((done, _)) => return self.finish(arrived, &asker, name, done, out),
         };
         // judged again, by what is in force now: an answer may take seconds
-        let policy = self.policy.load_full();
+        let (policy, lists) = (self.policy.load_full(), self.lists.load_full());
         let who = self.who(&asker, &policy);
-        let (judged, is_local) = match self.plan(&who, &name, arrived.query) {
-            Plan::Resolve { judged, is_local } => (judged, is_local),
-            done => return self.finish(arrived, &asker, name, done, out),
+        let still = may_be_asked.and_then(|planned| planned.still((&policy, &lists)));
+        let (judged, is_local) = match still {
+            Some(judged) => judged,
+            None => match self.plan(&who, &name, arrived.query) {
+                Plan::Resolve { judged, is_local } => (judged, is_local),
+                done => return self.finish(arrived, &asker, name, done, out),
+            },
         };
         let held = held::of(&given.answer, arrived.query);
         let refused = self.refused(&who, &name, (&judged, is_local), &held);
@@ -165,15 +167,16 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         }
         let upstream = given.upstream.clone();
         let answered = match refused {
-            Some(refused) => self.refuse(arrived, &asker, refusal(name, refused), upstream, out),
+            Some(refused) => self.refuse(arrived, refusal(&asker, name, refused), upstream, out),
             None => {
                 given.answer.write(arrived.query, given.age, arrived.reply, out);
-                let cleared = Cleared {
+                let matter = Matter {
+                    asker,
                     name,
-                    judged: Arc::new(judged),
-                    addresses: held.addresses.into(),
+                    judged,
+                    addresses: held.addresses,
                 };
-                noted(arrived, &asker, cleared, (given.origin, upstream), out)
+                noted(arrived, Arc::new(matter), (given.origin, upstream), out)
             }
         };
         self.write_down(arrived, answered);
@@ -234,49 +237,6 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         Ok(())
     }
 
-    fn write_down(&self, arrived: &Arrived<'_>, answered: log::Query) {
-        self.log.write([log::Query {
-            time: SystemTime::now(),
-            took: arrived.at.elapsed(),
-            ..answered
-        }]);
-    }
-
-    /// Answers a query that needs nobody else.
-    fn finish(
-        &self,
-        arrived: &Arrived<'_>,
-        asker: &Arc<Asker>,
-        name: Arc<Name>,
-        plan: Plan,
-        out: &mut Vec<u8>,
-    ) {
-        let answered = match plan {
-            Plan::Refuse(judged) => self.refuse(arrived, asker, refusal(name, judged), None, out),
-            Plan::Special(answered) => self.special_answer(arrived, asker, name, &answered, out),
-            Plan::Resolve { .. } => return,
-        };
-        self.write_down(arrived, answered);
-    }
-
-    fn special_answer(
-        &self,
-        arrived: &Arrived<'_>,
-        asker: &Arc<Asker>,
-        name: Arc<Name>,
-        answered: &special::Answered,
-        out: &mut Vec<u8>,
-    ) -> log::Query {
-        answered.write(arrived.query, arrived.reply, out);
-        let policy = self.policy.load();
-        let told = Cleared {
-            name,
-            judged: Arc::new(special_decision(&self.who(asker, &policy))),
-            addresses: Arc::default(),
-        };
-        noted(arrived, asker, told, (Origin::Special, None), out)
-    }
-
     fn refused(
         &self,
         who: &Who<'_>,
@@ -300,72 +260,6 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
         let ttl = Duration::from_secs(given.answer.lifetime().into());
         self.names.news(asker, name, &held.addresses, ttl)
     }
-
-    /// `upstream`: who gave the answer that is refused.
-    fn refuse(
-        &self,
-        arrived: &Arrived<'_>,
-        asker: &Arc<Asker>,
-        refused: Refused,
-        upstream: Option<Arc<str>>,
-        out: &mut Vec<u8>,
-    ) -> log::Query {
-        let manner = match refused.judged.decision.verdict {
-            // who is not to be answered by a rule's word gets what looks like no such name all the same: a silent server
-            // would only be asked again
-            Verdict::Drop | Verdict::Block => self.settings.blocked_answer,
-            _ => Manner::NxDomain,
-        };
-        let blocked = Blocked {
-            manner,
-            extended: extended::BLOCKED,
-            reason: &refused.reason,
-            ttl: REFUSAL_TTL,
-        };
-        blocked.write(arrived.query, arrived.reply, out);
-        let told = Cleared {
-            name: refused.name,
-            judged: refused.judged,
-            addresses: Arc::default(),
-        };
-        noted(arrived, asker, told, (Origin::Refused, upstream), out)
-    }
-}
-
-fn refusal(name: Arc<Name>, judged: Judged) -> Refused {
-    let Decision { why, source, .. } = &judged.decision;
-    let reason = match &judged.list {
-        Some(list) => format!("{why}: {list} ({source})"),
-        None => format!("{why}: {source}"),
-    };
-    Refused {
-        name,
-        judged: Arc::new(judged),
-        reason: reason.into(),
-    }
-}
-
-/// For the log; without its times.
-fn noted(
-    arrived: &Arrived<'_>,
-    asker: &Arc<Asker>,
-    told: Cleared,
-    (origin, upstream): (Origin, Option<Arc<str>>),
-    out: &[u8],
-) -> log::Query {
-    log::Query {
-        time: SystemTime::UNIX_EPOCH,
-        asker: Arc::clone(asker),
-        name: told.name,
-        kind: arrived.query.kind(),
-        code: out.get(3).map_or(code::SERVFAIL, |flags| u16::from(flags & 0x0f)),
-        addresses: told.addresses,
-        origin,
-        upstream,
-        judged: told.judged,
-        took: Duration::ZERO,
-        tcp: arrived.client.protocol == verdict::Protocol::TCP,
-    }
 }
 
 /// What the name stands for would be tunnelled, so the question is: whoever carries it out must not see it either.
@@ -379,18 +273,4 @@ const fn is_local(why: route::Why) -> bool {
         why,
         route::Why::Zone | route::Why::SystemDomain | route::Why::Local
     )
-}
-
-fn special_decision(who: &Who<'_>) -> Judged {
-    Judged {
-        decision: Decision {
-            verdict: Verdict::Allow,
-            why: Why::DnsSpecial,
-            source: "dns#special".into(),
-            profile: who.policy.profile_id(who.profile),
-            permanent: true,
-        },
-        list: None,
-        by_rule: false,
-    }
 }

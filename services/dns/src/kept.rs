@@ -118,7 +118,7 @@ impl Kept {
 
     fn write_names(&self, names: &Names, written: Moment) {
         let names = names.known();
-        let content = Told { sequence: 0, names }.encode_to_vec();
+        let content = encoded(names);
         self.write(NAMES, Sealed { written, content });
     }
 
@@ -151,6 +151,14 @@ impl Kept {
         let path = self.state.join(name);
         tracing::warn!(error, path = %path.display(), "what was kept cannot be used, and is thrown away");
     }
+}
+
+fn encoded(names: Vec<ToldName>) -> Vec<u8> {
+    let told = Told {
+        names,
+        ..Told::default()
+    };
+    told.encode_to_vec()
 }
 
 /// What is over is not there; the rest holds so much less.

@@ -20,6 +20,7 @@ pub mod memo;
 pub mod names;
 pub mod route;
 pub mod rpc;
+pub mod schedule;
 pub mod server;
 pub mod start;
 pub mod trace;

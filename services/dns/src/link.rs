@@ -6,11 +6,11 @@
 //! Who asks is waited for three seconds where the interceptor is being restarted.
 
 mod aside;
+mod service;
 
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -18,22 +18,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use daemon::status::Status;
 use proto::{
     convert::octets,
-    interceptor::v1::{
-        Aside as Offered, FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, names_server,
-        to_dns,
-    },
+    interceptor::v1::{FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, to_dns},
 };
 use tokio::sync::{mpsc, oneshot};
-use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
-use tonic::{Request, Response, Status as Refusal, Streaming};
 use verdict::Protocol;
 
 use aside::{Aside, Offer, Put};
+pub use service::Service;
 
-const PROBLEM: &str = "interceptor-unreachable";
 /// Longer, and the program had better get its answer.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// An interceptor that is restarted calls again by then, and clients have more patience.
@@ -82,7 +76,11 @@ impl Link {
         let Some(aside) = self.lock().aside.clone() else {
             return false;
         };
-        let put = aside.put(&Told { sequence: 0, names });
+        let told = Told {
+            names,
+            ..Told::default()
+        };
+        let put = aside.put(&told);
         if put == Put::Closed {
             let mut state = self.lock();
             if state.aside.as_ref().is_some_and(|now| Arc::ptr_eq(now, &aside)) {
@@ -110,7 +108,12 @@ impl Link {
         let sent = {
             let mut state = self.lock();
             let sequence = state.next();
-            let sent = state.send(Said::Told(Told { sequence, names }));
+            let told = Told {
+                sequence,
+                names,
+                again: false,
+            };
+            let sent = state.send(Said::Told(told));
             if sent {
                 state.unacknowledged.insert(sequence, tell);
             }
@@ -211,8 +214,8 @@ impl Link {
                     let _ = waiting.send(server);
                 }
             }
-            // a newer interceptor says more
-            None => {}
+            // what it gives back is for the names; a newer interceptor says more
+            Some(to_dns::Said::Known(_)) | None => {}
         }
     }
 
@@ -276,87 +279,14 @@ impl State {
         let mut known = known.into_iter().peekable();
         while known.peek().is_some() {
             let names = known.by_ref().take(BATCH).collect();
-            let sequence = self.next();
-            self.send(Said::Told(Told { sequence, names }));
+            let told = Told {
+                sequence: self.next(),
+                names,
+                again: true,
+            };
+            self.send(Said::Told(told));
         }
         self.streams
-    }
-}
-
-/// What the interceptor calls.
-pub struct Service<K> {
-    /// Its other end.
-    pub link: Link,
-    /// All that holds still, told to each new stream.
-    pub known: K,
-    /// Of the whole service.
-    pub status: Status,
-}
-
-impl<K> std::fmt::Debug for Service<K> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Service").finish_non_exhaustive()
-    }
-}
-
-impl<K> Service<K> {
-    /// Nobody has called yet.
-    pub fn new(link: Link, known: K, status: Status) -> Self {
-        alone(&status);
-        Self { link, known, status }
-    }
-}
-
-fn alone(status: &Status) {
-    let text = "the interceptor does not listen: connections are decided without the names of this service";
-    status.raise(PROBLEM, text);
-}
-
-#[tonic::async_trait]
-impl<K: Fn() -> Vec<ToldName> + Send + Sync + 'static> names_server::Names for Service<K> {
-    type ExchangeStream = Pin<Box<dyn Stream<Item = Result<FromDns, Refusal>> + Send>>;
-
-    async fn exchange(
-        &self,
-        request: Request<Streaming<ToDns>>,
-    ) -> Result<Response<Self::ExchangeStream>, Refusal> {
-        let mut replies = request.into_inner();
-        let (sender, receiver) = mpsc::unbounded_channel();
-        let offer = Offer::new()
-            .inspect_err(|error| tracing::warn!(%error, "each name waits for the interceptor's word"))
-            .ok();
-        let number = {
-            let mut state = self.link.lock();
-            let number = state.begin(sender, (self.known)());
-            if let Some(offer) = &offer {
-                let name = offer.name().to_vec();
-                state.send(Said::Aside(Offered { name }));
-            }
-            number
-        };
-        self.status.clear(PROBLEM);
-        let (link, status) = (self.link.clone(), self.status.clone());
-        tokio::spawn(async move {
-            let heard = async {
-                while let Ok(Some(reply)) = replies.message().await {
-                    link.heard(reply);
-                }
-            };
-            tokio::select! {
-                () = heard => {}
-                () = link.use_aside(offer, number) => {}
-            }
-            let mut state = link.lock();
-            // a newer stream may have begun meanwhile
-            if state.streams == number {
-                state.lost();
-                drop(state);
-                alone(&status);
-            }
-        });
-        Ok(Response::new(Box::pin(
-            UnboundedReceiverStream::new(receiver).map(Ok),
-        )))
     }
 }
 

@@ -3,19 +3,21 @@
 //! Invariant: writing costs the same whoever follows; who reads too slowly loses the oldest, and is told how many. Nothing is
 //! made of a query, and nobody woken, but for a follower that waits.
 
+mod query;
+
 use std::{
     collections::VecDeque,
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
-use dns_core::Name;
 use proto::dns::v1::QueryEvents;
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use crate::{clients::Asker, filter::Judged, wire};
+pub use query::{Matter, Origin, Query};
+
+use crate::wire;
 
 /// Queries that are remembered.
 const MOST: usize = 8192;
@@ -25,74 +27,6 @@ const BATCH: usize = 256;
 const TOGETHER: Duration = Duration::from_millis(20);
 /// Messages that wait for one subscriber.
 const WAITING: usize = 16;
-
-/// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Refused by policy, list, or what the answer held.
-    Refused,
-    /// The cache.
-    Cache,
-    /// The cache, past its time.
-    Stale,
-    /// An upstream.
-    Upstream,
-    /// A registry or the owner's settings.
-    Special,
-    /// No upstream answered.
-    Failed,
-}
-
-impl Origin {
-    /// All of them.
-    pub const ALL: [Self; 6] = [
-        Self::Refused,
-        Self::Cache,
-        Self::Stale,
-        Self::Upstream,
-        Self::Special,
-        Self::Failed,
-    ];
-
-    /// Stable word.
-    pub const fn text(self) -> &'static str {
-        match self {
-            Self::Refused => "refused",
-            Self::Cache => "cache",
-            Self::Stale => "stale",
-            Self::Upstream => "upstream",
-            Self::Special => "special",
-            Self::Failed => "failed",
-        }
-    }
-}
-
-/// A query that was answered.
-#[derive(Clone, Debug)]
-pub struct Query {
-    /// When it came.
-    pub time: SystemTime,
-    /// Who asked.
-    pub asker: Arc<Asker>,
-    /// For what.
-    pub name: Arc<Name>,
-    /// Record type.
-    pub kind: u16,
-    /// Response code.
-    pub code: u16,
-    /// Told.
-    pub addresses: Arc<[IpAddr]>,
-    /// Where the answer came from.
-    pub origin: Origin,
-    /// Who answered, where an upstream did.
-    pub upstream: Option<Arc<str>>,
-    /// Why.
-    pub judged: Arc<Judged>,
-    /// From its arrival to its answer.
-    pub took: Duration,
-    /// It came by TCP.
-    pub tcp: bool,
-}
 
 /// Where a follower begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -286,70 +220,4 @@ impl Follower {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn query(name: &str) -> Query {
-        Query {
-            time: SystemTime::UNIX_EPOCH,
-            asker: Arc::default(),
-            name: Arc::new(name.parse().unwrap()),
-            kind: 1,
-            code: 0,
-            addresses: Arc::default(),
-            origin: Origin::Cache,
-            upstream: None,
-            judged: Arc::new(Judged::by_default()),
-            took: Duration::ZERO,
-            tcp: false,
-        }
-    }
-
-    #[tokio::test]
-    async fn who_reads_too_slowly_is_told_what_he_lost() {
-        let log = Log::default();
-        let mut follower = log.follow(Start::Now);
-        for number in 0..MOST + 5 {
-            log.write([query(&format!("n{number}.test"))]);
-        }
-        let (first, queries, dropped) = follower.next(BATCH).await;
-        assert_eq!((first, queries.len(), dropped), (5, BATCH, 5));
-        assert_eq!(queries[0].name.to_string(), "n5.test");
-        let (first, _, dropped) = follower.next(BATCH).await;
-        assert_eq!((first, dropped), (5 + u64::try_from(BATCH).unwrap(), 0));
-    }
-
-    #[tokio::test]
-    async fn a_follower_waits_for_what_comes() {
-        let log = Log::default();
-        log.write([query("before.test")]);
-        let mut follower = log.follow(Start::Now);
-        let (read, ()) = tokio::join!(follower.next(BATCH), async { log.write([query("after.test")]) });
-        assert_eq!((read.0, read.1.len(), read.2), (1, 1, 0));
-        let (first, recent, _) = log.follow(Start::Recent).next(BATCH).await;
-        assert_eq!((first, recent.len()), (0, 2));
-    }
-
-    #[tokio::test]
-    async fn who_comes_back_goes_on_where_he_was() {
-        let log = Log::default();
-        log.write([query("seen.test")]);
-        let mut follower = log.follow(Start::Recent);
-        follower.next(BATCH).await;
-        let place = follower.place();
-        log.write([query("missed.test")]);
-        let (first, queries, dropped) = log.follow(Start::Behind(place)).next(BATCH).await;
-        assert_eq!((first, queries.len(), dropped), (1, 1, 0));
-        assert_eq!(queries[0].name.to_string(), "missed.test");
-        // of a service that was started anew meanwhile
-        let other = Place {
-            numbering: place.numbering ^ 1,
-            ..place
-        };
-        let mut follower = log.follow(Start::Behind(other));
-        let (first, queries, dropped) = follower.next(BATCH).await;
-        assert_eq!((first, queries.len(), dropped), (0, 2, 1));
-        log.write([query("later.test")]);
-        assert_eq!(follower.next(BATCH).await.2, 0, "it is said once");
-    }
-}
+mod tests;

@@ -7,53 +7,38 @@ use std::{
     any::Any,
     cell::RefCell,
     collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher as _,
-    net::IpAddr,
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher},
     sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
-use dns_core::{
-    Name,
-    wire::{Answer, Key},
-};
+use dns_core::wire::{Answer, Key};
 use verdict::policy::CompiledPolicy;
 
-use crate::{clients::Asker, filter::Judged};
+use crate::{clients::Asker, log::Matter};
 
 /// While some rule, or a pause, is going to end.
-const HOLDS_SHORT: Duration = Duration::from_secs(1);
+pub(crate) const HOLDS_SHORT: Duration = Duration::from_secs(1);
 /// Else.
 const HOLDS: Duration = Duration::from_secs(10);
 /// Of each sort, of each thread.
 const MOST: usize = 16_384;
 
-/// An answer that may be given as it is.
-#[derive(Clone, Debug)]
-pub struct Cleared {
-    /// What was asked.
-    pub name: Arc<Name>,
-    /// Why it may.
-    pub judged: Arc<Judged>,
-    /// What it tells.
-    pub addresses: Arc<[IpAddr]>,
-}
-
 /// A question that is refused whatever its answer is.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// What was asked.
-    pub name: Arc<Name>,
-    /// Why it may not.
-    pub judged: Arc<Judged>,
-    /// The same for those who asked.
+    /// What is refused to whom, and why.
+    pub matter: Arc<Matter>,
+    /// The reason for those who asked.
     pub reason: Arc<str>,
 }
 
+/// An answer that may be given as it is.
 struct Entry {
-    cleared: Cleared,
+    /// What is told to whom, and why.
+    cleared: Arc<Matter>,
     until: Instant,
-    /// Held, so that nobody else comes to lie where they are.
+    /// Held, as the asker is, so that nobody else comes to lie where they are.
     _held: (Arc<Asker>, Arc<Answer>),
 }
 
@@ -73,10 +58,33 @@ struct Memo {
     /// What all entries were judged by: policy and lists.
     judged_by: Option<(Gone, Gone)>,
     holds: Duration,
-    entries: HashMap<(usize, usize), Entry>,
+    entries: HashMap<(usize, usize), Entry, BuildHasherDefault<Places>>,
     /// By [`Memo::place_of`].
-    refusals: HashMap<u64, Refusal>,
+    refusals: HashMap<u64, Refusal, BuildHasherDefault<Places>>,
     hasher: RandomState,
+}
+
+/// For places in memory, which nobody outside chooses, and for hashes that are keyed already: a multiplication for each word.
+#[derive(Default)]
+struct Places(u64);
+
+impl Hasher for Places {
+    fn finish(&self) -> u64 {
+        // the table uses the highest and the lowest bits
+        self.0 ^ self.0 >> 32
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.write_u64((*octet).into()));
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
+    }
 }
 
 impl Memo {
@@ -135,10 +143,10 @@ pub fn look<P, L>(
     asker: &Arc<Asker>,
     answer: &Arc<Answer>,
     now: Instant,
-) -> Option<Cleared> {
+) -> Option<Arc<Matter>> {
     MEMO.with_borrow(|memo| {
         let entry = memo.entries.get(&(place(asker), place(answer)))?;
-        (entry.until > now && memo.is_by(by)).then(|| entry.cleared.clone())
+        (entry.until > now && memo.is_by(by)).then(|| Arc::clone(&entry.cleared))
     })
 }
 
@@ -162,7 +170,7 @@ pub fn remember<P: Judges, L: Send + Sync + 'static>(
     by: (&Arc<P>, &Arc<L>),
     asker: &Arc<Asker>,
     answer: &Arc<Answer>,
-    cleared: Cleared,
+    cleared: Arc<Matter>,
     now: Instant,
 ) {
     MEMO.with_borrow_mut(|memo| {
@@ -198,85 +206,4 @@ pub fn remember_refusal<P: Judges, L: Send + Sync + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Whether it ends.
-    struct Policy(bool);
-
-    impl Judges for Policy {
-        fn ends(&self) -> bool {
-            self.0
-        }
-    }
-
-    fn question() -> dns_core::Question {
-        dns_core::Question {
-            name: "a.example".parse().unwrap(),
-            kind: 1,
-            class: 1,
-        }
-    }
-
-    #[test]
-    fn another_policy_another_program_and_another_time_are_judged_anew() {
-        let key = Key::new(&question(), false, false);
-        let answer = Arc::new(Answer::failure(&key, 2, 0, "", 5));
-        let lists = Arc::new("lists");
-        let asker: Arc<Asker> = Arc::default();
-        let now = Instant::now();
-        for (ends, holds) in [(true, HOLDS_SHORT), (false, HOLDS)] {
-            let policy = Arc::new(Policy(ends));
-            let cleared = Cleared {
-                name: Arc::new(question().name),
-                judged: Arc::new(Judged::by_default()),
-                addresses: Arc::default(),
-            };
-            remember((&policy, &lists), &asker, &answer, cleared, now);
-            let known = |policy: &Arc<Policy>, asker: &Arc<Asker>, now| {
-                look((policy, &lists), asker, &answer, now).is_some()
-            };
-            assert!(known(&policy, &asker, now));
-            assert!(!known(&Arc::new(Policy(ends)), &asker, now));
-            assert!(!known(&policy, &Arc::default(), now));
-            assert!(!known(&policy, &asker, now + holds));
-        }
-    }
-
-    #[test]
-    fn what_was_judged_by_is_not_kept_alive() {
-        let (policy, lists) = (Arc::new(Policy(false)), Arc::new("lists"));
-        let key = Key::new(&question(), false, false);
-        let refused = Refused {
-            name: Arc::new(question().name),
-            judged: Arc::new(Judged::by_default()),
-            reason: "a list".into(),
-        };
-        remember_refusal((&policy, &lists), &Arc::default(), &key, refused, Instant::now());
-        let left = (Arc::downgrade(&policy), Arc::downgrade(&lists));
-        drop((policy, lists));
-        assert!(left.0.upgrade().is_none() && left.1.upgrade().is_none());
-    }
-
-    #[test]
-    fn a_refusal_is_for_this_question_of_this_program_under_this_policy() {
-        let key = |kind| Key::new(&dns_core::Question { kind, ..question() }, false, false);
-        let (policy, lists) = (Arc::new(Policy(false)), Arc::new("lists"));
-        let asker: Arc<Asker> = Arc::default();
-        let now = Instant::now();
-        let refused = Refused {
-            name: Arc::new(question().name),
-            judged: Arc::new(Judged::by_default()),
-            reason: "a rule".into(),
-        };
-        remember_refusal((&policy, &lists), &asker, &key(1), refused, now);
-        let known = |policy: &Arc<Policy>, asker: &Arc<Asker>, kind, now| {
-            look_for_refusal((policy, &lists), asker, &key(kind), now).is_some()
-        };
-        assert!(known(&policy, &asker, 1, now));
-        assert!(!known(&policy, &asker, 28, now));
-        assert!(!known(&policy, &Arc::default(), 1, now));
-        assert!(!known(&Arc::new(Policy(false)), &asker, 1, now));
-        assert!(!known(&policy, &asker, 1, now + HOLDS));
-    }
-}
+mod tests;

@@ -112,7 +112,7 @@ impl Names {
         told.len()
     }
 
-    /// What [`Self::known`] gave an earlier process.
+    /// What [`Self::known`] gave an earlier process, or the interceptor heard of one; what was told before at the beginning.
     pub fn remember(&self, known: Vec<ToldName>) {
         let now = server::now();
         let mut told = self.lock();
@@ -136,7 +136,7 @@ impl Names {
                 .filter_map(|octets| crate::link::address(octets))
                 .collect();
             let holds = Duration::from_secs(name.seconds.into());
-            told.learn(hearer, Arc::new(text), &addresses, now, now + holds);
+            told.recall(hearer, Arc::new(text), &addresses, now, now + holds);
         }
     }
 

@@ -15,6 +15,7 @@ mod holder;
 mod local;
 mod outstanding;
 mod probe;
+mod taken;
 mod tcp;
 mod udp;
 

@@ -117,7 +117,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         status: status.clone(),
         shutdown: shutdown.clone(),
     };
-    let told = link::Service::new(link.clone(), move || names.known(), status.clone());
+    let told = link::Service::new(link.clone(), names, status.clone());
     let routes = tonic::service::Routes::new(DnsServer::new(service)).add_service(NamesServer::new(told));
     let desktop = Desktop::new(ABOUT, status.clone(), shutdown.clone());
     let unpublished = status.counter("bus_events_dropped");
@@ -146,6 +146,8 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let server = Server::start(sockets, front, Limits::default(), kept.secret(), ending.clone())
         .context("serve queries")?;
 
+    let published = bus::start(desktop, Arc::clone(&judge), kept.clone(), unpublished)
+        .context("publish on the desktop bus")?;
     status.ready();
 
     let beside = async {
@@ -171,7 +173,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
     let ended = tokio::select! {
         served = &mut serving => served?,
         ended = beside => ended,
-        () = bus::serve(&desktop, &judge, &kept, &unpublished) => Ok(()),
+        _ended = published => Ok(()),
         () = server.drained() => {
             shutdown.cancel();
             // calls that were begun

@@ -3,6 +3,7 @@
 use std::{collections::HashMap, time::SystemTime};
 
 use proto::{convert::octets, dns::v1 as wire, flow::v1 as flow};
+use zbus::OwnedVariant;
 
 use crate::{
     log::{Origin, Place, Query},
@@ -39,12 +40,13 @@ pub fn query(id: u64, query: &Query) -> wire::Query {
     wire::Query {
         id,
         time: Some(query.time.into()),
-        process: query.asker.process.as_deref().map(Into::into),
-        uid: query.asker.uid,
-        name: query.name.to_string(),
+        process: query.matter.asker.process.as_deref().map(Into::into),
+        uid: query.matter.asker.uid,
+        name: query.matter.name.to_string(),
         kind: query.kind.into(),
         code: query.code.into(),
         addresses: query
+            .matter
             .addresses
             .iter()
             .take(MOST_ADDRESSES)
@@ -52,35 +54,36 @@ pub fn query(id: u64, query: &Query) -> wire::Query {
             .collect(),
         origin: wire::Origin::from(query.origin).into(),
         upstream: query.upstream.as_deref().unwrap_or_default().to_owned(),
-        decision: Some((&query.judged.decision).into()),
-        list: query.judged.list.as_deref().unwrap_or_default().to_owned(),
+        decision: Some((&query.matter.judged.decision).into()),
+        list: query.matter.judged.list.as_deref().unwrap_or_default().to_owned(),
         took: query.took.try_into().ok(),
         tcp: query.tcp,
-        redirected: query.asker.redirected,
+        redirected: query.matter.asker.redirected,
     }
 }
 
 /// For `QueriesAnswered`.
 pub fn bus_query(id: u64, query: &Query) -> dbus::DnsQuery {
-    let process = query.asker.process.as_deref();
+    let process = query.matter.asker.process.as_deref();
     let executable = process.map(|process| {
         let executable = &process.executable;
         executable.path.as_ref().unwrap_or(&executable.claimed_path)
     });
-    let decision = &query.judged.decision;
+    let decision = &query.matter.judged.decision;
     dbus::DnsQuery {
         id,
         time: microseconds(query.time),
         pid: process.map_or(0, |process| process.pid),
-        uid: query.asker.uid.unwrap_or(u32::MAX),
+        uid: query.matter.asker.uid.unwrap_or(u32::MAX),
         executable: executable
             .map(|path| path.to_string_lossy().into_owned())
             .unwrap_or_default(),
         profile: decision.profile.to_string(),
-        name: query.name.to_string(),
+        name: query.matter.name.to_string(),
         kind: query.kind,
         code: query.code,
         addresses: query
+            .matter
             .addresses
             .iter()
             .take(MOST_ADDRESSES)
@@ -92,10 +95,18 @@ pub fn bus_query(id: u64, query: &Query) -> dbus::DnsQuery {
         why: number(flow::Why::from(decision.why)),
         why_text: decision.why.text().to_owned(),
         rule: decision.source.to_string(),
-        list: query.judged.list.as_deref().unwrap_or_default().to_owned(),
+        list: query.matter.judged.list.as_deref().unwrap_or_default().to_owned(),
         took: u64::try_from(query.took.as_micros()).unwrap_or(u64::MAX),
-        extra: HashMap::new(),
+        extra: extra(query),
     }
+}
+
+/// What the signal has no place for.
+fn extra(query: &Query) -> HashMap<String, OwnedVariant> {
+    let says = [("tcp", query.tcp), ("redirected", query.matter.asker.redirected)];
+    let said = says.into_iter().filter(|(_, says)| *says);
+    said.map(|(word, says)| (word.to_owned(), OwnedVariant::from(says)))
+        .collect()
 }
 
 fn number(value: impl Into<i32>) -> u32 {

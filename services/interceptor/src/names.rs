@@ -14,7 +14,7 @@ use std::{
 use daemon::{grpc, status::Status};
 use proto::convert::octets;
 use proto::interceptor::v1::{
-    FromDns, OriginAnswer, OriginQuestion, ToDns, from_dns, names_client::NamesClient, to_dns::Said,
+    FromDns, OriginAnswer, OriginQuestion, ToDns, Told, from_dns, names_client::NamesClient, to_dns::Said,
 };
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -29,6 +29,9 @@ use crate::{
 
 /// Names that are over are forgotten so often.
 const TIDY: Duration = Duration::from_secs(60);
+
+/// Names in one message.
+const BATCH: usize = 512;
 
 /// Follows the DNS service.
 #[derive(Debug)]
@@ -67,6 +70,7 @@ impl Follower {
                 let opened = NamesClient::new(channel)
                     .exchange(UnboundedReceiverStream::new(receiver))
                     .await?;
+                give_back(names, &sender);
                 *answers.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender);
                 served(names, mark);
                 Ok(opened.into_inner())
@@ -80,7 +84,7 @@ impl Follower {
                     counter.add(told.names.len().try_into().unwrap_or(u64::MAX));
                     told.names
                         .into_iter()
-                        .for_each(|name| names.hear(&Heard::from(name)));
+                        .for_each(|name| names.hear(&Heard::from(name), told.again));
                     Said::Acknowledged(told.sequence)
                 }
                 Some(from_dns::Said::Origin(question)) => Said::Origin(origin(conntrack, &question)),
@@ -105,6 +109,21 @@ impl Follower {
             () = followed => {}
             () = names.keep_up() => {}
         }
+    }
+}
+
+/// A DNS service that was killed has forgotten what it told last.
+fn give_back(names: &Names, answers: &mpsc::UnboundedSender<ToDns>) {
+    let known = names.known();
+    for names in known.chunks(BATCH) {
+        let told = Told {
+            names: names.to_vec(),
+            ..Told::default()
+        };
+        // a stream that is over already is opened anew
+        let _ = answers.send(ToDns {
+            said: Some(Said::Known(told)),
+        });
     }
 }
 
@@ -208,10 +227,10 @@ mod tests {
             addresses,
             seconds: 60,
         };
-        names.hear(&told(vec![vec![1, 2, 3]]).into());
+        names.hear(&told(vec![vec![1, 2, 3]]).into(), false);
         let address = std::net::IpAddr::from([198, 18, 17, 10]);
         assert!(names.names(None, address).is_empty());
-        names.hear(&told(vec![octets(address)]).into());
+        names.hear(&told(vec![octets(address)]).into(), false);
         assert_eq!(names.names(None, address), [Arc::from("a.test")]);
     }
 }

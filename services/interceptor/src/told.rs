@@ -4,9 +4,9 @@
 //! program that asked; what a system's resolver asked for others is one for all that were told nothing themselves.
 
 mod aside;
+mod table;
 
 use std::{
-    collections::{HashMap, VecDeque},
     net::IpAddr,
     path::PathBuf,
     sync::{
@@ -16,11 +16,14 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proto::interceptor::v1::ToldName;
 use tokio::sync::Notify;
 use verdict::Process;
 
 pub(crate) use aside::address;
+use aside::message;
 pub use aside::{Aside, Heard};
+pub use table::Told;
 
 /// A program, as far as names are concerned.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -54,100 +57,6 @@ pub enum Hearer {
     App(App),
     /// Whoever asked somebody that asks for others, or is not known.
     Anybody,
-}
-
-/// Names of one address, the newest last.
-type Candidates = Vec<Candidate>;
-
-#[derive(Clone, Debug)]
-struct Candidate {
-    name: Arc<str>,
-    until: Duration,
-}
-
-/// More names than that for one address and program are of no use to a rule.
-const MOST_CANDIDATES: usize = 16;
-/// Pairs of programs and addresses.
-const MOST_ADDRESSES: usize = 65_536;
-
-/// See the module's head. Times are the caller's, and only grow.
-#[derive(Debug, Default)]
-pub struct Told {
-    known: HashMap<(Hearer, IpAddr), Candidates>,
-    /// In the order in which they were first told; what is over may stand here still.
-    order: VecDeque<(Hearer, IpAddr)>,
-}
-
-impl Told {
-    /// `hearer` was told that `address` belongs to `name`, and that holds until then.
-    pub fn tell(&mut self, hearer: Hearer, address: IpAddr, name: &Arc<str>, now: Duration, until: Duration) {
-        let pair = (hearer, address);
-        let candidates = match self.known.get_mut(&pair) {
-            Some(candidates) => candidates,
-            None => {
-                self.make_room();
-                self.order.push_back(pair.clone());
-                self.known.entry(pair).or_default()
-            }
-        };
-        candidates.retain(|candidate| candidate.until > now && candidate.name != *name);
-        if candidates.len() >= MOST_CANDIDATES {
-            candidates.remove(0);
-        }
-        candidates.push(Candidate {
-            name: Arc::clone(name),
-            until,
-        });
-    }
-
-    /// The names that `app` may mean by an address, the newest first.
-    pub fn names(&self, app: Option<&App>, address: IpAddr, now: Duration) -> Vec<Arc<str>> {
-        let own = app.map_or_else(Vec::new, |app| self.of(Hearer::App(app.clone()), address, now));
-        if own.is_empty() {
-            self.of(Hearer::Anybody, address, now)
-        } else {
-            own
-        }
-    }
-
-    fn of(&self, hearer: Hearer, address: IpAddr, now: Duration) -> Vec<Arc<str>> {
-        let candidates = self.known.get(&(hearer, address));
-        let valid = candidates
-            .into_iter()
-            .flatten()
-            .rev()
-            .filter(|candidate| candidate.until > now);
-        valid.map(|candidate| Arc::clone(&candidate.name)).collect()
-    }
-
-    /// How many pairs of programs and addresses there are.
-    pub fn len(&self) -> usize {
-        self.known.len()
-    }
-
-    /// Nothing was told.
-    pub fn is_empty(&self) -> bool {
-        self.known.is_empty()
-    }
-
-    /// Forgets what is over.
-    pub fn tidy(&mut self, now: Duration) {
-        self.known.retain(|_, candidates| {
-            candidates.retain(|candidate| candidate.until > now);
-            !candidates.is_empty()
-        });
-        let known = &self.known;
-        self.order.retain(|pair| known.contains_key(pair));
-    }
-
-    fn make_room(&mut self) {
-        while self.known.len() >= MOST_ADDRESSES {
-            match self.order.pop_front() {
-                Some(oldest) => drop(self.known.remove(&oldest)),
-                None => return,
-            }
-        }
-    }
 }
 
 /// Between two looks at what came aside, while nobody connects.
@@ -221,14 +130,17 @@ impl Names {
         }
     }
 
-    /// Hears of a name by the stream.
-    pub fn hear(&self, heard: &Heard) {
+    /// Hears of a name by the stream. `again`: it was told before the stream began, perhaps to this process as well.
+    pub fn hear(&self, heard: &Heard, again: bool) {
         self.catch_up();
-        self.tell(heard);
+        self.learn(heard, if again { Told::recall } else { Told::tell });
     }
 
-    /// See [`Told::tell`].
-    fn tell(
+    fn tell(&self, heard: &Heard) {
+        self.learn(heard, Told::tell);
+    }
+
+    fn learn(
         &self,
         Heard {
             hearer,
@@ -236,12 +148,30 @@ impl Names {
             name,
             holds,
         }: &Heard,
+        how: fn(&mut Told, Hearer, IpAddr, &Arc<str>, Duration, Duration),
     ) {
         let (now, name) = (self.began.elapsed(), Arc::from(name.as_str()));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         for address in addresses {
-            told.tell(hearer.clone(), *address, &name, now, now.saturating_add(*holds));
+            how(
+                &mut told,
+                hearer.clone(),
+                *address,
+                &name,
+                now,
+                now.saturating_add(*holds),
+            );
         }
+    }
+
+    /// All that holds still, what was told last at the end: for a DNS service that may have forgotten some of it.
+    pub fn known(&self) -> Vec<ToldName> {
+        self.catch_up();
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let valid = told.valid(self.began.elapsed()).into_iter();
+        valid
+            .map(|(hearer, address, name, left)| message(hearer, address, name, left))
+            .collect()
     }
 
     /// See [`Told::names`].
@@ -269,75 +199,5 @@ impl Names {
     /// A local DNS server is there, for as long as this host runs.
     pub fn serve(&self) {
         self.served.store(true, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const A: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(198, 18, 17, 10));
-
-    fn app(inode: u64) -> App {
-        App {
-            device: 1,
-            inode,
-            script: None,
-            uid: 1000,
-        }
-    }
-
-    fn seconds(count: u64) -> Duration {
-        Duration::from_secs(count)
-    }
-
-    fn names(told: &Told, inode: u64, now: u64) -> Vec<String> {
-        let names = told.names(Some(&app(inode)), A, seconds(now));
-        names.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn a_program_means_the_names_that_it_was_told_the_newest_first() {
-        let mut told = Told::default();
-        for (at, name) in [(0, "one.test"), (1, "two.test"), (2, "one.test")] {
-            told.tell(
-                Hearer::App(app(1)),
-                A,
-                &name.into(),
-                seconds(at),
-                seconds(at + 10),
-            );
-        }
-        assert_eq!(names(&told, 1, 3), ["one.test", "two.test"]);
-        assert_eq!(names(&told, 1, 11), ["one.test"], "the other one is over");
-        assert_eq!(names(&told, 2, 3), [""; 0], "another program was told nothing");
-    }
-
-    #[test]
-    fn what_was_asked_for_others_is_for_those_that_were_told_nothing() {
-        let mut told = Told::default();
-        told.tell(Hearer::Anybody, A, &"shared.test".into(), seconds(0), seconds(9));
-        told.tell(Hearer::App(app(1)), A, &"own.test".into(), seconds(0), seconds(9));
-        assert_eq!(names(&told, 1, 1), ["own.test"]);
-        assert_eq!(names(&told, 2, 1), ["shared.test"]);
-    }
-
-    #[test]
-    fn only_so_much_is_kept_and_the_newest_of_it() {
-        let mut told = Told::default();
-        for inode in 0..u64::try_from(MOST_ADDRESSES + 10).unwrap() {
-            told.tell(
-                Hearer::App(app(inode)),
-                A,
-                &"a.test".into(),
-                seconds(0),
-                seconds(9),
-            );
-        }
-        assert_eq!(told.len(), MOST_ADDRESSES);
-        assert_eq!(names(&told, 9, 1), [""; 0]);
-        assert_eq!(names(&told, 10, 1), ["a.test"]);
-        told.tidy(seconds(10));
-        assert!(told.is_empty() && told.order.is_empty());
     }
 }

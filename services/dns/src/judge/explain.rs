@@ -3,7 +3,7 @@
 use dns_core::{Name, special::Outcome};
 use verdict::policy::ProfileRef;
 
-use super::{Judge, is_local, special_decision};
+use super::{Judge, is_local, written::special_decision};
 use crate::filter::{self, Judged, Who};
 
 impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {

@@ -20,7 +20,7 @@ impl Desk {
     }
 
     fn put(&self, names: Vec<ToldName>, written: Moment) {
-        let content = Told { sequence: 0, names }.encode_to_vec();
+        let content = encoded(names);
         self.kept.write(NAMES, Sealed { written, content });
     }
 

@@ -123,8 +123,8 @@ mod tests {
             ..ToldName::default()
         };
         Told {
-            sequence: 0,
             names: vec![name],
+            ..Told::default()
         }
     }
 

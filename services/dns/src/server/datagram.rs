@@ -1,13 +1,17 @@
 //! Datagrams, many in one system call, with the address that each was sent to: its answer leaves from there.
 //!
-//! The only module of the server that makes system calls without a safe wrapper: recvmmsg and sendmmsg with control
+//! With [`send`] the only module of the server that makes system calls without a safe wrapper: recvmmsg and sendmmsg with control
 //! messages, and the options that switch these on.
+
+mod send;
 
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, UdpSocket},
     os::fd::AsRawFd,
 };
+
+pub(super) use send::{Outgoing, Sender, send_one};
 
 /// How many datagrams one call takes.
 pub(super) const BATCH: usize = 64;
@@ -30,12 +34,24 @@ pub(super) struct Way {
     control_length: usize,
 }
 
-/// Datagrams that came, and their answers.
-#[derive(Debug)]
+/// Datagrams that came.
 pub(super) struct Batch {
-    bytes: Vec<[u8; LARGEST]>,
+    /// Where the kernel writes; each head points at its buffer, address and control area.
+    heads: Vec<libc::mmsghdr>,
+    /// What `heads` point at, with `bytes` and `ways`; none of them is ever resized.
+    _pieces: Vec<libc::iovec>,
+    bytes: Vec<Buffer>,
     ways: Vec<Way>,
     lengths: Vec<usize>,
+}
+
+/// A datagram. Not as far from the next one as a page is long: the beginnings of all of them would share a few lines of the
+/// processor's cache.
+#[derive(Debug, Clone, Copy)]
+#[repr(C, align(64))]
+struct Buffer {
+    bytes: [u8; LARGEST],
+    _apart: [u8; 64],
 }
 
 const NOBODY: Way = Way {
@@ -45,11 +61,42 @@ const NOBODY: Way = Way {
     control_length: 0,
 };
 
+impl std::fmt::Debug for Batch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Batch")
+            .field("lengths", &self.lengths)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
     pub(super) fn new() -> Self {
+        let empty = Buffer {
+            bytes: [0; LARGEST],
+            _apart: [0; 64],
+        };
+        let (mut bytes, mut ways) = (vec![empty; BATCH], vec![NOBODY; BATCH]);
+        let piece = |buffer: &mut Buffer| libc::iovec {
+            iov_base: buffer.bytes.as_mut_ptr().cast(),
+            iov_len: LARGEST,
+        };
+        let mut pieces: Vec<libc::iovec> = bytes.iter_mut().map(piece).collect();
+        let head = |(piece, way): (&mut libc::iovec, &mut Way)| {
+            let mut head = empty_head();
+            head.msg_hdr.msg_iov = piece;
+            head.msg_hdr.msg_iovlen = 1;
+            head.msg_hdr.msg_name = way.peer.as_mut_ptr().cast();
+            head.msg_hdr.msg_namelen = ADDRESS as u32;
+            head.msg_hdr.msg_control = way.control.as_mut_ptr().cast();
+            head.msg_hdr.msg_controllen = CONTROL as _;
+            head
+        };
+        let heads = pieces.iter_mut().zip(&mut ways).map(head).collect();
         Self {
-            bytes: vec![[0; LARGEST]; BATCH],
-            ways: vec![NOBODY; BATCH],
+            heads,
+            _pieces: pieces,
+            bytes,
+            ways,
             lengths: Vec::with_capacity(BATCH),
         }
     }
@@ -58,9 +105,36 @@ impl Batch {
     ///
     /// # Errors
     /// `WouldBlock` where there is nothing; any that an earlier send came to.
+    #[expect(
+        unsafe_code,
+        reason = "recvmmsg with control messages has no safe wrapper in rustix"
+    )]
     pub(super) fn receive(&mut self, socket: &impl AsRawFd) -> io::Result<()> {
+        // what the last call wrote
+        for head in self.heads.iter_mut().take(self.lengths.len()) {
+            head.msg_hdr.msg_namelen = ADDRESS as u32;
+            head.msg_hdr.msg_controllen = CONTROL as _;
+        }
         self.lengths.clear();
-        receive(socket, &mut self.bytes, &mut self.ways, &mut self.lengths)
+        // SAFETY: each head points at one buffer, one address and one control area of the sizes said, all distinct, which belong to
+        // this value, stay where they are, and are borrowed mutably with it.
+        let count = unsafe {
+            libc::recvmmsg(
+                socket.as_raw_fd(),
+                self.heads.as_mut_ptr(),
+                self.heads.len() as libc::c_uint,
+                libc::MSG_DONTWAIT as _,
+                std::ptr::null_mut(),
+            )
+        };
+        let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
+        for (head, way) in self.heads.iter().zip(&mut self.ways).take(count) {
+            way.peer_length = head.msg_hdr.msg_namelen;
+            way.control_length = head.msg_hdr.msg_controllen;
+            let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
+            self.lengths.push(if cut { 0 } else { head.msg_len as usize });
+        }
+        Ok(())
     }
 
     /// How many datagrams the last call took.
@@ -70,7 +144,7 @@ impl Batch {
 
     /// A datagram of the last call.
     pub(super) fn get(&self, at: usize) -> Option<(&[u8], &Way)> {
-        let bytes = self.bytes.get(at)?.get(..*self.lengths.get(at)?)?;
+        let bytes = self.bytes.get(at)?.bytes.get(..*self.lengths.get(at)?)?;
         Some((bytes, self.ways.get(at)?))
     }
 }
@@ -137,13 +211,6 @@ impl Way {
     }
 }
 
-/// An answer to be sent.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Outgoing<'a> {
-    pub(super) message: &'a [u8],
-    pub(super) way: &'a Way,
-}
-
 /// Asks the kernel to say to which address each datagram was sent, and for room for many.
 #[expect(unsafe_code, reason = "IP_PKTINFO has no safe wrapper in rustix")]
 pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
@@ -168,110 +235,6 @@ pub(super) fn prepare(socket: &UdpSocket) -> io::Result<()> {
     // less is no error: the kernel gives what net.core.rmem_max allows
     rustix::net::sockopt::set_socket_recv_buffer_size(socket, 4 << 20)?;
     Ok(())
-}
-
-#[expect(
-    unsafe_code,
-    reason = "recvmmsg with control messages has no safe wrapper in rustix"
-)]
-fn receive(
-    socket: &impl AsRawFd,
-    bytes: &mut [[u8; LARGEST]],
-    ways: &mut [Way],
-    lengths: &mut Vec<usize>,
-) -> io::Result<()> {
-    let mut pieces = [const { empty_piece() }; BATCH];
-    let mut heads = [const { empty_head() }; BATCH];
-    let slots = heads
-        .iter_mut()
-        .zip(&mut pieces)
-        .zip(bytes.iter_mut().zip(ways.iter_mut()));
-    for ((head, piece), (buffer, way)) in slots {
-        piece.iov_base = buffer.as_mut_ptr().cast();
-        piece.iov_len = LARGEST;
-        head.msg_hdr.msg_iov = piece;
-        head.msg_hdr.msg_iovlen = 1;
-        head.msg_hdr.msg_name = way.peer.as_mut_ptr().cast();
-        head.msg_hdr.msg_namelen = ADDRESS as u32;
-        head.msg_hdr.msg_control = way.control.as_mut_ptr().cast();
-        head.msg_hdr.msg_controllen = CONTROL as _;
-    }
-    let most = bytes.len().min(ways.len()).min(BATCH) as libc::c_uint;
-    // SAFETY: each of the first `most` heads points at one buffer, one address and one control area of the sizes said,
-    // all distinct and borrowed mutably until after the call.
-    let count = unsafe {
-        libc::recvmmsg(
-            socket.as_raw_fd(),
-            heads.as_mut_ptr(),
-            most,
-            libc::MSG_DONTWAIT as _,
-            std::ptr::null_mut(),
-        )
-    };
-    let count = usize::try_from(count).map_err(|_| io::Error::last_os_error())?;
-    for (head, way) in heads.iter().zip(ways).take(count) {
-        way.peer_length = head.msg_hdr.msg_namelen;
-        way.control_length = head.msg_hdr.msg_controllen;
-        let cut = head.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        lengths.push(if cut { 0 } else { head.msg_len as usize });
-    }
-    Ok(())
-}
-
-/// Sends answers, without waiting; those that cannot be sent are left. How many were sent.
-#[expect(
-    unsafe_code,
-    reason = "sendmmsg with control messages has no safe wrapper in rustix"
-)]
-pub(super) fn send<'a>(socket: &impl AsRawFd, answers: impl IntoIterator<Item = Outgoing<'a>>) -> usize {
-    let mut pieces = [const { empty_piece() }; BATCH];
-    let mut heads = [const { empty_head() }; BATCH];
-    let mut ways = [NOBODY; BATCH];
-    let mut count = 0;
-    let slots = heads.iter_mut().zip(&mut pieces).zip(&mut ways);
-    for (((head, piece), way), answer) in slots.zip(answers) {
-        *way = *answer.way;
-        way.turn_round();
-        piece.iov_base = answer.message.as_ptr().cast_mut().cast();
-        piece.iov_len = answer.message.len();
-        head.msg_hdr.msg_iov = piece;
-        head.msg_hdr.msg_iovlen = 1;
-        head.msg_hdr.msg_name = way.peer.as_mut_ptr().cast();
-        head.msg_hdr.msg_namelen = way.peer_length;
-        head.msg_hdr.msg_control = way.control.as_mut_ptr().cast();
-        head.msg_hdr.msg_controllen = way.control_length as _;
-        count += 1;
-    }
-    let (mut sent, mut next) = (0, 0);
-    while next < count {
-        let Some(rest) = heads.get_mut(next..count) else {
-            break;
-        };
-        // SAFETY: each head of `rest` points at one message, one address and one control area of the sizes said, which
-        // live through the call and are only read by it.
-        let done = unsafe {
-            libc::sendmmsg(
-                socket.as_raw_fd(),
-                rest.as_mut_ptr(),
-                rest.len() as libc::c_uint,
-                libc::MSG_DONTWAIT as _,
-            )
-        };
-        match usize::try_from(done) {
-            Ok(done) if done > 0 => (sent, next) = (sent + done, next + done),
-            // the first of the rest cannot be sent: others may
-            _ if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
-            _ => next += 1,
-        }
-    }
-    sent
-}
-
-const fn empty_piece() -> libc::iovec {
-    libc::iovec {
-        iov_base: std::ptr::null_mut(),
-        iov_len: 0,
-    }
 }
 
 #[expect(unsafe_code, reason = "the padding of msghdr has no public name")]

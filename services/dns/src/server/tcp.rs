@@ -16,7 +16,7 @@ use tokio::{
 use tracing::{trace, warn};
 
 use super::{
-    Client, Counters, Front, Handler, Quick, Transport, clock, connections, outstanding::Place, udp,
+    Client, Counters, Front, Handler, Quick, Transport, clock, connections, outstanding::Place, taken,
 };
 
 /// No query is larger.
@@ -228,7 +228,7 @@ impl<H: Handler> Connection<H> {
                 return false;
             }
         };
-        if !udp::at_once(&query, &client.reply, &mut out) {
+        if !taken::at_once(&query, &client.reply, &mut out) {
             let handler = &self.front.handler;
             let mut turn = H::Turn::default();
             let quick = handler.quick(&query, &client, clock::now(), &mut turn, &mut out);
@@ -248,7 +248,7 @@ impl<H: Handler> Connection<H> {
                     }
                     trace!(?account, "too many queries wait");
                     tally.overflowed += 1;
-                    udp::overflow(&query, &client.reply, &mut out);
+                    taken::overflow(&query, &client.reply, &mut out);
                 }
             }
         }

@@ -10,7 +10,10 @@ use std::{
 
 use daemon::{grpc::is_of_the_mesh, status::Counter};
 use prost::Message as _;
-use proto::interceptor::v1::{Told as Message, ToldName};
+use proto::{
+    convert::octets,
+    interceptor::v1::{self as wire, Told as Message, ToldName},
+};
 use rustix::net::{
     AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recv, socket_with,
     sockopt::socket_peercred,
@@ -115,6 +118,30 @@ impl From<ToldName> for Heard {
     }
 }
 
+/// Of one address, as [`Heard`] is made of it again.
+pub(super) fn message(hearer: &Hearer, address: IpAddr, name: &str, left: Duration) -> ToldName {
+    let app = match hearer {
+        Hearer::App(app) => Some(wire::App {
+            device: app.device,
+            inode: app.inode,
+            script: app
+                .script
+                .as_ref()
+                .map(|script| script.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            uid: app.uid,
+        }),
+        Hearer::Anybody => None,
+    };
+    ToldName {
+        app,
+        for_others: false,
+        name: name.to_owned(),
+        addresses: vec![octets(address)],
+        seconds: u32::try_from(left.as_secs()).unwrap_or(u32::MAX),
+    }
+}
+
 /// 4 or 16 octets in network order.
 pub(crate) fn address(octets: &[u8]) -> Option<IpAddr> {
     if let Ok(v4) = <[u8; 4]>::try_from(octets) {
@@ -131,7 +158,6 @@ mod tests {
     use std::sync::Arc;
 
     use crate::told::Names;
-    use proto::convert::octets;
     use rustix::net::{SendFlags, accept, bind, listen, send};
 
     const A: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 17, 10));
@@ -158,8 +184,8 @@ mod tests {
             ..ToldName::default()
         };
         Message {
-            sequence: 0,
             names: vec![name],
+            ..Message::default()
         }
         .encode_to_vec()
     }
@@ -191,7 +217,7 @@ mod tests {
             .unwrap()
             .names
             .remove(0);
-        names.hear(&five.into());
+        names.hear(&five.into(), false);
         assert_eq!(
             names.names(None, A)[..2],
             [Arc::from("five.test"), Arc::from("four.test")]

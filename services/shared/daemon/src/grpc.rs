@@ -29,7 +29,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{About, Paths, ready, status::Status, systemd, telemetry, users};
 use callers::Door;
-pub use callers::{Callers, is_of_the_mesh, root_or_gateway};
+pub use callers::{Callers, is_of_the_mesh, mesh_alone, root_or_gateway};
 pub use follow::follow;
 pub use kept::Lost;
 pub use state::state;

@@ -21,6 +21,9 @@ struct Entry {
     told: u64,
 }
 
+/// Whatever is learnt is newer than all that is recalled.
+const NOW: u64 = 1 << 48;
+
 /// See the module's head. `K` says who was told. Times are the caller's, and only grow.
 #[derive(Clone, Debug)]
 pub struct Told<K> {
@@ -28,7 +31,7 @@ pub struct Told<K> {
     /// As first told, oldest first; what is over may stand here still.
     order: VecDeque<(K, Arc<Name>)>,
     most: usize,
-    /// How often anybody was told anything.
+    /// How often anybody was told anything, or it was recalled.
     times: u64,
 }
 
@@ -69,8 +72,24 @@ impl<K: Clone + Eq + Hash> Told<K> {
         now: Duration,
         until: Duration,
     ) {
-        let pair = (hearer, name);
         self.times += 1;
+        self.put((hearer, name), addresses, now, until, NOW + self.times);
+    }
+
+    /// The same of what was told before all that [`Self::learn`] says, perhaps by another; to be called in the order in which it was.
+    pub fn recall(
+        &mut self,
+        hearer: K,
+        name: Arc<Name>,
+        addresses: &[IpAddr],
+        now: Duration,
+        until: Duration,
+    ) {
+        self.times += 1;
+        self.put((hearer, name), addresses, now, until, self.times);
+    }
+
+    fn put(&mut self, pair: (K, Arc<Name>), addresses: &[IpAddr], now: Duration, until: Duration, told: u64) {
         if let Some(entry) = self.known.get_mut(&pair) {
             let holds = entry.until > now;
             let before = entry.addresses.iter().filter(|_| holds);
@@ -80,7 +99,7 @@ impl<K: Clone + Eq + Hash> Told<K> {
             let all: Box<[IpAddr]> = before.chain(new).copied().collect();
             entry.until = entry.until.max(until);
             entry.addresses = all;
-            entry.told = self.times;
+            entry.told = entry.told.max(told);
             return;
         }
         while self.known.len() >= self.most
@@ -92,7 +111,7 @@ impl<K: Clone + Eq + Hash> Told<K> {
         let entry = Entry {
             addresses: addresses.into(),
             until,
-            told: self.times,
+            told,
         };
         self.known.insert(pair, entry);
     }
@@ -185,6 +204,24 @@ mod tests {
             .collect();
         let expected = texts.iter().filter(|text| **text != texts[3]).chain([&texts[3]]);
         assert!(order.iter().eq(expected), "{order:?}");
+    }
+
+    #[test]
+    fn what_is_recalled_stands_before_what_was_told() {
+        let mut told = Told::new(64);
+        told.learn(1, name("new.test"), &[A], at(0), at(100));
+        for text in ["oldest.test", "new.test", "old.test"] {
+            told.recall(1, name(text), &[B], at(1), at(50));
+        }
+        let all: Vec<_> = told
+            .valid(at(2))
+            .map(|(_, name, addresses, left)| (name.to_string(), addresses.len(), left))
+            .collect();
+        let expected = [("oldest.test", 1, 48), ("old.test", 1, 48), ("new.test", 2, 98)];
+        assert_eq!(
+            all,
+            expected.map(|(name, count, left)| (name.to_owned(), count, at(left)))
+        );
     }
 
     #[test]

@@ -7,12 +7,15 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn told(bench: &Bench, name: &str) {
     let app = App::of(&process("/usr/bin/app"));
-    bench.names.hear(&Heard {
-        hearer: Hearer::App(app),
-        addresses: vec![PEER.into()],
-        name: name.into(),
-        holds: HOUR,
-    });
+    bench.names.hear(
+        &Heard {
+            hearer: Hearer::App(app),
+            addresses: vec![PEER.into()],
+            name: name.into(),
+            holds: HOUR,
+        },
+        false,
+    );
 }
 
 fn mark_of(bench: &mut Bench, port: u16) -> u32 {

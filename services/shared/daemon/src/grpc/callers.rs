@@ -45,6 +45,15 @@ pub fn is_of_the_mesh(uid: u32) -> bool {
 /// Asks for root, a token or polkit's consent before it passes on what changes something.
 const GATEWAY: &str = "portmaster-api-gateway";
 
+/// For calls between services: no member of the group may make them, who may make others. Anybody else hears `refusal`.
+pub fn mesh_alone<T>(request: &Request<T>, refusal: &str) -> Result<(), Refusal> {
+    let info = request.extensions().get::<UdsConnectInfo>();
+    match info.and_then(|info| info.peer_cred) {
+        Some(peer) if is_of_the_mesh(peer.uid()) => Ok(()),
+        _ => Err(Refusal::permission_denied(refusal)),
+    }
+}
+
 /// For calls that change something: root may, and the gateway, which has asked who calls it. Anybody else hears `refusal`.
 pub fn root_or_gateway<T>(request: &Request<T>, refusal: &str) -> Result<(), Refusal> {
     let info = request.extensions().get::<UdsConnectInfo>();
