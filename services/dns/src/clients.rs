@@ -8,7 +8,7 @@ use std::{
     cell::RefCell,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -54,6 +54,7 @@ pub struct Asker {
     pub is_unsure: bool,
     /// In the policy of this version.
     profile: Mutex<Option<(u64, ProfileRef)>>,
+    account: OnceLock<u64>,
 }
 
 impl Asker {
@@ -65,15 +66,18 @@ impl Asker {
             redirected,
             is_unsure: false,
             profile: Mutex::default(),
+            account: OnceLock::new(),
         }
     }
 
     /// On whose account its questions are asked: its program's, which may be many processes, each user's for itself.
     pub fn account(&self) -> u64 {
-        let mut hasher = DefaultHasher::new();
-        let program = self.process.as_ref().map(|process| &process.executable.path);
-        (self.uid, program).hash(&mut hasher);
-        hasher.finish()
+        *self.account.get_or_init(|| {
+            let mut hasher = DefaultHasher::new();
+            let program = self.process.as_ref().map(|process| &process.executable.path);
+            (self.uid, program).hash(&mut hasher);
+            hasher.finish()
+        })
     }
 
     /// Its profile in this policy; found once.

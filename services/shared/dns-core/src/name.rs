@@ -184,6 +184,18 @@ fn escaped(bytes: &mut std::str::Bytes<'_>) -> Result<u8, NameError> {
     u8::try_from(value).map_err(|_| NameError::BadEscape)
 }
 
+/// Stands in a text as it is.
+const fn is_plain(byte: u8) -> bool {
+    matches!(byte, b'!'..=b'~') && !matches!(byte, b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$')
+}
+
+fn escape(byte: u8, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match byte {
+        b'!'..=b'~' => write!(f, "\\{}", char::from(byte)),
+        other => write!(f, "\\{other:03}"),
+    }
+}
+
 impl fmt::Display for Name {
     /// Without a dot at the end, except for the root; bytes that a text cannot show as `\DDD`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -194,13 +206,11 @@ impl fmt::Display for Name {
             if at > 0 {
                 f.write_str(".")?;
             }
-            for byte in label {
-                match byte {
-                    b'.' | b'\\' | b'"' | b';' | b'(' | b')' | b'@' | b'$' => {
-                        write!(f, "\\{}", char::from(*byte))?;
-                    }
-                    b'!'..=b'~' => write!(f, "{}", char::from(*byte))?,
-                    other => write!(f, "\\{other:03}")?,
+            // most labels are one run
+            for run in label.chunk_by(|one, other| is_plain(*one) == is_plain(*other)) {
+                match std::str::from_utf8(run) {
+                    Ok(text) if run.iter().all(|byte| is_plain(*byte)) => f.write_str(text)?,
+                    _ => run.iter().try_for_each(|byte| escape(*byte, f))?,
                 }
             }
         }

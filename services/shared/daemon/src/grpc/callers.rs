@@ -125,5 +125,6 @@ mod tests {
             Door::new(Callers::default()).check(Request::new(())).is_err(),
             "who is not known"
         );
+        assert!(mesh_alone(&Request::new(()), "no").is_err());
     }
 }
