@@ -62,6 +62,48 @@ fn a_query_to_any_other_server_is_answered_by_ours() {
     );
 }
 
+/// Asks two names by turns, all at once, and looks at each answer: whose it is, where it comes from, what it says.
+const BURST: &str = "
+import socket, struct, sys
+server = sys.argv[1]
+s = socket.socket(socket.AF_INET6 if ':' in server else socket.AF_INET, socket.SOCK_DGRAM)
+s.settimeout(10)
+names = ['fine.example', 'second.example']
+def query(number):
+    labels = names[number % 2].split('.')
+    head = struct.pack('>HHHHHH', number, 256, 1, 0, 0, 0)
+    return head + b''.join(bytes([len(l)]) + l.encode() for l in labels) + b'\\0' + struct.pack('>HH', 1, 1)
+def heard():
+    answer, sender = s.recvfrom(4096)
+    number, = struct.unpack('>H', answer[:2])
+    assert sender[:2] == (server, 53), sender
+    assert answer[3] & 15 == 0 and answer[7] == 1, answer
+    asked = query(number)[12:]
+    assert answer[12:12 + len(asked)] == asked, answer
+    return number
+for number in range(2):
+    s.sendto(query(number), (server, 53))
+    heard()
+for burst in range(20):
+    numbers = range(100 * burst, 100 * burst + 100)
+    for number in numbers:
+        s.sendto(query(number), (server, 53))
+    assert sorted(heard() for _ in numbers) == list(numbers)
+";
+
+/// Answers to one socket go as one packet where many are ready (`UDP_SEGMENT`), also back through the redirect.
+#[test]
+fn each_of_a_burst_on_one_socket_is_answered_and_from_the_address_that_was_asked() {
+    let stage = Stage::new("dns-burst", &[], "");
+    let elsewhere = [ELSEWHERE_V4, ELSEWHERE_V6].map(|server| server.to_string());
+    let own = ["127.0.0.1", "::1", "127.0.0.17"].map(str::to_owned);
+    for server in own.iter().chain(&elsewhere) {
+        let output = stage.python("bursts", BURST).arg(server).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{server}: {said}");
+    }
+}
+
 #[test]
 fn other_hosts_are_not_answered() {
     let stage = Stage::new("dns-others", &[], "");
