@@ -188,8 +188,9 @@ impl Program {
     fn go(&mut self, stage: &Stage, newest: &str, what: &str) {
         let (events, app) = (stage.world.events(), self.app);
         std::io::Write::write_all(self.child.stdin.as_mut().unwrap(), b"\n").unwrap();
-        let port = line(&mut self.out).parse();
-        let port: u32 = port.unwrap_or_else(|_| panic!("{app}, {what}: one of its names is permitted"));
+        let port = line(&mut self.out);
+        assert_ne!(port, "refused", "{app}, {what}: one of its names is permitted");
+        let port: u32 = port.parse().unwrap();
         events.wait_for(&format!("{app}, {what}: its newest name"), |event| {
             let flow = event
                 .connection
