@@ -31,7 +31,7 @@ fn said(octets: &[u8]) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-fn counter(world: &World, name: &str) -> u64 {
+pub(crate) fn counter(world: &World, name: &str) -> u64 {
     let told = call(world, "System/ListServices", "{}").json();
     let services = told["services"].as_array().unwrap();
     let ours = services

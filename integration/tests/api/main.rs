@@ -19,4 +19,5 @@ mod schema;
 mod served;
 mod slow;
 mod stage;
+mod strangers;
 mod told;
