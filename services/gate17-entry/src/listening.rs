@@ -13,7 +13,7 @@ use rustix::net::{
 const PASSED: &str = "gate17";
 /// Octets of a program that wait to be read; the kernel takes twice as many, with what it needs itself. They come from this host: with
 /// more, they would only leave the processor's cache before they are read.
-const PROGRAMS: usize = 64 << 10;
+const PROGRAMS: usize = 208 << 10;
 
 /// One TCP and one UDP socket for each address.
 #[derive(Debug, Default)]

@@ -23,8 +23,9 @@ use crate::{
     refusal::Refusal,
 };
 
-/// Octets of a frame that is made of what a program said: with its head, it fills whole records of TLS.
-pub const PIECE: usize = 8 * 16_384 - 9;
+/// Octets of a frame that is made of what a program said: with its head, it fills whole records of TLS. Few enough that they are in the
+/// processor's cache from when they are read until they are sent.
+pub const PIECE: usize = 4 * 16_384 - 9;
 /// Octets of one that carries the next hop's records: all that TLS hands over at once.
 const MOST: usize = 256 << 10;
 

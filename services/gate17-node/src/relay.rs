@@ -60,7 +60,7 @@ impl Buf for Segment {
 }
 
 /// Octets read at once: as a frame of HTTP/2, with its head, they fill whole records of TLS.
-pub const CHUNK: usize = 8 * 16_384 - 9;
+pub const CHUNK: usize = 4 * 16_384 - 9;
 /// A destination that does not read is looked at so often.
 const LOOK: Duration = Duration::from_millis(100);
 /// It gets nowhere.

@@ -47,7 +47,7 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 256 << 10;
 const HEADERS: u32 = 16 << 10;
 /// Octets of a stream that wait for the connection to take them: whole frames.
-const SEND_BUFFER: usize = 4 * relay::CHUNK;
+const SEND_BUFFER: usize = 8 * relay::CHUNK;
 /// Streams that were reset and are remembered: more, and the connection ends (CVE-2023-44487).
 const RESETS: usize = 64;
 /// A visitor who has nothing carried, and asks nothing, goes after this.

@@ -14,8 +14,8 @@ use crate::pinned;
 
 /// Octets of an answer to an upgrade.
 const HEAD: usize = 4096;
-/// Octets that TLS encrypts at once: a whole frame of HTTP/2, so that no record is cut short.
-const RECORDS: usize = 256 << 10;
+/// Octets that TLS encrypts at once: whole frames of HTTP/2 that are made of what programs say, so that no record is cut short.
+const RECORDS: usize = 128 << 10;
 
 /// What TLS goes over: a connection, or a stream through other nodes.
 pub(super) trait Octets: AsyncRead + AsyncWrite + Send + Unpin {}

@@ -41,7 +41,7 @@ const STREAM_WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 16 << 20;
 const FRAME: u32 = 256 << 10;
 /// Octets of a stream that wait for the connection to take them: whole frames.
-const SEND_BUFFER: usize = 4 * PIECE;
+const SEND_BUFFER: usize = 2 * PIECE;
 /// Before the next address is tried as well (RFC 8305, section 8).
 const STAGGER: Duration = Duration::from_millis(250);
 /// The same for nodes behind others, where the way is longer.

@@ -17,9 +17,9 @@ use tokio::{
 };
 
 /// Octets read at once.
-const AHEAD: usize = 128 << 10;
-/// Octets after which others have their turn.
-const TURN: usize = 256 << 10;
+const AHEAD: usize = 64 << 10;
+/// Octets after which others have their turn: they, and what is made of them, fit in the processor's cache.
+const TURN: usize = 128 << 10;
 
 /// Reads what was read, then on.
 #[derive(Debug)]
