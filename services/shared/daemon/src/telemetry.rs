@@ -7,6 +7,7 @@
 mod collector;
 mod context;
 mod export;
+mod journal;
 mod logs;
 mod metrics;
 mod spans;
@@ -68,9 +69,9 @@ pub fn init(about: About, args: &CommonArgs) -> anyhow::Result<Guard> {
 fn log<S: Subscriber + for<'a> LookupSpan<'a>>(about: About) -> Box<dyn Layer<S> + Send + Sync> {
     let journal = std::env::var_os("JOURNAL_STREAM").and_then(|_| tracing_journald::layer().ok());
     match journal {
-        Some(journal) => journal
-            .with_syslog_identifier(format!("portmaster-{}", about.name))
-            .boxed(),
+        Some(journal) => {
+            journal::Whole(journal.with_syslog_identifier(format!("portmaster-{}", about.name))).boxed()
+        }
         None => tracing_subscriber::fmt::layer()
             .with_writer(std::io::stderr)
             .with_ansi(std::io::stderr().is_terminal())
