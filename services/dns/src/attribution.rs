@@ -1,6 +1,7 @@
 //! The stream to the process-resolver: whose socket is that?
 //!
-//! Invariant: nobody waits longer than the deadline, and nobody waits at all for a resolver that was not there just before.
+//! Invariant: nobody waits longer than half a second for a resolver that is there, than three seconds for one that is being restarted, and
+//! nobody waits at all for one that was not there just before.
 
 use std::{
     collections::HashMap,
@@ -8,14 +9,17 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use daemon::{grpc, status::Status};
+use daemon::{grpc, peer::Peer, status::Status};
 use proto::resolver::v1::{
     Miss, ResolveReply, ResolveRequest, process_resolver_client::ProcessResolverClient,
 };
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
@@ -24,8 +28,8 @@ use verdict::{Flow, Process};
 const PROBLEM: &str = "resolver-unreachable";
 /// A query waits so long for its process to be found.
 const DEADLINE: Duration = Duration::from_millis(500);
-/// A resolver that is restarted is back by then; one that stays away is not waited for by everybody who asks.
-const COMES_BACK: Duration = Duration::from_secs(2);
+/// A resolver that is restarted is back by then, also where all services are at once, and clients have more patience.
+const COMES_BACK: Duration = Duration::from_secs(3);
 
 /// Whose socket a flow belongs to.
 #[derive(Clone, Debug, Default)]
@@ -48,8 +52,8 @@ pub struct Attribution {
 struct Shared {
     state: Mutex<State>,
     last: AtomicU64,
-    /// There is a stream.
-    opened: Notify,
+    /// It is there while there is a stream: both change under the state's lock.
+    resolver: Peer,
 }
 
 #[derive(Debug, Default)]
@@ -59,19 +63,6 @@ struct State {
     waiting: HashMap<u64, oneshot::Sender<Owner>>,
     /// What the present stream told, by its keys.
     processes: HashMap<u64, Arc<Process>>,
-    /// When the last one ended.
-    lost: Option<Instant>,
-}
-
-impl State {
-    /// Whoever waits for an answer of the stream that is over asks anew.
-    fn begin_anew(&mut self) {
-        let lost = self.questions.is_some().then(Instant::now).or(self.lost);
-        *self = Self {
-            lost,
-            ..Self::default()
-        };
-    }
 }
 
 impl Attribution {
@@ -85,24 +76,23 @@ impl Attribution {
             ..ResolveRequest::default()
         };
         let (began, request) = (Instant::now(), self.shared.last.fetch_add(1, Ordering::Relaxed));
-        let owner = tokio::time::timeout(DEADLINE, async {
-            loop {
-                // where its stream ends, it is asked anew on the next
-                if let Some(answer) = self.ask(request, &question)
-                    && let Ok(owner) = answer.await
-                {
-                    return owner;
+        loop {
+            if let Some(answer) = self.ask(request, &question) {
+                let by = self.shared.resolver.answers_by(began, DEADLINE, COMES_BACK);
+                match tokio::time::timeout_at(by, answer).await {
+                    Ok(Ok(owner)) => return owner,
+                    // its stream ended: it is asked anew on the next
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        self.lock().waiting.remove(&request);
+                        return Owner::default();
+                    }
                 }
-                if !self.is_coming_back(began) {
-                    return Owner::default();
-                }
-                self.opened().await;
             }
-        });
-        owner.await.unwrap_or_else(|_| {
-            self.lock().waiting.remove(&request);
-            Owner::default()
-        })
+            if !self.shared.resolver.comes_back(began, COMES_BACK).await {
+                return Owner::default();
+            }
+        }
     }
 
     /// Where the answer comes; none without a stream.
@@ -114,7 +104,7 @@ impl Attribution {
         };
         if state.questions.as_ref()?.send(question).is_err() {
             state.questions = None;
-            state.lost = Some(Instant::now());
+            self.shared.resolver.went();
             return None;
         }
         let (tell, answer) = oneshot::channel();
@@ -122,29 +112,24 @@ impl Attribution {
         Some(answer)
     }
 
-    /// The resolver was there a moment before then, as where it is being restarted.
-    fn is_coming_back(&self, then: Instant) -> bool {
-        let lost = self.lock().lost;
-        lost.is_some_and(|lost| then.saturating_duration_since(lost) < COMES_BACK)
-    }
-
-    /// Returns when there is a stream.
-    async fn opened(&self) {
-        loop {
-            let mut opened = std::pin::pin!(self.shared.opened.notified());
-            // armed before the look, so that nothing falls between
-            opened.as_mut().enable();
-            if self.lock().questions.is_some() {
-                return;
-            }
-            opened.await;
-        }
-    }
-
-    /// Returns when the resolver was reached, but waits no longer than a query would: whoever asks in the first moment of this
+    /// Returns when the resolver was reached, but waits no longer than a query would: whoever asks in the first moments of this
     /// process is not to be taken for nobody.
     pub async fn reached(&self) {
-        let _in_time = tokio::time::timeout(DEADLINE, self.opened()).await;
+        self.shared.resolver.is_expected();
+        self.shared.resolver.comes_back(Instant::now(), DEADLINE).await;
+    }
+
+    fn began(&self, questions: mpsc::UnboundedSender<ResolveRequest>) {
+        let mut state = self.lock();
+        state.questions = Some(questions);
+        self.shared.resolver.came();
+    }
+
+    /// Whoever waits for an answer of the stream that is over asks anew.
+    fn ended(&self) {
+        let mut state = self.lock();
+        *state = State::default();
+        self.shared.resolver.went();
     }
 
     /// Keeps the stream open until `shutdown`.
@@ -152,7 +137,7 @@ impl Attribution {
         let connect = || {
             let (channel, this, status) = (channel.clone(), self.clone(), status.clone());
             async move {
-                this.lock().begin_anew();
+                this.ended();
                 let (questions, receiver) = mpsc::unbounded_channel();
                 let opened = ProcessResolverClient::new(channel)
                     .resolve(UnboundedReceiverStream::new(receiver))
@@ -160,8 +145,7 @@ impl Attribution {
                 match opened {
                     Ok(replies) => {
                         status.clear(PROBLEM);
-                        this.lock().questions = Some(questions);
-                        this.shared.opened.notify_waiters();
+                        this.began(questions);
                         Ok(replies.into_inner())
                     }
                     Err(refused) => {
@@ -230,7 +214,7 @@ mod tests {
             local: end(4000),
             remote: end(53),
         };
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         (
             attribution.owner(flow, false, String::new()).await,
             began.elapsed(),
@@ -241,18 +225,20 @@ mod tests {
     async fn a_resolver_that_is_being_restarted_is_waited_for_and_one_that_is_away_is_not() {
         let attribution = Attribution::default();
         assert_eq!(ask(&attribution).await.1, Duration::ZERO, "it was never there");
-        attribution.lock().lost = Some(Instant::now());
-        assert_eq!(ask(&attribution).await.1, DEADLINE, "it does not come back");
+        attribution.reached().await;
+        assert_eq!(ask(&attribution).await.1, COMES_BACK, "it does not come");
 
         let (questions, mut asked) = mpsc::unbounded_channel();
-        attribution.lock().questions = Some(questions);
+        attribution.began(questions);
+        tokio::time::advance(COMES_BACK).await;
+        assert_eq!(ask(&attribution).await.1, DEADLINE, "it does not answer");
+        let _given_up = asked.recv().await.unwrap();
         let restart = async {
             let lost = asked.recv().await.unwrap();
-            attribution.lock().begin_anew();
-            tokio::time::sleep(DEADLINE / 2).await;
+            attribution.ended();
+            tokio::time::sleep(COMES_BACK / 2).await;
             let (questions, mut asked) = mpsc::unbounded_channel();
-            attribution.lock().questions = Some(questions);
-            attribution.shared.opened.notify_waiters();
+            attribution.began(questions);
             let again = asked.recv().await.unwrap();
             assert_eq!((again.request_id, &again.flow), (lost.request_id, &lost.flow));
             attribution.answered(ResolveReply {
@@ -262,9 +248,9 @@ mod tests {
             });
         };
         let ((owner, took), ()) = tokio::join!(ask(&attribution), restart);
-        assert_eq!((owner.uid, took), (Some(7), DEADLINE / 2));
-        attribution.lock().begin_anew();
-        attribution.lock().lost = Instant::now().checked_sub(COMES_BACK);
+        assert_eq!((owner.uid, took), (Some(7), COMES_BACK / 2));
+        attribution.ended();
+        tokio::time::advance(COMES_BACK).await;
         assert_eq!(ask(&attribution).await.1, Duration::ZERO, "it is away for longer");
     }
 }

@@ -15,14 +15,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use daemon::peer::Peer;
 use proto::{
     convert::octets,
     interceptor::v1::{FromDns, OriginQuestion, ToDns, Told, ToldName, from_dns::Said, to_dns},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use verdict::Protocol;
 
 use aside::{Aside, Offer, Put};
@@ -34,7 +38,6 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const COMES_BACK: Duration = Duration::from_secs(3);
 /// At the start, for the interceptor to call.
 const FIRST: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_millis(10);
 /// Names in one message.
 const BATCH: usize = 512;
 
@@ -42,6 +45,8 @@ const BATCH: usize = 512;
 #[derive(Clone, Debug, Default)]
 pub struct Link {
     state: Arc<Mutex<State>>,
+    /// It is there while there is a stream: both change under the state's lock.
+    interceptor: Arc<Peer>,
     counts: Arc<Counts>,
 }
 
@@ -66,8 +71,6 @@ struct State {
     sequence: u64,
     unacknowledged: HashMap<u64, oneshot::Sender<()>>,
     asked: HashMap<u64, oneshot::Sender<Option<SocketAddr>>>,
-    /// When the last stream ended.
-    ended: Option<Instant>,
 }
 
 impl Link {
@@ -128,8 +131,9 @@ impl Link {
 
     /// Waits until the interceptor listens, but not for ever.
     pub async fn listens(&self) {
+        self.interceptor.is_expected();
         // without it connections are decided without names, and names are answered all the same
-        let _late = tokio::time::timeout(FIRST, self.opened()).await;
+        self.interceptor.comes_back(Instant::now(), FIRST).await;
     }
 
     /// The server that `client` had asked when its query came in at `server`, where it was redirected.
@@ -142,7 +146,8 @@ impl Link {
         let began = Instant::now();
         loop {
             if let Some((request_id, answer)) = self.ask_origin(protocol, client, server) {
-                match tokio::time::timeout(PATIENCE, answer).await {
+                let by = self.interceptor.answers_by(began, PATIENCE, COMES_BACK);
+                match tokio::time::timeout_at(by, answer).await {
                     Ok(Ok(asked)) => return asked,
                     // its stream ended
                     Ok(Err(_)) => {}
@@ -152,8 +157,9 @@ impl Link {
                     }
                 }
             }
-            let left = self.returns_within(began)?;
-            tokio::time::timeout(left, self.opened()).await.ok()?;
+            if !self.interceptor.comes_back(began, COMES_BACK).await {
+                return None;
+            }
         }
     }
 
@@ -176,25 +182,12 @@ impl Link {
             server_port: server.port().into(),
         };
         if !state.send(Said::Origin(question)) {
-            state.end();
+            self.interceptor.went();
+            state.stream = None;
             return None;
         }
         state.asked.insert(request_id, tell);
         Some((request_id, answer))
-    }
-
-    /// How long an interceptor that was there just before may be waited for by who began to then.
-    fn returns_within(&self, began: Instant) -> Option<Duration> {
-        let ended = self.lock().ended?;
-        let just_before = began.saturating_duration_since(ended) < COMES_BACK;
-        just_before.then(|| COMES_BACK.saturating_sub(began.elapsed()))
-    }
-
-    /// Returns when there is a stream.
-    async fn opened(&self) {
-        while self.lock().stream.is_none() {
-            tokio::time::sleep(LOOK).await;
-        }
     }
 
     fn heard(&self, reply: ToDns) {
@@ -260,16 +253,10 @@ impl State {
     /// Whoever waits for the old stream waits no longer.
     fn lost(&mut self) {
         self.streams += 1;
-        self.end();
+        self.stream = None;
         self.aside = None;
         self.unacknowledged.clear();
         self.asked.clear();
-    }
-
-    fn end(&mut self) {
-        if self.stream.take().is_some() {
-            self.ended = Some(Instant::now());
-        }
     }
 
     /// The number of the stream.

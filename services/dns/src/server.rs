@@ -45,7 +45,7 @@ pub use local::OwnAddresses;
 pub use outstanding::{Outstanding, Place};
 
 /// At the end, for queries that were taken up. Others wait in the sockets meanwhile, for the next process.
-const LAST_ANSWERS: Duration = Duration::from_secs(2);
+const LAST_ANSWERS: Duration = Duration::from_secs(3);
 /// Between two looks whether all are answered.
 const LOOK: Duration = Duration::from_millis(2);
 

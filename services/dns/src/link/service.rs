@@ -52,6 +52,7 @@ impl names_server::Names for Service {
         let number = {
             let mut state = self.link.lock();
             let number = state.begin(sender, self.names.known());
+            self.link.interceptor.came();
             if let Some(offer) = &offer {
                 let name = offer.name().to_vec();
                 state.send(from_dns::Said::Aside(Offered { name }));
@@ -81,6 +82,7 @@ impl names_server::Names for Service {
             // a newer stream may have begun meanwhile
             if state.streams == number {
                 state.lost();
+                link.interceptor.went();
                 drop(state);
                 alone(&status);
             }

@@ -13,6 +13,7 @@ pub mod grpc;
 pub mod metrics;
 pub mod open_metrics;
 mod paths;
+pub mod peer;
 pub mod policies;
 mod priority;
 pub mod ready;

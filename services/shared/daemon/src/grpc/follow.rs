@@ -3,10 +3,14 @@
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt as _};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status as Refusal;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+/// As long as it may be being restarted: others wait for what it says.
+const SHORT_PAUSE: Duration = Duration::from_millis(200);
+const RESTARTED_WITHIN: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// Follows a stream until `shutdown`, over any number of breaks. `connect` opens it, `on_item` gets what it says. A break is
@@ -60,7 +64,8 @@ async fn drain<T>(
 /// What is said, and how long is waited.
 struct Outage<'a> {
     what: &'a str,
-    lasts: bool,
+    /// Since then.
+    lasts: Option<Instant>,
     pause: Duration,
 }
 
@@ -68,29 +73,35 @@ impl<'a> Outage<'a> {
     fn new(what: &'a str) -> Self {
         Self {
             what,
-            lasts: false,
+            lasts: None,
             pause: SHORTEST_PAUSE,
         }
     }
 
     fn is_over(&mut self) {
         self.pause = SHORTEST_PAUSE;
-        if std::mem::take(&mut self.lasts) {
+        if self.lasts.take().is_some() {
             tracing::info!("{} is there again", self.what);
         }
     }
 
     /// How long to wait for the next attempt.
     fn goes_on(&mut self, reason: &Refusal) -> Duration {
-        if !std::mem::replace(&mut self.lasts, true) {
+        if self.lasts.is_none() {
             tracing::warn!(
                 reason = reason.message(),
                 "{} cannot be reached, trying on",
                 self.what
             );
         }
+        let since = *self.lasts.get_or_insert_with(Instant::now);
         let pause = self.pause;
-        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        let longest = if since.elapsed() < RESTARTED_WITHIN {
+            SHORT_PAUSE
+        } else {
+            LONGEST_PAUSE
+        };
+        self.pause = (pause * 2).min(longest);
         jittered(pause)
     }
 }
@@ -133,14 +144,21 @@ mod tests {
         assert_eq!(*got.borrow(), [1, 2, 3, 4]);
     }
 
-    #[test]
-    fn pauses_grow_to_their_bound_and_are_reset() {
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_their_bound_when_it_is_no_restart_and_are_reset() {
         let mut outage = Outage::new("the test");
         let reason = Refusal::unavailable("gone");
-        for bound in [50, 100, 200, 400, 800, 1600, 2000, 2000] {
+        let mut is_within = |bound| {
             let bound = Duration::from_millis(bound);
             let pause = outage.goes_on(&reason);
             assert!(pause >= bound / 2 && pause <= bound, "{pause:?} of {bound:?}");
+        };
+        for bound in [50, 100, 200, 200, 200] {
+            is_within(bound);
+        }
+        tokio::time::advance(RESTARTED_WITHIN).await;
+        for bound in [200, 400, 800, 1600, 2000, 2000] {
+            is_within(bound);
         }
         outage.is_over();
         assert!(outage.goes_on(&reason) <= SHORTEST_PAUSE);
