@@ -3,19 +3,12 @@
 use integration::{Booted, WrongClock};
 
 use crate::{
-    calls::{self, Calls},
+    SERVICES,
+    calls::Calls,
     load, meanwhile,
     names::{self, Names},
 };
 
-const SERVICES: [&str; 6] = [
-    "portmaster-interceptor.service",
-    "portmaster-process-resolver.service",
-    "portmaster-policy.service",
-    names::UNIT,
-    calls::UNIT,
-    "portmaster-gate17-entry.service",
-];
 const YEAR: i64 = 365 * 86_400;
 
 #[test]

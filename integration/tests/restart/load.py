@@ -1,12 +1,15 @@
-"""Traffic that notices every loss: `serve` answers, `load` asks and counts. Standard library alone."""
+"""Traffic that notices every loss: `serve` answers, `load` asks and counts, `load-processes` has short-lived processes ask as well.
+Standard library alone."""
 import json
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
 
 ECHO, DATAGRAMS, STREAM = 7001, 7002, 7003
+NETCAT = "/usr/bin/nc.openbsd"
 PATIENCE = 15.0
 LONG = 0.02
 over = threading.Event()
@@ -134,6 +137,14 @@ def datagram(address):
         peer.recv(16)
 
 
+def process(address):
+    """A process that lives as long as its one connection."""
+    netcat = [NETCAT, "-n", "-N", "-v", "-w", str(int(PATIENCE)), address, str(ECHO)]
+    done = subprocess.run(netcat, input=b"17\n", capture_output=True, timeout=PATIENCE)
+    if done.stdout != b"17\n":
+        raise OSError(f"{done.returncode} {done.stderr.decode()}")
+
+
 def repeat(count, act, address, pause=0.004):
     while not over.is_set():
         count.attempt(lambda: act(address))
@@ -163,8 +174,8 @@ def download(counted, address):
             counted["octets"] += len(data)
 
 
-def load(addresses):
-    counts = {"connections": Count(), "datagrams": Count()}
+def load(addresses, processes):
+    counts = {"connections": Count(), "datagrams": Count(), "processes": Count()}
     stream = {"octets": 0, "longest_pause_ms": 0.0, "error": ""}
 
     def established():
@@ -177,6 +188,8 @@ def load(addresses):
     for address in addresses:
         threads.append(threading.Thread(target=repeat, args=(counts["connections"], connection, address)))
         threads.append(threading.Thread(target=repeat, args=(counts["datagrams"], datagram, address)))
+        if processes:
+            threads.append(threading.Thread(target=repeat, args=(counts["processes"], process, address, 0.03)))
     told = lambda: {**{name: count.told() for name, count in counts.items()}, "download": stream}
     until_over(threads, told)
 
@@ -187,4 +200,4 @@ if __name__ == "__main__":
     else:
         # every thread inherits it, and only sigwait() hears it
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        load(sys.argv[2:])
+        load(sys.argv[2:], sys.argv[1] == "load-processes")

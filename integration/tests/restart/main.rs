@@ -14,11 +14,22 @@ mod names;
 mod package;
 mod rpm;
 mod script;
+mod tunnel;
 
 use std::{thread, time::Duration};
 
 use integration::{Booted, eventually};
 use load::{Load, Outcome, host};
+
+/// All of the mesh.
+const SERVICES: [&str; 6] = [
+    "portmaster-interceptor.service",
+    "portmaster-process-resolver.service",
+    "portmaster-policy.service",
+    names::UNIT,
+    tunnel::UNIT,
+    calls::UNIT,
+];
 
 /// Times that each thing is done; `PORTMASTER_RESTARTS=20` gives the figures of docs/reliability.md.
 fn times() -> usize {

@@ -1,4 +1,5 @@
 """Queries for names that notice each one that is dropped: `names.py PATIENCE ANSWER SERVER…`. Standard library alone.
+`names.py once ANSWER SERVER…` asks each of them one question.
 
 Each server is asked by datagrams, each from a socket of its own and once, and by connections, each for one query. PATIENCE: seconds
 until a query is asked again, as resolvers do; that is counted."""
@@ -83,6 +84,14 @@ def main(patience, answer, servers):
     until_over(threads, lambda: {"counts": {kind: count.told() for kind, count in counts.items()}})
 
 
+def once(answer, servers):
+    for server in servers:
+        datagram(Count(), 1.0, answer, server)
+
+
 if __name__ == "__main__":
+    if sys.argv[1] == "once":
+        once(sys.argv[2], sys.argv[3:])
+        sys.exit()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     main(sys.argv[1], sys.argv[2], sys.argv[3:])

@@ -5,12 +5,13 @@ use std::net::IpAddr;
 use integration::{
     Booted, NameServer,
     booted::{Builder, INTERNET},
+    eventually,
 };
 use tempfile::TempDir;
 
 use crate::{
-    kill, load, meanwhile,
-    script::{Asked, PYTHON, Started},
+    SERVICES, kill, load, meanwhile,
+    script::{Asked, PLACE, PYTHON, Started},
 };
 
 /// Our own addresses.
@@ -45,6 +46,12 @@ impl Names {
             &records,
             folder.path(),
         );
+        // redirection begins when the interceptor has reached the service for the first time
+        let [v4, v6] = STRANGERS;
+        eventually("who asks a stranger is sent to us", || {
+            let once = format!("{PYTHON} {PLACE}/names.py once {answer} {v4} {v6}");
+            host.attempt(&once).status.success().then_some(())
+        });
         let arguments: Vec<&str> = [PATIENCE, &answer]
             .into_iter()
             .chain(OURS)
@@ -70,8 +77,10 @@ fn names_meanwhile(label: &str, what: &str, act: impl FnMut(&Booted)) -> Asked {
     let host = files(load::files(Booted::builder(label))).start();
     host.wait_for(UNIT, "active");
     let names = Names::start(&host);
-    meanwhile(&host, what, act).assert_nothing_lost();
-    names.stop()
+    let outcome = meanwhile(&host, what, act);
+    let asked = names.stop();
+    outcome.assert_nothing_lost();
+    asked
 }
 
 #[test]
@@ -87,4 +96,15 @@ fn a_restart_of_dns_drops_no_query() {
 #[test]
 fn a_killed_dns_refuses_nobody_and_each_query_is_answered_in_the_end() {
     names_meanwhile("k-dns", &format!("kill -9 {UNIT}"), |host| kill(host, UNIT)).assert_all_answered();
+}
+
+/// Who asks is found out by other services, which are new in that moment as well; also of queries that strayed. One of those may have
+/// to be asked again on a busy host.
+#[test]
+fn a_restart_of_all_services_at_once_refuses_no_query_and_answers_each() {
+    let what = format!("systemctl restart {}", SERVICES.join(" "));
+    let asked = names_meanwhile("r-mesh", &what, |host| {
+        host.systemctl(&format!("restart {}", SERVICES.join(" ")));
+    });
+    asked.assert_all_answered();
 }

@@ -12,11 +12,12 @@ use rustix::process::{Signal, kill_process_group};
 use serde::{Deserialize, de::DeserializeOwned};
 
 /// Where they lie on the host.
-const PLACE: &str = "/opt";
-const SCRIPTS: [(&str, &str); 3] = [
+pub(crate) const PLACE: &str = "/opt";
+const SCRIPTS: [(&str, &str); 4] = [
     ("load.py", include_str!("load.py")),
     ("names.py", include_str!("names.py")),
     ("calls.py", include_str!("calls.py")),
+    ("tunnel.py", include_str!("tunnel.py")),
 ];
 /// What runs them there: the executable that a profile names.
 pub(crate) const PYTHON: &str = "/usr/bin/python3.11";

@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use daemon::status::Status;
+use daemon::{peer::Peer, status::Status};
 use proto::{
     convert::octets,
     flow::v1::Flow,
@@ -22,7 +22,10 @@ use proto::{
         tunnel_server,
     },
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 use tokio_stream::{Stream, StreamExt as _, wrappers::UnboundedReceiverStream};
 use tonic::{Request, Response, Status as Refusal, Streaming};
 use verdict::Protocol;
@@ -32,11 +35,15 @@ use exchange::Exchange;
 const PROBLEM: &str = "interceptor-unreachable";
 /// For the interceptor to say whose a connection is: it asks the kernel, and nobody else.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// An interceptor that is restarted, or that this process has not heard of yet, calls by then.
+const COMES_BACK: Duration = Duration::from_secs(3);
 
 /// Asks the interceptor; clones share one stream.
 #[derive(Clone, Debug, Default)]
 pub struct Link {
     state: Arc<Mutex<State>>,
+    /// It is there while there is a stream: both change under the state's lock.
+    interceptor: Arc<Peer>,
 }
 
 #[derive(Debug, Default)]
@@ -58,32 +65,59 @@ impl Link {
         client: SocketAddr,
         server: SocketAddr,
     ) -> Option<Tunnelled> {
-        let (tell, answer) = oneshot::channel();
-        let request_id = {
-            let mut state = self.lock();
-            state.last_question += 1;
-            let request_id = state.last_question;
-            let question = FlowQuestion {
-                request_id,
-                protocol: protocol.0.into(),
-                client_address: octets(client.ip()),
-                client_port: client.port().into(),
-                server_address: octets(server.ip()),
-                server_port: server.port().into(),
-            };
-            let stream = state.stream.as_ref()?;
-            let asked = FromEntry {
-                said: Some(Said::Flow(question)),
-            };
-            stream.send(asked).ok()?;
-            state.asked.insert(request_id, tell);
-            request_id
-        };
-        let answer = tokio::time::timeout(PATIENCE, answer).await;
-        if answer.is_err() {
-            self.lock().asked.remove(&request_id);
+        let began = Instant::now();
+        loop {
+            if let Some((request_id, answer)) = self.ask(protocol, client, server) {
+                match tokio::time::timeout(PATIENCE, answer).await {
+                    Ok(Ok(connection)) => return connection,
+                    // its stream ended
+                    Ok(Err(_)) => {}
+                    Err(_) => {
+                        self.lock().asked.remove(&request_id);
+                        return None;
+                    }
+                }
+            }
+            if !self.interceptor.comes_back(began, COMES_BACK).await {
+                return None;
+            }
         }
-        answer.ok()?.ok()?
+    }
+
+    /// Its number, and where the answer comes; none without a stream.
+    fn ask(
+        &self,
+        protocol: Protocol,
+        client: SocketAddr,
+        server: SocketAddr,
+    ) -> Option<(u64, oneshot::Receiver<Option<Tunnelled>>)> {
+        let (tell, answer) = oneshot::channel();
+        let mut state = self.lock();
+        state.last_question += 1;
+        let request_id = state.last_question;
+        let question = FlowQuestion {
+            request_id,
+            protocol: protocol.0.into(),
+            client_address: octets(client.ip()),
+            client_port: client.port().into(),
+            server_address: octets(server.ip()),
+            server_port: server.port().into(),
+        };
+        let asked = FromEntry {
+            said: Some(Said::Flow(question)),
+        };
+        if state.stream.as_ref()?.send(asked).is_err() {
+            state.stream = None;
+            self.interceptor.went();
+            return None;
+        }
+        state.asked.insert(request_id, tell);
+        Some((request_id, answer))
+    }
+
+    /// From now on the interceptor is waited for: connections that the process before this one was told of come at once.
+    pub fn is_expected(&self) {
+        self.interceptor.is_expected();
     }
 
     /// A connection that the interceptor told of is carried.
@@ -108,6 +142,7 @@ impl Link {
         let mut state = self.lock();
         state.lost();
         state.stream = Some(stream);
+        self.interceptor.came();
         state.streams
     }
 
@@ -117,6 +152,7 @@ impl Link {
         let present = state.streams == number;
         if present {
             state.lost();
+            self.interceptor.went();
         }
         present
     }

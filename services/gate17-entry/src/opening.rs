@@ -26,7 +26,7 @@ use crate::{
     circuits::{Circuits, Want},
     link,
     refusal::Refusal,
-    tcp::ends_of,
+    tcp::{self, ends_of},
     tunnel::Tunnel,
     udp,
 };
@@ -83,18 +83,7 @@ impl Opening {
     async fn tcp(&self, connection: &Tunnelled) -> Result<Opened, Refusal> {
         let malformed = || Refusal::new(Cause::Unspecified, "the connection has no ends");
         let ends = ends_of(connection).ok_or_else(malformed)?;
-        let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
-        let stream = self
-            .circuits
-            .through(
-                &self.wanted(connection)?,
-                Some((&target, Transport::Tcp)),
-                |circuit| {
-                    let target = target.clone();
-                    async move { circuit.open_tcp(&target).await }
-                },
-            )
-            .await?;
+        let stream = self.stream(connection).await?;
         let opened = stream.circuit().map_or_else(Opened::default, |circuit| Opened {
             request_id: 0,
             hops: circuit.hop_ids(),
@@ -104,6 +93,28 @@ impl Opening {
             .put(Instant::now(), ends, stream)
             .map_err(|_| Refusal::new(Cause::Limit, "too many streams wait for their programs"))?;
         Ok(opened)
+    }
+
+    async fn stream(&self, connection: &Tunnelled) -> Result<Tunnel, Refusal> {
+        let malformed = || Refusal::new(Cause::Unspecified, "the connection has no ends");
+        let ends = ends_of(connection).ok_or_else(malformed)?;
+        let target = Target::new(ends.destination.ip(), ends.destination.port()).ok_or_else(malformed)?;
+        self.circuits
+            .through(
+                &self.wanted(connection)?,
+                Some((&target, Transport::Tcp)),
+                |circuit| {
+                    let target = target.clone();
+                    async move { circuit.open_tcp(&target).await }
+                },
+            )
+            .await
+    }
+}
+
+impl tcp::Opener for Opening {
+    async fn stream(&self, connection: &Tunnelled) -> Option<Tunnel> {
+        Self::stream(self, connection).await.ok()
     }
 }
 

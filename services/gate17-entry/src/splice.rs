@@ -1,5 +1,5 @@
 //! Carries octets between a program's connection and its stream, both ways, as they are: an end is passed on as an end, a
-//! break as a break.
+//! break as a break, and so is the end of this process.
 
 use std::{io, time::Duration};
 
@@ -33,6 +33,7 @@ pub struct Carried {
 
 /// Until both sides have ended, or one broke. The program learns of a break: its connection is reset.
 pub async fn splice(mut program: TcpStream, mut stream: Tunnel, carried: &Carried) {
+    breaks_with_us(&program);
     let broken = {
         let (from_program, to_program) = program.split();
         let (from_stream, to_stream) = stream.split();
@@ -40,16 +41,27 @@ pub async fn splice(mut program: TcpStream, mut stream: Tunnel, carried: &Carrie
         let back = backwards(from_stream, to_program, &carried.received);
         tokio::try_join!(out, back).is_err()
     };
-    if broken {
-        reset(program);
+    if !broken {
+        // what was said last may be on its way still
+        set_linger(&program, None);
     }
 }
 
 /// Closes with a reset.
 pub fn reset(program: TcpStream) {
-    // a socket that is gone already needs no reset
-    let _ = rustix::net::sockopt::set_socket_linger(&program, Some(AT_ONCE));
+    breaks_with_us(&program);
     drop(program);
+}
+
+/// From now on, whatever closes it is a break to the program, also the kernel where this process is killed: it is not to look as
+/// if all had been said.
+pub fn breaks_with_us(program: &TcpStream) {
+    set_linger(program, Some(AT_ONCE));
+}
+
+fn set_linger(program: &TcpStream, linger: Option<Duration>) {
+    // a socket that is gone already needs no reset
+    let _ = rustix::net::sockopt::set_socket_linger(program, linger);
 }
 
 async fn outwards(from: &ReadHalf<'_>, mut to: Outgoing<'_>, counter: &Counter) -> io::Result<()> {

@@ -79,6 +79,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         nodes: config.map_from_nodes,
     };
     let link = Link::default();
+    link.is_expected();
     let opening = Opening {
         circuits: circuits.clone(),
         policy,
@@ -89,6 +90,7 @@ pub async fn run(context: Context<Config, Args>) -> anyhow::Result<()> {
         received: status.counter("octets_received"),
     };
     let doorman = Doorman {
+        opener: opening.clone(),
         announced: opening.announced.clone(),
         link: link.clone(),
         counters: tcp::Counters {

@@ -18,7 +18,7 @@ use crate::{
     announced::{Announced, Ends},
     link::Link,
     redirected::{destination, plain},
-    splice::{Carried, reset, splice},
+    splice::{Carried, breaks_with_us, reset, splice},
     tunnel::Tunnel,
     wire,
 };
@@ -39,9 +39,17 @@ pub struct Counters {
     pub crowded: Counter,
 }
 
+/// Opens streams for connections that the process before this one had announced.
+pub trait Opener: Clone + Send + Sync + 'static {
+    /// None where it cannot be had.
+    fn stream(&self, connection: &Tunnelled) -> impl Future<Output = Option<Tunnel>> + Send;
+}
+
 /// Takes connections in, on every listening socket.
 #[derive(Clone, Debug)]
-pub struct Doorman {
+pub struct Doorman<O> {
+    /// For who was let go to an entry that ended before it took him in.
+    pub opener: O,
     /// Streams that wait for them.
     pub announced: Announced<Tunnel>,
     /// Whose is it?
@@ -52,7 +60,7 @@ pub struct Doorman {
     pub places: Arc<Semaphore>,
 }
 
-impl Doorman {
+impl<O: Opener> Doorman<O> {
     /// Until `shutdown`.
     pub async fn accept(self, listener: TcpListener, shutdown: CancellationToken) {
         loop {
@@ -86,6 +94,7 @@ impl Doorman {
     }
 
     async fn carry(&self, program: TcpStream) {
+        breaks_with_us(&program);
         let Some(stream) = self.stream_of(&program).await else {
             self.counters.strangers.add(1);
             return reset(program);
@@ -107,7 +116,11 @@ impl Doorman {
         // the kernel gives another port where two connections from one port would look the same here
         let own = plain(program.local_addr().ok()?);
         let connection = self.link.whose(Protocol::TCP, ends.client, own).await?;
-        self.announced.take(ends_of(&connection)?)
+        match self.announced.take(ends_of(&connection)?) {
+            Some(stream) => Some(stream),
+            // the kernel kept it while this service was restarted: nothing of it was carried yet
+            None => self.opener.stream(&connection).await,
+        }
     }
 }
 

@@ -71,6 +71,10 @@ pub struct Judge {
     counts: Counts,
     /// When the resolver answered last, on its present stream.
     answered: Option<Duration>,
+    /// There is a stream to it.
+    has_resolver: bool,
+    /// Until then nobody is decided, or dropped, for want of its answer: it is being restarted, or has just been asked anew.
+    resolver_by: Duration,
     /// When the pause that holds now ends.
     pause_ends: Option<Duration>,
     next_id: u64,
@@ -99,6 +103,8 @@ impl Judge {
             flows: Flows::default(),
             counts: Counts::default(),
             answered: None,
+            has_resolver: false,
+            resolver_by: Duration::ZERO,
             // armed as soon as time is known
             pause_ends: Some(Duration::ZERO),
             next_id: first_id,

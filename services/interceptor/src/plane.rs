@@ -25,6 +25,7 @@ mod core;
 mod counters;
 mod entry;
 mod sources;
+mod timing;
 
 use counters::Counters;
 use sources::watched;
@@ -122,7 +123,7 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         watched(endings)?,
         status.clone(),
     ));
-    tasks.spawn_local(sources::keep_time(Rc::clone(&core), timer));
+    tasks.spawn_local(timing::keep_time(Rc::clone(&core), timer));
     tasks.spawn_local(sources::follow_policy(Rc::clone(&core), policies));
     tasks.spawn_local(sources::take_lists(Rc::clone(&core), listed));
     tasks.spawn_local(sources::reconcile(Rc::clone(&core)));
@@ -140,6 +141,10 @@ pub async fn run(parts: Parts) -> anyhow::Result<()> {
         {
             let core = Rc::clone(&core);
             move || core.borrow_mut().resolver_lost()
+        },
+        {
+            let core = Rc::clone(&core);
+            move || core.borrow_mut().resolver_gone()
         },
         {
             let core = Rc::clone(&core);

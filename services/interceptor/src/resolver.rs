@@ -22,24 +22,30 @@ use crate::{
 
 const PROBLEM: &str = "resolver-unreachable";
 
-/// Keeps a stream open until `shutdown`. `on_lost` hears when there is none;
+/// Keeps a stream open until `shutdown`. `on_lost` hears when there is none; `on_gone` when nobody takes one;
 /// `on_begin` gets the way to ask, for each new stream; `on_searching` which answers take
 /// longer; `on_answer` each answer.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a hand for each thing that may become of the stream"
+)]
 pub async fn ask(
     channel: Channel,
     status: Status,
     shutdown: CancellationToken,
     on_lost: impl Fn() + 'static,
+    on_gone: impl Fn() + 'static,
     on_begin: impl Fn(mpsc::UnboundedSender<Question>) + 'static,
     on_searching: impl Fn(u64) + 'static,
     on_answer: impl Fn(Answer) + 'static,
 ) -> anyhow::Result<()> {
-    let on_begin = Rc::new(on_begin);
+    let (on_begin, on_gone) = (Rc::new(on_begin), Rc::new(on_gone));
     let malformed = status.counter("answers_malformed");
     let unreachable = Rc::new(RefCell::new(status));
     let connect = || {
         on_lost();
-        let (channel, on_begin, status) = (channel.clone(), Rc::clone(&on_begin), Rc::clone(&unreachable));
+        let (channel, status) = (channel.clone(), Rc::clone(&unreachable));
+        let (on_begin, on_gone) = (Rc::clone(&on_begin), Rc::clone(&on_gone));
         async move {
             let (sender, receiver) = mpsc::unbounded_channel();
             let requests = UnboundedReceiverStream::new(receiver).map(request);
@@ -51,6 +57,7 @@ pub async fn ask(
                     Ok(replies.into_inner())
                 }
                 Err(refused) => {
+                    on_gone();
                     let text = "process-resolver cannot be reached: connections are decided as of an unknown process";
                     status.borrow().raise(PROBLEM, text);
                     Err(refused)

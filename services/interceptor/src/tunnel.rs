@@ -1,8 +1,8 @@
 //! The stream to the entry of Gate17: what is to be opened goes out, answers come in; and it asks whose a redirected
 //! connection is.
 //!
-//! The interceptor calls, and is not called: the entry can stop and start as it likes, and what is to be tunnelled is refused
-//! meanwhile.
+//! The interceptor calls, and is not called: the entry can stop and start as it likes. What is to be tunnelled waits while it is
+//! being restarted (systemd holds its socket), and is refused where nobody takes the call.
 
 use std::{path::PathBuf, rc::Rc, time::Duration};
 
@@ -46,12 +46,13 @@ pub enum Heard {
     Carried(Flow, Vec<String>),
 }
 
-/// Keeps a stream open until `shutdown`. `on_lost` hears at once when there is none any more; `on_begin` gets the way to speak,
-/// for each new stream; `on_heard` all that the entry says.
+/// Keeps a stream open until `shutdown`. `on_end` hears at once when it ended, `on_lost` when there is nobody who takes another;
+/// `on_begin` gets the way to speak, for each new stream; `on_heard` all that the entry says.
 pub async fn exchange(
     socket: PathBuf,
     status: Status,
     shutdown: CancellationToken,
+    on_end: impl Fn() + 'static,
     on_lost: impl Fn() + 'static,
     on_begin: impl Fn(mpsc::UnboundedSender<ToEntry>) + 'static,
     on_heard: impl Fn(Heard) + 'static,
@@ -63,10 +64,10 @@ pub async fn exchange(
         return Ok(());
     }
     let channel = grpc::channel(&socket);
-    let (on_lost, on_begin) = (Rc::new(on_lost), Rc::new(on_begin));
+    let (on_end, on_lost, on_begin) = (Rc::new(on_end), Rc::new(on_lost), Rc::new(on_begin));
     let connect = || {
         let (channel, status) = (channel.clone(), status.clone());
-        let (on_lost, on_begin) = (Rc::clone(&on_lost), Rc::clone(&on_begin));
+        let (on_end, on_lost, on_begin) = (Rc::clone(&on_end), Rc::clone(&on_lost), Rc::clone(&on_begin));
         async move {
             let (sender, receiver) = mpsc::unbounded_channel();
             let mut client = TunnelClient::new(channel);
@@ -82,7 +83,7 @@ pub async fn exchange(
             Ok(Box::pin(said.map(move |item| {
                 // before the next attempt: somebody waits
                 if item.is_err() {
-                    on_lost();
+                    on_end();
                 }
                 item
             })))

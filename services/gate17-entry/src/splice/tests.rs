@@ -167,3 +167,17 @@ async fn the_far_end_hears_of_a_program_that_was_reset() {
     let end = all.from.data().await.unwrap().unwrap_err();
     assert_eq!(end.reason(), Some(Reason::CANCEL));
 }
+
+/// As where the process ends, or is killed: its sockets are closed by the kernel then.
+#[tokio::test]
+async fn what_is_cut_off_by_our_end_is_a_break_to_the_program() {
+    let mut carrying = carrying().await;
+    let answer = Response::builder().status(200).body(()).unwrap();
+    let mut to = carrying.respond.send_response(answer, false).unwrap();
+    to.send_data(Bytes::from_static(b"half"), false).unwrap();
+    let mut half = [0; 4];
+    carrying.program.read_exact(&mut half).await.unwrap();
+    carrying.splice.abort();
+    let end = carrying.program.read(&mut half).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}

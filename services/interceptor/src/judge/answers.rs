@@ -35,22 +35,35 @@ impl Judge {
         self.ask(effects);
     }
 
-    /// The resolver's stream began anew: what it said before means nothing, what waits is asked again.
-    pub fn on_resolver_restart(&mut self, effects: &mut Effects) {
+    /// The resolver's stream began anew: what it said before means nothing, what waits is asked again, and has as long as what comes
+    /// now.
+    pub fn on_resolver_restart(&mut self, now: Now, effects: &mut Effects) {
+        self.has_resolver = true;
+        self.resolver_by = now.monotonic + self.limits.attribution_deadline;
         self.processes.clear();
         self.pending.forget_questions();
         self.ask(effects);
     }
 
-    /// The resolver's stream ended: nothing is to be expected of it.
-    pub fn on_resolver_lost(&mut self) {
+    /// There is no stream to the resolver. Where there was one, it may be being restarted.
+    pub fn on_resolver_lost(&mut self, now: Now) {
         self.answered = None;
+        if std::mem::take(&mut self.has_resolver) {
+            self.resolver_by = now.monotonic + self.limits.resolver_restart;
+        }
+    }
+
+    /// Nobody takes a stream: nothing is to be expected of it.
+    pub const fn on_resolver_gone(&mut self) {
+        self.resolver_by = Duration::ZERO;
     }
 
     /// When [`Self::on_time`] has something to do next.
     pub fn next_deadline(&self) -> Option<Duration> {
         let deadlines = [
-            self.pending.next_deadline(),
+            self.pending
+                .next_deadline()
+                .map(|deadline| deadline.max(self.resolver_by)),
             self.openings.next_deadline(),
             self.flows.next_deadline(),
             self.pause_ends,
@@ -66,7 +79,8 @@ impl Judge {
         let answers = self
             .answered
             .is_some_and(|last| now.monotonic.saturating_sub(last) < patience);
-        while let Some(taken) = self.pending.take_late(now.monotonic) {
+        let is_time = now.monotonic >= self.resolver_by;
+        while let Some(taken) = is_time.then(|| self.pending.take_late(now.monotonic)).flatten() {
             if taken.who.is_some() {
                 self.give_up_unnamed(&taken.waiting, effects);
                 continue;

@@ -14,6 +14,8 @@ use super::Waiting;
 pub struct Limits {
     /// How long a flow waits for its process before it is decided as unknown.
     pub attribution_deadline: Duration,
+    /// How much longer it waits while the resolver is being restarted.
+    pub resolver_restart: Duration,
     /// Flows that may wait at once; beyond it they are dropped, and counted.
     pub pending_flows: usize,
     /// Questions to the resolver that are out at once.
@@ -34,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             attribution_deadline: Duration::from_millis(500),
+            resolver_restart: Duration::from_secs(2),
             pending_flows: 16_384,
             questions: 256,
             pending_packets: 64,

@@ -54,7 +54,7 @@ impl Opening {
 /// The entry of Gate17, as far as known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// This process has just begun: nobody knows yet.
+    /// This process has just begun, or the entry's stream has just ended: nobody knows yet.
     #[default]
     Unknown,
     /// Its stream is open.

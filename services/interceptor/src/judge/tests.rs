@@ -292,7 +292,7 @@ fn questions_are_asked_again_of_a_new_resolver() {
     let mut bench = Bench::new(snapshot(vec![]));
     bench.out(&syn(4000, 1));
     let asked = std::mem::take(&mut bench.effects.questions);
-    bench.judge.on_resolver_restart(&mut bench.effects);
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
     assert_eq!(bench.effects.questions, asked);
 }
 
@@ -301,7 +301,7 @@ fn a_key_of_an_earlier_stream_names_nobody() {
     let mut bench = Bench::new(snapshot(vec![profile("/usr/bin/app", Action::Block, vec![])]));
     bench.out(&syn(4000, 1));
     bench.answer_all(|_| Some(process("/usr/bin/app")));
-    bench.judge.on_resolver_restart(&mut bench.effects);
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
     bench.out(&syn(4001, 1));
     let request_id = bench.effects.questions.pop().unwrap().request_id;
     bench.marks();
@@ -743,10 +743,51 @@ fn what_an_overloaded_resolver_does_not_get_to_is_dropped_this_once() {
     bench.effects.questions.clear();
     bench.out(&syn(4001, 1));
     assert_eq!(bench.effects.questions.len(), 1);
-    bench.judge.on_resolver_lost();
+    bench.judge.on_resolver_lost(bench.now());
     bench.time += Duration::from_millis(500);
     bench.judge.on_time(bench.now(), &mut bench.effects);
     assert_eq!(bench.marks(), [(3, 1710)], "nobody answers: decided as unknown");
+}
+
+/// As where systemd restarts it: its socket stays.
+#[test]
+fn a_resolver_that_is_restarted_is_waited_for_and_one_that_is_gone_is_not() {
+    let mut bench = Bench::new(snapshot(vec![]));
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
+    bench.time += Duration::from_secs(5);
+    bench.out(&syn(4000, 1));
+    bench.judge.on_resolver_lost(bench.now());
+    bench.time += Duration::from_millis(1900);
+    assert!(
+        bench.judge.next_deadline().unwrap() > bench.time,
+        "nothing to do until then"
+    );
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), []);
+    bench.effects.questions.clear();
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
+    assert_eq!(bench.effects.questions.len(), 1, "it is asked again");
+    bench.time += Duration::from_millis(400);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [], "and has time to answer");
+    bench.time += Duration::from_millis(100);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [(1, 1710)], "decided as unknown");
+
+    bench.out(&syn(4001, 1));
+    bench.judge.on_resolver_lost(bench.now());
+    bench.time += Duration::from_millis(500);
+    bench.judge.on_resolver_gone();
+    bench.judge.on_resolver_lost(bench.now());
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [(2, 1710)], "nobody takes the call");
+
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
+    bench.out(&syn(4002, 1));
+    bench.judge.on_resolver_lost(bench.now());
+    bench.time += Duration::from_secs(2);
+    bench.judge.on_time(bench.now(), &mut bench.effects);
+    assert_eq!(bench.marks(), [(3, 1710)], "it does not come back");
 }
 
 #[test]
@@ -771,7 +812,8 @@ enum Step {
     },
     Time(u64),
     Policy(Action),
-    Entry(bool),
+    /// None: its stream ended, and nobody knows yet whether it comes back.
+    Entry(Option<bool>),
     /// To the newest request that is not answered, or to one that nobody made.
     Tunnel {
         known: bool,
@@ -797,7 +839,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(|known| Step::Answer { known }),
         1 => (0..12_000_u64).prop_map(Step::Time),
         1 => prop_oneof![Just(Action::Allow), Just(Action::Block), Just(Action::Tunnel)].prop_map(Step::Policy),
-        1 => any::<bool>().prop_map(Step::Entry),
+        1 => prop::option::of(any::<bool>()).prop_map(Step::Entry),
         2 => any::<(bool, bool)>().prop_map(|(known, opened)| Step::Tunnel { known, opened }),
         1 => any::<Vec<u8>>().prop_map(Step::Rubbish),
         4 => (1..4_u16, prop_oneof![Just("rfc9001"), Just("shuffled"), Just("early-data"), Just("cut")], 0..2_usize)
@@ -850,8 +892,9 @@ fn play(global: Action, steps: Vec<Step>) -> Result<Played, TestCaseError> {
                 let policy = policy(action);
                 bench.judge.on_policy(bench.now(), policy, &mut bench.effects);
             }
-            Step::Entry(true) => bench.judge.on_tunnel_begin(bench.now(), &mut bench.effects),
-            Step::Entry(false) => bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects),
+            Step::Entry(Some(true)) => bench.judge.on_tunnel_begin(bench.now(), &mut bench.effects),
+            Step::Entry(Some(false)) => bench.judge.on_tunnel_lost(bench.now(), &mut bench.effects),
+            Step::Entry(None) => bench.judge.on_tunnel_interrupted(),
             Step::Tunnel { known, opened } => {
                 let request_id = if known { requests.pop().unwrap_or(0) } else { 4711 };
                 let answer = if opened {

@@ -4,7 +4,8 @@
 //! | while a SYN waits | it gets |
 //! |---|---|
 //! | the far end answered | its mark: it enters the tunnel |
-//! | it was refused, or the entry is lost | an error, this once: the next try may succeed |
+//! | it was refused, or there is no entry | an error, this once: the next try may succeed |
+//! | the entry's stream ended | nothing yet, until it is known whether it comes back, as where it is restarted; then as above |
 //! | it timed out, here or there | nothing, this once, as from an end that does not answer |
 //! | a new policy wants something else | what that wants |
 //! | another SYN has the same ends, or the program ended | nothing, and the entry hears that nobody waits |
@@ -269,7 +270,12 @@ impl Judge {
         }
     }
 
-    /// The entry's stream ended, or there is none: who waits for it gets an error at once.
+    /// The entry's stream ended. It may be being restarted: whoever waits for it is told when that is known.
+    pub const fn on_tunnel_interrupted(&mut self) {
+        self.openings.set_entry(Entry::Unknown);
+    }
+
+    /// There is no entry: who waits for it gets an error at once.
     pub fn on_tunnel_lost(&mut self, now: Now, effects: &mut Effects) {
         self.openings.set_entry(Entry::Gone);
         for request_id in self.openings.requests() {

@@ -110,12 +110,19 @@ impl Core {
 
     pub(super) fn resolver_lost(&mut self) {
         self.questions = None;
-        self.judge.on_resolver_lost();
+        let now = self.now();
+        self.judge.on_resolver_lost(now);
+    }
+
+    pub(super) fn resolver_gone(&mut self) {
+        self.judge.on_resolver_gone();
+        self.timer.notify_one();
     }
 
     pub(super) fn resolver_began(&mut self, questions: mpsc::UnboundedSender<Question>) {
         self.questions = Some(questions);
-        self.judge.on_resolver_restart(&mut self.effects);
+        let now = self.now();
+        self.judge.on_resolver_restart(now, &mut self.effects);
         self.carry_out();
     }
 

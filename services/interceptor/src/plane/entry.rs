@@ -16,11 +16,12 @@ pub(super) async fn exchange(
     status: Status,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (lost, began) = (Rc::clone(&core), Rc::clone(&core));
+    let (ended, lost, began) = (Rc::clone(&core), Rc::clone(&core), Rc::clone(&core));
     tunnel::exchange(
         entry,
         status,
         shutdown,
+        move || ended.borrow_mut().tunnel_ended(),
         move || lost.borrow_mut().tunnel_lost(),
         move |sender| began.borrow_mut().tunnel_began(sender),
         move |heard| core.borrow_mut().tunnel_said(heard),
@@ -31,6 +32,11 @@ pub(super) async fn exchange(
 }
 
 impl Core {
+    fn tunnel_ended(&mut self) {
+        self.tunnel = None;
+        self.judge.on_tunnel_interrupted();
+    }
+
     fn tunnel_lost(&mut self) {
         self.tunnel = None;
         let now = self.now();

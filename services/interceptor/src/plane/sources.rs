@@ -1,14 +1,10 @@
-//! What wakes the packet path: packets, ends of connections, the time, policies and lists. Each is read here and handed to the
+//! What wakes the packet path: packets, ends of connections, policies and lists. Each is read here and handed to the
 //! `Core`, which does all that is to be done before the next is read.
 
 use std::{os::fd::AsRawFd, rc::Rc, sync::Arc, time::Duration};
 
-use daemon::{ready::Watchdog, status::Status};
-use tokio::{
-    io::unix::AsyncFd,
-    sync::{Notify, mpsc},
-    time::Instant,
-};
+use daemon::status::Status;
+use tokio::{io::unix::AsyncFd, sync::mpsc};
 use verdict::policy::CompiledPolicy;
 
 use super::Shared;
@@ -88,31 +84,6 @@ pub(super) async fn read_endings(
         drop(readable);
         // ends can wait, beginnings cannot: they are read in bunches
         tokio::time::sleep(TOGETHER).await;
-    }
-}
-
-/// Rings when the judge has something to do, and often enough that the service manager sees this thread turn.
-pub(super) async fn keep_time(core: Shared, timer: Rc<Notify>) -> anyhow::Result<()> {
-    let mut watchdog = Watchdog::from_environment();
-    loop {
-        let next = core.borrow_mut().arm();
-        let turn = watchdog.pause().map(|pause| Instant::now() + pause);
-        tokio::select! {
-            () = until(next) => core.borrow_mut().time_passed(),
-            () = timer.notified() => {}
-            () = until(turn) => {}
-        }
-        if watchdog.is_due() && core.borrow_mut().is_well() {
-            watchdog.feed();
-        }
-    }
-}
-
-/// For ever where there is no such time.
-async fn until(time: Option<Instant>) {
-    match time {
-        Some(time) => tokio::time::sleep_until(time).await,
-        None => std::future::pending().await,
     }
 }
 

@@ -162,7 +162,7 @@ fn a_new_resolver_is_not_asked_whose_a_flow_is_that_only_waits_for_its_name() {
     let halves = datagrams(HALVES);
     bench.say(4000, &halves[0]);
     bench.answer_app();
-    bench.judge.on_resolver_restart(&mut bench.effects);
+    bench.judge.on_resolver_restart(bench.now(), &mut bench.effects);
     assert!(bench.effects.questions.is_empty());
     bench.say(4000, &halves[1]);
     assert_eq!(bench.marks(), [(1, 1710), (2, 1710)]);
@@ -187,7 +187,7 @@ fn only_so_much_is_kept() {
     let last = u32::try_from(room + 1).unwrap();
     assert_eq!(bench.marks(), [(last, 1702)], "of all");
     bench.time += Duration::from_secs(1);
-    bench.judge.on_resolver_lost();
+    bench.judge.on_resolver_lost(bench.now());
     bench.judge.on_time(bench.now(), &mut bench.effects);
     bench.marks();
     bench.say(1, &halves[0]);

@@ -161,6 +161,33 @@ fn an_entry_that_goes_away_is_an_error_for_who_waits() {
 }
 
 #[test]
+fn who_waits_for_an_entry_that_is_restarted_goes_on_waiting_and_so_does_who_comes_meanwhile() {
+    let mut bench = bench();
+    let first = opening(&mut bench, &syn(4000, 1));
+    bench.judge.on_tunnel_interrupted();
+    bench.out(&syn(4001, 1));
+    bench.answer_all(|_| Some(process("/usr/bin/app")));
+    assert!(bench.effects.tunnel.is_empty() && bench.marks().is_empty());
+    entry_comes(&mut bench);
+    let asked = bench.effects.tunnel.drain(..).map(|asked| match asked {
+        ToTunnel::Open { request_id, .. } => request_id,
+        ToTunnel::Withdrawn(request_id) => panic!("{request_id} still waits"),
+    });
+    let asked: Vec<u64> = asked.collect();
+    assert_eq!((asked.len(), asked[0]), (2, first));
+    for request in asked {
+        answer(&mut bench, request, opened());
+    }
+    assert_eq!(bench.marks(), [(1, 1717), (2, 1717)]);
+
+    // and where it does not come back
+    let _waits = opening(&mut bench, &syn(4002, 1));
+    bench.judge.on_tunnel_interrupted();
+    entry_goes(&mut bench);
+    assert_eq!(bench.marks(), [(3, 1701)]);
+}
+
+#[test]
 fn what_comes_before_it_is_known_whether_there_is_an_entry_waits_for_that() {
     let mut bench = Bench::new(tunnelling());
     bench.out(&syn(4000, 1));
