@@ -24,6 +24,8 @@ use crate::{
 
 const CHATTER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gate17/chatter.py");
 const UDP: u16 = 7002;
+/// Connections of before the profile have this port or a later one, which nobody else gets by himself (ip_local_port_range).
+const BEFORE: u16 = 61_000;
 /// Whom the DNS service asks for everybody else.
 const UPSTREAM: Ipv4Addr = Ipv4Addr::new(198, 18, 17, 53);
 
@@ -87,8 +89,12 @@ impl Everything {
         let profile = integration::profile(&program, "tunnel", "[tunnel]\nhops = 2\n");
         place.world.profile("chatter", &profile);
         // as soon as its profile is in force
-        let once = format!("import socket; socket.create_connection(('{INTERNET_V4}', {PORT}), 2)");
+        let mut port = BEFORE;
         eventually("the program is tunnelled", || {
+            port = port.saturating_add(1);
+            let once = format!(
+                "import socket; socket.create_connection(('{INTERNET_V4}', {PORT}), 2, source_address=('', {port}))"
+            );
             let _said = python(&place, &program, &["-c", &once]).output().unwrap();
             place
                 .told("circuits")
@@ -173,12 +179,27 @@ impl Everything {
                     .windows(text.len())
                     .any(|octets| octets.eq_ignore_ascii_case(text))
             };
-            own && (ends.iter().any(|end| servers.contains(end)) || holds(b"SECRET"))
+            own && !is_of_before(packet) && (ends.iter().any(|end| servers.contains(end)) || holds(b"SECRET"))
         });
         let shown =
             |packet: &Captured| format!("{} to {}, protocol {}", packet.from, packet.to, packet.protocol);
         seen.iter().map(shown).collect()
     }
+}
+
+/// Whether it belongs to a connection that was begun directly, before the profile was in force: the server ends it, and is not heard.
+fn is_of_before(packet: &Captured) -> bool {
+    const TCP: u8 = 6;
+    let header = packet
+        .bytes
+        .first()
+        .map_or(0, |first| usize::from(first & 0xf) * 4);
+    let ports = packet.bytes.get(header..header + 4).unwrap_or_default();
+    packet.from.is_ipv4()
+        && packet.protocol == TCP
+        && ports
+            .chunks_exact(2)
+            .any(|port| u16::from_be_bytes([port[0], port[1]]) >= BEFORE)
 }
 
 fn python(place: &Place, program: &std::path::Path, arguments: &[&str]) -> Command {

@@ -206,3 +206,10 @@ fn nothing_in_the_tunnel_notices_a_restart_of_the_others() {
         others().for_each(|unit| drop(host.systemctl(&format!("restart {unit}"))));
     });
 }
+
+#[test]
+fn nothing_in_the_tunnel_notices_a_kill_of_the_others() {
+    tunnelled_meanwhile("k-others", "kill -9, each but the entry", 0, |host| {
+        others().for_each(|unit| kill(host, unit));
+    });
+}

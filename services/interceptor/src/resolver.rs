@@ -22,7 +22,7 @@ use crate::{
 
 const PROBLEM: &str = "resolver-unreachable";
 
-/// Keeps a stream open until `shutdown`. `on_lost` hears when there is none; `on_gone` when nobody takes one;
+/// Keeps a stream open until `shutdown`. `on_lost` hears when there is none; `on_gone` when nobody is there to take one;
 /// `on_begin` gets the way to ask, for each new stream; `on_searching` which answers take
 /// longer; `on_answer` each answer.
 #[expect(
@@ -57,7 +57,9 @@ pub async fn ask(
                     Ok(replies.into_inner())
                 }
                 Err(refused) => {
-                    on_gone();
+                    if grpc::is_absent(&refused) {
+                        on_gone();
+                    }
                     let text = "process-resolver cannot be reached: connections are decided as of an unknown process";
                     status.borrow().raise(PROBLEM, text);
                     Err(refused)

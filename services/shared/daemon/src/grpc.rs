@@ -1,5 +1,6 @@
 //! gRPC over Unix sockets: bind, serve, call, follow.
 
+mod absent;
 mod callers;
 mod follow;
 mod kept;
@@ -28,6 +29,7 @@ use tonic::{
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{About, Paths, ready, status::Status, systemd, telemetry, users};
+pub use absent::is_absent;
 use callers::Door;
 pub use callers::{Callers, is_of_the_mesh, mesh_alone, root_or_gateway};
 pub use follow::follow;
@@ -180,6 +182,10 @@ pub fn channel_unless_stopped(socket: &Path, service: &str) -> Channel {
                 }
                 let state = systemd::active_state(&unit).await;
                 let state = state.map_err(|error| io::Error::other(format!("is {unit} stopped? {error}")))?;
+                if state == "deactivating" {
+                    // perhaps to be started again
+                    return Err(io::Error::other(format!("{unit} is being stopped")));
+                }
                 if !matches!(state.as_str(), "active" | "activating" | "reloading") {
                     return Err(io::Error::new(
                         io::ErrorKind::NotConnected,
