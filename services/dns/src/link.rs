@@ -2,7 +2,7 @@
 //! redirected client had asked.
 //!
 //! Invariant: an answer waits for the interceptor's word at most 200 ms, and not at all where the name lies in the socket that
-//! the interceptor reads before it decides ([`aside`]), or while it cannot be reached: connections are then decided without a name.
+//! the interceptor reads before it decides (`aside`), or while it cannot be reached: connections are then decided without a name.
 //! Who asks is waited for three seconds where the interceptor is being restarted.
 
 mod aside;
