@@ -207,7 +207,7 @@ impl<H: Handler> Server<H> {
         &self.front.handler
     }
 
-    /// Waits until nothing new is taken up and everybody who was has his answer, but no longer than [`LAST_ANSWERS`] after the
+    /// Waits until nothing new is taken up and everybody who was has his answer, but no longer than `LAST_ANSWERS` after the
     /// end was wanted: what an upstream does not answer by then, it may not answer at all. Until then whatever queries need
     /// must be there.
     pub async fn drained(&self) {
