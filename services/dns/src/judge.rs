@@ -20,7 +20,7 @@ use dns_core::{
     Name,
     cache::Cache,
     special::{self, Outcome},
-    wire::{Query, Reply, minimal_any, refuse},
+    wire::{Query, Reply},
 };
 use verdict::{Verdict, policy::CompiledPolicy};
 
@@ -109,9 +109,6 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
 
     /// Finds out whatever is missing, and writes the answer. `known`: what was found out when the query came.
     pub async fn slow(&self, arrived: &Arrived<'_>, known: Waits<L>, out: &mut Vec<u8>) {
-        if self.answered_to_anybody(arrived, out) {
-            return;
-        }
         let mut trace = Trace::begin(arrived.client);
         let Waits { look, may_be_asked } = known;
         let asker = match look.asker {
@@ -199,20 +196,6 @@ impl<L: filter::Lists + Send + Sync + 'static> Judge<L> {
             uid: asker.uid,
             now: daemon::clock::now(),
         }
-    }
-
-    /// What is answered alike whoever asks, and tells nothing.
-    fn answered_to_anybody(&self, arrived: &Arrived<'_>, out: &mut Vec<u8>) -> bool {
-        let Arrived { query, reply, .. } = *arrived;
-        if let Some(code) = query.refused_with() {
-            refuse(query, code, None, reply, out);
-            return true;
-        }
-        if query.kind() == dns_core::wire::kind::ANY {
-            minimal_any(query, reply, out);
-            return true;
-        }
-        false
     }
 
     fn plan(&self, who: &Who<'_>, name: &Name, query: &Query) -> Plan {

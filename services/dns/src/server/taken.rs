@@ -1,7 +1,6 @@
 //! What every query goes through, however it came: a place to wait, its cookie, and answers that are the same for everybody.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
 
 use dns_core::wire::{Query, Reply, Unfit, code, minimal_any, refuse};
 
@@ -27,7 +26,6 @@ impl<H: Handler> Front<H> {
         peer: SocketAddr,
         local: IpAddr,
         port: u16,
-        now: Duration,
     ) -> Result<(Query, Client), Unfit> {
         let query = Query::parse(bytes)?;
         let reply = Reply::datagram(&query, self.limits.datagram);
@@ -38,12 +36,12 @@ impl<H: Handler> Front<H> {
             has_cookie: false,
             reply,
         };
-        self.cookie(&query, &mut client, now);
+        self.cookie(&query, &mut client);
         Ok((query, client))
     }
 
     /// Prepares the cookie for a client that sent one.
-    pub(super) fn cookie(&self, query: &Query, client: &mut Client, _now: Duration) {
+    pub(super) fn cookie(&self, query: &Query, client: &mut Client) {
         let Some(given) = query.edns().and_then(|edns| edns.cookie) else {
             return;
         };

@@ -259,7 +259,7 @@ impl<H: Handler> Connection<H> {
     fn understand(&self, message: &[u8]) -> Result<(Query, Client), dns_core::wire::Unfit> {
         let query = Query::parse(message)?;
         let mut client = self.client();
-        self.front.cookie(&query, &mut client, Duration::ZERO);
+        self.front.cookie(&query, &mut client);
         Ok((query, client))
     }
 

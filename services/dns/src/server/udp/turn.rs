@@ -146,10 +146,7 @@ impl<H: Handler> Worker<H> {
             return Fate::Nothing;
         }
         let local = way.local().unwrap_or_else(|| socket.address.ip());
-        let (query, client) = match self
-            .front
-            .understand(bytes, peer, local, socket.address.port(), now)
-        {
+        let (query, client) = match self.front.understand(bytes, peer, local, socket.address.port()) {
             Ok(understood) => understood,
             Err(unfit) => {
                 turn.tally.malformed += 1;
