@@ -20,12 +20,12 @@ use verdict::{Endpoint, Mark};
 
 use crate::stand_in::{Says, StandIn};
 
-const PORT: u16 = 7000;
+pub(crate) const PORT: u16 = 7000;
 /// An error that comes by then is one that somebody can live with.
-const SOON: Duration = Duration::from_secs(4);
+pub(crate) const SOON: Duration = Duration::from_secs(4);
 
 /// With servers on the internet that would answer whatever leaks.
-fn world(label: &str) -> World {
+pub(crate) fn world(label: &str) -> World {
     let world = World::start(label);
     for address in world.internet_addresses() {
         world.internet.echo(address, PORT);
@@ -34,7 +34,7 @@ fn world(label: &str) -> World {
     world
 }
 
-fn targets(world: &World) -> [SocketAddr; 2] {
+pub(crate) fn targets(world: &World) -> [SocketAddr; 2] {
     world
         .internet_addresses()
         .map(|address| SocketAddr::new(address, PORT))
@@ -49,7 +49,7 @@ fn wait_until_tunnelled(world: &World, app: &App, entry: &StandIn) {
 }
 
 /// It tells of a decision for this reason.
-fn is_of(event: &ConnectionEvent, why: Why) -> bool {
+pub(crate) fn is_of(event: &ConnectionEvent, why: Why) -> bool {
     let decision = event
         .connection
         .as_ref()

@@ -9,43 +9,14 @@ use std::{
 };
 
 use integration::{App, Service, World, eventually};
-use proto::{
-    flow::v1::{Verdict, Why},
-    interceptor::v1::ConnectionEvent,
-};
+use proto::flow::v1::{Verdict, Why};
 
 use crate::{
     circuits::{Place, output},
+    leaks::{PORT, SOON, is_of, targets, world},
     network::server,
     stand_in::{Says, StandIn},
 };
-
-const PORT: u16 = 7000;
-/// An error that comes by then is one that somebody can live with.
-const SOON: Duration = Duration::from_secs(4);
-
-fn world(label: &str) -> World {
-    let world = World::start(label);
-    for address in world.internet_addresses() {
-        world.internet.echo(address, PORT);
-        world.internet.datagrams(address, PORT);
-    }
-    world
-}
-
-fn targets(world: &World) -> [SocketAddr; 2] {
-    world
-        .internet_addresses()
-        .map(|address| SocketAddr::new(address, PORT))
-}
-
-fn is_of(event: &ConnectionEvent, why: Why) -> bool {
-    let decision = event
-        .connection
-        .as_ref()
-        .and_then(|connection| connection.decision.as_ref());
-    decision.is_some_and(|decision| decision.why() == why)
-}
 
 fn wait_until_direct(world: &World, app: &App, what: &str) {
     for to in targets(world) {
